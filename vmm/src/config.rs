@@ -1,0 +1,81 @@
+//! What a machine is made of: plain data and open files, no paths.
+
+use std::fs::File;
+use std::os::unix::net::UnixListener;
+
+/// The smallest machine that boots, in MiB.
+pub const MIN_MEMORY_MIB: u32 = 64;
+/// The largest machine, in MiB: 1 TiB.
+pub const MAX_MEMORY_MIB: u32 = 1 << 20;
+/// The most vCPUs a machine can have.
+pub const MAX_VCPUS: u8 = 32;
+
+/// Everything a machine needs, open already: it opens no file itself but `/dev/kvm`.
+#[derive(Debug)]
+pub struct MachineConfig {
+    /// The guest's memory, in MiB.
+    pub memory_mib: u32,
+    /// The number of vCPUs, 1 to [`MAX_VCPUS`].
+    pub vcpus: u8,
+    /// An ELF `vmlinux` or a bzImage.
+    pub kernel: File,
+    /// What the kernel unpacks into its first root.
+    pub initramfs: Option<File>,
+    /// Words appended to the default command line.
+    pub command_line: String,
+    /// Disks in the guest's order: vda, vdb and so on.
+    pub disks: Vec<DiskConfig>,
+    /// Sockets between guest and host.
+    pub vsock: Option<VsockConfig>,
+    /// Where [`crate::event::Event`]s are written to.
+    pub events: File,
+    /// Send the console as it comes, and let the kernel speak.
+    pub trace: bool,
+}
+
+/// A disk.
+#[derive(Debug)]
+pub struct DiskConfig {
+    /// Where its bytes are.
+    pub backing: DiskBacking,
+    /// What the guest reads as its serial number: at most 20 bytes of ASCII.
+    pub id: String,
+}
+
+/// Where a disk's bytes are.
+#[derive(Debug)]
+pub enum DiskBacking {
+    /// Pieces of files, one after the other.
+    ReadOnly(Vec<DiskExtent>),
+    /// A base that stays as it is, and an overlay file with what the guest has written.
+    CopyOnWrite {
+        /// What is read where nothing has been written; none reads as zeros.
+        base: Option<File>,
+        /// The bytes of `base` that count; zeros follow.
+        base_bytes: u64,
+        /// An overlay made by an earlier machine, or an empty file.
+        overlay: File,
+        /// The size of the disk, in bytes.
+        capacity_bytes: u64,
+    },
+}
+
+/// A piece of a file that is part of a disk.
+#[derive(Debug)]
+pub struct DiskExtent {
+    /// The file.
+    pub file: File,
+    /// Where the piece begins, a multiple of 4096.
+    pub offset: u64,
+    /// How long it is, a multiple of 4096.
+    pub length: u64,
+}
+
+/// The vsock device.
+#[derive(Debug)]
+pub struct VsockConfig {
+    /// The guest's context id, 3 or more.
+    pub cid: u64,
+    /// Where programs of the host connect to reach the guest.
+    pub listener: UnixListener,
+}

@@ -1,0 +1,1 @@
+//! Whether this KVM can run a guest, tried with a few instructions.

@@ -1,0 +1,1 @@
+//! Sockets between the guest and Unix sockets of the host.
