@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# What the scripts share: where things live, how a step is told, what must be installed.
+
+TREE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TARGET=x86_64-unknown-linux-gnu
+HYPERRUN_CACHE=${HYPERRUN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hyperrun}
+# Demo, tests and lab agree on one store; the lab sees it copy-on-write at the same path.
+HYPERRUN_ROOT=${HYPERRUN_ROOT:-$HYPERRUN_CACHE/root}
+LAB_PARTS=$HYPERRUN_CACHE/lab
+export HYPERRUN_CACHE HYPERRUN_ROOT
+
+# Tells a person what is being done; the scripts' output proper goes to stdout.
+step() { printf '==> %s\n' "$*" >&2; }
+
+# fail MESSAGE [HINT]
+fail() {
+    printf 'error: %s\n' "$1" >&2
+    if [ $# -gt 1 ]; then printf 'hint: %s\n' "$2" >&2; fi
+    exit 1
+}
+
+# The comment block at a script's head is its help.
+show_help() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; }
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# Installs the Debian packages that are missing, and says nothing when none is.
+need_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' ||
+            missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    step "installing ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+# publish FILE DESTINATION: a hard link where possible, put in place in one step.
+publish() {
+    [ "$1" -ef "$2" ] && return
+    cmp -s "$1" "$2" && return
+    mkdir -p "$(dirname "$2")"
+    ln -f "$1" "$2.new" 2>/dev/null || cp "$1" "$2.new"
+    mv -f "$2.new" "$2"
+}
+
+# locked NAME COMMAND…: one at a time, so that two scripts do not build the same thing.
+locked() {
+    local name=$1
+    shift
+    mkdir -p "$HYPERRUN_CACHE"
+    (
+        flock 9
+        "$@" 9>&-
+    ) 9>"$HYPERRUN_CACHE/.$name.lock"
+}
