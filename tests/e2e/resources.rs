@@ -1,0 +1,92 @@
+//! What a container is given, and that nothing of it is left behind.
+
+use hyperrun_tests::{Sandbox, store};
+
+#[test]
+fn processors_and_memory_are_as_asked() {
+    let out = Sandbox::with_images().hyperrun([
+        "run",
+        "--rm",
+        "--cpus",
+        "4",
+        "-m",
+        "4G",
+        "busybox",
+        "sh",
+        "-c",
+        "grep -c ^processor /proc/cpuinfo; grep MemTotal /proc/meminfo",
+    ]);
+    out.code_is(0).stdout_has("4\nMemTotal:");
+    let kib: u64 = out.stdout.split_whitespace().nth(2).unwrap().parse().unwrap();
+    assert!((3_800 * 1024..=4_096 * 1024).contains(&kib), "{kib} KiB");
+}
+
+#[test]
+fn a_small_machine_runs_bash() {
+    Sandbox::with_images()
+        .hyperrun(["run", "--rm", "-m", "128M", "debian:bookworm", "bash", "-c", "echo $BASH"])
+        .code_is(0)
+        .stdout_is("/bin/bash\n");
+}
+
+#[test]
+fn limits_are_dockers() {
+    Sandbox::with_images()
+        .hyperrun([
+            "run",
+            "--rm",
+            "busybox",
+            "sh",
+            "-c",
+            "ulimit -n; df -k /dev/shm | tail -1 | awk '{print $2}'",
+        ])
+        .code_is(0)
+        .stdout_is("1048576\n65536\n");
+}
+
+#[test]
+fn a_part_of_a_processor_is_a_quota() {
+    Sandbox::with_images()
+        .hyperrun([
+            "run",
+            "--rm",
+            "--cpus",
+            "0.5",
+            "busybox",
+            "sh",
+            "-c",
+            "grep -c ^processor /proc/cpuinfo; cat /sys/fs/cgroup/cpu.max",
+        ])
+        .code_is(0)
+        .stdout_is("1\n50000 100000\n");
+}
+
+#[test]
+fn timings_name_three_clocks() {
+    let out = Sandbox::with_images().hyperrun(["run", "--rm", "--timings", "busybox", "echo", "x"]);
+    out.code_is(0).stdout_is("x\n");
+    for clock in ["VM running", "agent ready", "first byte"] {
+        out.stderr_has(clock);
+    }
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let name = "leaves-nothing";
+    Sandbox::with_images().hyperrun(["run", "--name", name, "busybox", "true"]).code_is(0);
+    let mut left = Vec::new();
+    find(&store(), name, &mut left);
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn find(folder: &std::path::Path, name: &str, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.to_string_lossy().contains(name) {
+            found.push(path.clone());
+        }
+        if path.is_dir() {
+            find(&path, name, found);
+        }
+    }
+}

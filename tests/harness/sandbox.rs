@@ -1,0 +1,86 @@
+//! Runs the built binary against the store that the test images were loaded into.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::Output;
+
+/// The binary under test: `HYPERRUN_BIN`, or the tree's own release build.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("HYPERRUN_BIN") {
+        Some(path) => path.into(),
+        None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/hyperrun")),
+    }
+}
+
+/// The store with the test images, which `scripts/test` names and fills.
+pub fn store() -> PathBuf {
+    std::env::var_os("HYPERRUN_ROOT").map(PathBuf::from).expect("scripts/test sets HYPERRUN_ROOT")
+}
+
+/// One test's use of the binary: its state folder and its environment.
+#[derive(Default)]
+pub struct Sandbox {
+    root: Option<PathBuf>,
+    env: Vec<(String, String)>,
+}
+
+impl Sandbox {
+    /// Uses the store that holds the test images.
+    pub fn with_images() -> Self {
+        Self::default()
+    }
+
+    /// Uses `root` as the state folder instead.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: Some(root.into()), env: Vec::new() }
+    }
+
+    /// Sets a variable of the binary's environment.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The command with these arguments, for a test that wants more than [`Self::hyperrun`].
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).env("HYPERRUN_ROOT", self.root.clone().unwrap_or_else(store));
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    /// Runs the binary to its end with an empty standard input.
+    pub fn hyperrun<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
+        let mut command = self.command(arguments);
+        let told = format!("{command:?}");
+        Output::new(told, command.stdin(Stdio::null()).output().expect("the binary starts"))
+    }
+
+    /// Runs the binary to its end with `input` as its standard input.
+    pub fn hyperrun_with_input<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        input: &[u8],
+    ) -> Output {
+        let mut command = self.command(arguments);
+        let told = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdin = child.stdin.take().expect("it was piped");
+        let input = input.to_vec();
+        // The program may end before it has read everything; what it made of that is judged by
+        // its output, so a broken pipe is no failure of the test.
+        let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().expect("it can be waited for");
+        feeder.join().expect("the feeder does not panic");
+        Output::new(told, output)
+    }
+}
