@@ -1,2 +1,68 @@
-//! Under construction.
-fn main() {}
+//! PID 1 of the machine: makes one container for the host, starts its process and reports its end.
+//!
+//! Everything up to the doorbell knows no image and no container, so that a machine can be saved
+//! there and every container start from the copy. docs/protocol.md tells what is said with the host.
+
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code, reason = "bpf(2) has no safe wrapper")]
+mod bpf;
+mod capability;
+mod cgroup;
+mod clock;
+mod container;
+mod disks;
+mod etc;
+mod init;
+mod inside;
+mod mounts;
+mod network;
+mod power;
+mod process;
+mod program;
+mod reaper;
+mod rootfs;
+mod server;
+mod stdio;
+mod step;
+#[allow(unsafe_code, reason = "the system calls that have no safe wrapper live here")]
+mod sys;
+mod tty;
+mod user;
+
+use std::process::ExitCode;
+
+use crate::{
+    cgroup::Cgroup,
+    reaper::Reaper,
+    server::{Doors, Server},
+    step::{StepError, describe},
+};
+
+fn main() -> ExitCode {
+    match live() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // PID 1 that ends is a kernel panic: the host learns of it and shows this line.
+            power::say_last_words(&describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole life of the machine. Returns only on failure: the end of success is power-off.
+fn live() -> Result<(), StepError> {
+    init::take_over()?;
+    let reaper = Reaper::new()?;
+    let cgroup = Cgroup::make();
+    let doors = Doors::open()?;
+    power::ring_doorbell()?;
+
+    let control = doors.wait_for_host()?;
+    let mut server = Server::new(control, doors, reaper, cgroup);
+    if let Err(error) = server.serve() {
+        power::say_last_words(&describe(&error));
+    }
+    server.end_container();
+    power::off()
+}
