@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What the scripts share: where things live, how a step is told, what must be installed.
 
 TREE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -56,4 +56,16 @@ locked() {
         flock 9
         "$@" 9>&-
     ) 9>"$HYPERRUN_CACHE/.$name.lock"
+}
+
+# Whether this machine's own KVM can run guests, by hyperrun's own self-test.
+kvm_is_good() { "$TREE/target/release/hyperrun" doctor --json 2>/dev/null | grep -q '"kvm": *"ok"'; }
+
+# Says once, in a first line, where guests will run.
+say_where() {
+    if kvm_is_good; then
+        step "guests run on this machine's own KVM"
+    else
+        step "this machine's KVM cannot run guests: they run in the lab"
+    fi
 }
