@@ -1,2 +1,28 @@
-//! Under construction.
-fn main() {}
+//! `hyperrun`: words in, words out. Parses the command line, does what it says, and says how it went.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod failure;
+mod table;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use runtime::Stopwatch;
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    let stopwatch = Stopwatch::start();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::misread(&error),
+    };
+    match commands::run(arguments, stopwatch) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,1 +1,34 @@
-//! Under construction.
+//! A container's life: what was asked for, the plan, the supervisor that carries it out, and the
+//! person attached to it. Knows images and machines; knows no command lines.
+//!
+//! Read [`plan`] first, then `launch`, then `supervisor`.
+
+#![forbid(unsafe_code)]
+
+pub mod doctor;
+pub mod limits;
+pub mod places;
+pub mod plan;
+pub mod spec;
+
+mod attach;
+mod containers;
+mod env;
+mod error;
+mod guest_files;
+mod host;
+mod kvm;
+mod launch;
+mod link;
+mod process;
+mod scratch;
+mod supervisor;
+mod timings;
+mod voice;
+
+pub use attach::terminal_size;
+pub use error::{Error, chain};
+pub use guest_files::{GuestFile, Origin, find_agent, find_kernel};
+pub use launch::{Outcome, run};
+pub use link::{Blame, Failure};
+pub use timings::{Clocks, Stopwatch};

@@ -1,0 +1,46 @@
+//! One file for each command; this one calls it.
+
+pub(crate) mod completion;
+pub(crate) mod doctor;
+pub(crate) mod images;
+pub(crate) mod load;
+pub(crate) mod rmi;
+pub(crate) mod run;
+pub(crate) mod version;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use runtime::Stopwatch;
+use runtime::places::Places;
+
+use crate::arguments::{Arguments, Command, Common};
+use crate::failure::Failure;
+
+/// Does what the command line says.
+pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode, Failure> {
+    let common = arguments.common;
+    match arguments.command {
+        Command::Run(args) => run::run(args, &common, stopwatch),
+        Command::Load(args) => load::run(&args, &common),
+        Command::Images(args) => images::run(&args, &common),
+        Command::Rmi(args) => rmi::run(&args, &common),
+        Command::Doctor(args) => doctor::run(&args, &common),
+        Command::Version(args) => version::run(&args),
+        Command::Completion(args) => completion::run(&args),
+    }
+}
+
+fn open_store(common: &Common) -> Result<::images::Store, Failure> {
+    let places = Places::find(common.root.as_deref())?;
+    Ok(::images::Store::open(&places.images())?)
+}
+
+/// Writes to stdout. A reader that has gone away, as `head` does, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}

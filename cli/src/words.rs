@@ -1,0 +1,97 @@
+//! Sizes and times in the words Docker has for them (its go-units).
+
+use std::time::Duration;
+
+/// A size in decimal units with three digits: `117MB`, `1.24GB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let (mut whole, mut unit) = (bytes, 0);
+    // Thousandths of the unit are kept, so that three digits can be rounded.
+    let mut thousandths = whole.saturating_mul(1000);
+    while whole >= 1000 && unit + 1 < UNITS.len() {
+        thousandths = whole;
+        whole /= 1000;
+        unit += 1;
+    }
+    let digits = match (unit, whole) {
+        (0, _) => return format!("{whole}B"),
+        (_, 0..10) => 2,
+        (_, 10..100) => 1,
+        _ => 0,
+    };
+    let step = 10_u64.pow(3 - digits);
+    let rounded = (thousandths + step / 2) / step;
+    let scale = 10_u64.pow(digits);
+    let width = digits as usize;
+    let number = format!("{}.{:0width$}", rounded / scale, rounded % scale);
+    let number = number.trim_end_matches('0').trim_end_matches('.');
+    let number = if digits == 0 { (rounded / scale).to_string() } else { number.to_owned() };
+    format!("{number}{}", UNITS[unit])
+}
+
+/// How long ago something was: `About an hour ago`, `3 weeks ago`.
+pub(crate) fn ago(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let minutes = seconds / 60;
+    let hours = (minutes + 30) / 60;
+    let days = hours / 24;
+    let text = match (seconds, minutes, hours, days) {
+        (0, ..) => "Less than a second".to_owned(),
+        (1, ..) => "1 second".to_owned(),
+        (2..60, ..) => format!("{seconds} seconds"),
+        (_, 1, ..) => "About a minute".to_owned(),
+        (_, 2..60, ..) => format!("{minutes} minutes"),
+        (_, _, 1, _) => "About an hour".to_owned(),
+        (_, _, 2..48, _) => format!("{hours} hours"),
+        (_, _, _, 0..14) => format!("{days} days"),
+        (_, _, _, 14..60) => format!("{} weeks", days / 7),
+        (_, _, _, 60..730) => format!("{} months", days / 30),
+        _ => format!("{} years", days / 365),
+    };
+    format!("{text} ago")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_dockers() {
+        let cases = [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1024, "1.02kB"),
+            (116_600_000, "117MB"),
+            (1_236_000_000, "1.24GB"),
+            (12_340_000, "12.3MB"),
+            (100_000_000, "100MB"),
+            (10_000_000, "10MB"),
+        ];
+        for (bytes, wanted) in cases {
+            assert_eq!(size(bytes), wanted);
+        }
+    }
+
+    #[test]
+    fn ages_are_dockers() {
+        const HOUR: u64 = 3600;
+        const DAY: u64 = 24 * HOUR;
+        let cases = [
+            (0, "Less than a second ago"),
+            (1, "1 second ago"),
+            (59, "59 seconds ago"),
+            (60, "About a minute ago"),
+            (180, "3 minutes ago"),
+            (HOUR, "About an hour ago"),
+            (47 * HOUR, "47 hours ago"),
+            (3 * DAY, "3 days ago"),
+            (21 * DAY, "3 weeks ago"),
+            (90 * DAY, "3 months ago"),
+            (1000 * DAY, "2 years ago"),
+        ];
+        for (seconds, wanted) in cases {
+            assert_eq!(ago(Duration::from_secs(seconds)), wanted, "{seconds}");
+        }
+    }
+}

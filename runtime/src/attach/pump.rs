@@ -1,0 +1,140 @@
+//! Moves bytes between this process's streams and a container's. Reads and writes block, which is
+//! all the back-pressure there is, and works for files, pipes and terminals alike (epoll refuses
+//! files).
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::thread::{Builder, JoinHandle};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// How much is moved at once, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
+/// What a thread needs that only moves bytes.
+const STACK_BYTES: usize = 64 << 10;
+
+/// Standard input on its way into a container.
+pub(super) struct Input {
+    /// The container's end.
+    pub(super) stream: UnixStream,
+}
+
+impl Input {
+    /// Moves until the input or the container ends. The thread is left to itself: nothing can wake
+    /// it from a terminal that is silent, and the process's end takes it along.
+    pub(super) fn start(self) -> io::Result<()> {
+        let mut from = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        thread("stdin", move || {
+            let mut stream = self.stream;
+            // Whether the input failed or the program closed its end, this is the end of it.
+            let _ = pump(&mut from, &mut stream, || {});
+            let _ = stream.shutdown(Shutdown::Write);
+        })
+        .map(drop)
+    }
+}
+
+/// A container's output on its way to standard output or error.
+pub(super) struct Output {
+    /// The container's end.
+    pub(super) stream: UnixStream,
+    /// Ours.
+    pub(super) to: File,
+}
+
+impl Output {
+    /// Moves until the container ends, or nobody reads any more: then the program is told as a
+    /// closed pipe tells it.
+    pub(super) fn start(self, first: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+        thread("output", move || {
+            let Self { mut stream, mut to } = self;
+            let _ = pump(&mut stream, &mut to, first);
+            let _ = stream.shutdown(Shutdown::Read);
+        })
+    }
+}
+
+/// Standard output, without a buffer.
+pub(super) fn stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+/// Standard error, without a buffer.
+pub(super) fn stderr() -> io::Result<File> {
+    Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?))
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(body)
+}
+
+/// Moves bytes until `from` ends; `first` is called before the first of them goes on.
+fn pump(
+    from: &mut (impl Read + AsFd),
+    to: &mut (impl Write + AsFd),
+    first: impl FnOnce(),
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut first = Some(first);
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                if let Some(first) = first.take() {
+                    first();
+                }
+                write_all(to, &piece[..count])?;
+            }
+            Err(error) => recover(error, from, PollFlags::IN)?,
+        }
+    }
+}
+
+fn write_all(to: &mut (impl Write + AsFd), mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) => recover(error, to, PollFlags::OUT)?,
+        }
+    }
+    Ok(())
+}
+
+/// Someone who shares our terminal or pipe may have made it non-blocking: wait as if it were not.
+fn recover(error: io::Error, stream: &impl AsFd, until: PollFlags) -> io::Result<()> {
+    match error.kind() {
+        ErrorKind::Interrupted => Ok(()),
+        ErrorKind::WouldBlock => {
+            let wait = || poll(&mut [PollFd::new(stream, until)], None);
+            rustix::io::retry_on_intr(wait).map(drop).map_err(io::Error::from)
+        }
+        _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_pass_whole_through_streams_that_do_not_block() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        let (mut into, mut out) = UnixStream::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        into.set_nonblocking(true).unwrap();
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let expected = sent.clone();
+        let writer = std::thread::spawn(move || near.write_all(&sent));
+        let mut far = far;
+        let mover = std::thread::spawn(move || pump(&mut far, &mut into, || {}));
+        let mut received = Vec::new();
+        out.read_to_end(&mut received).unwrap();
+        writer.join().unwrap().unwrap();
+        mover.join().unwrap().unwrap();
+        assert!(received == expected);
+    }
+}

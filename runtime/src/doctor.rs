@@ -1,0 +1,231 @@
+//! Examines this machine: whether it can run guests, and what is missing.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::error::{Error, chain};
+use crate::guest_files::{GuestFile, find_agent, find_kernel};
+use crate::kvm;
+use crate::limits::MemorySize;
+use crate::places::Places;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The verdict on KVM: `ok`, `missing`, `denied` or `unfit`.
+    pub kvm: KvmVerdict,
+    /// Whether all is fine.
+    pub ok: bool,
+    /// One for each thing looked at.
+    pub findings: Vec<Finding>,
+}
+
+/// Whether guests can run under this machine's KVM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvmVerdict {
+    /// They can.
+    Ok,
+    /// There is no `/dev/kvm`.
+    Missing,
+    /// This user may not use it.
+    Denied,
+    /// It runs no ordinary kernel.
+    Unfit,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub name: &'static str,
+    /// Whether it is fine.
+    pub ok: bool,
+    /// What was seen.
+    pub detail: String,
+    /// What to do, where it is not fine.
+    pub hint: Option<String>,
+}
+
+impl Report {
+    /// The report as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report of strings is JSON")
+    }
+}
+
+/// Examines this machine. Takes a few milliseconds.
+#[must_use]
+pub fn examine(places: &Places) -> Report {
+    let (verdict, device) = device();
+    let mut findings = vec![device, module(), cpu()];
+    let mut kvm = verdict;
+    if verdict == KvmVerdict::Ok {
+        let tested = selftest();
+        if !tested.ok {
+            kvm = KvmVerdict::Unfit;
+        }
+        findings.push(tested);
+    }
+    findings.push(memory());
+    findings.push(guest_file("guest kernel", find_kernel(), b"\x7fELF"));
+    findings.push(guest_file("agent", find_agent(), b"0707"));
+    findings.push(formatter());
+    findings.push(folder("images", &places.data));
+    findings.push(folder("containers", &places.run));
+    // Without its module KVM may be built in, and CPU flags are only a clue: the device and the
+    // self-test decide.
+    let ok = findings.iter().all(|finding| finding.ok);
+    Report { kvm, ok, findings }
+}
+
+fn fine(name: &'static str, detail: impl Into<String>) -> Finding {
+    Finding { name, ok: true, detail: detail.into(), hint: None }
+}
+
+fn wrong(name: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Finding {
+    Finding { name, ok: false, detail: detail.into(), hint: Some(hint.into()) }
+}
+
+fn device() -> (KvmVerdict, Finding) {
+    let name = "device";
+    if !Path::new(kvm::DEVICE).exists() {
+        let hint = "switch virtualisation on in the firmware and load kvm_intel or kvm_amd";
+        return (KvmVerdict::Missing, wrong(name, "there is no /dev/kvm", hint));
+    }
+    match kvm::open() {
+        Ok(_) => (KvmVerdict::Ok, fine(name, "/dev/kvm can be opened")),
+        Err(error) => {
+            let hint = error.hint().unwrap_or_else(|| "look into the kernel's log".to_owned());
+            (KvmVerdict::Denied, wrong(name, chain(&error), hint))
+        }
+    }
+}
+
+fn module() -> Finding {
+    match kvm::module() {
+        Some("kvm_pvm") => wrong(
+            "module",
+            "kvm_pvm is a paravirtual KVM",
+            "use a machine, or a virtual machine with nesting, that has kvm_intel or kvm_amd",
+        ),
+        Some(name) => fine("module", name),
+        None if Path::new("/sys/module/kvm").exists() => fine("module", "kvm"),
+        None => wrong("module", "no KVM module is loaded", "modprobe kvm_intel, or kvm_amd"),
+    }
+}
+
+fn cpu() -> Finding {
+    match kvm::cpu_flag() {
+        Some(flag) => fine("cpu", flag),
+        None => wrong(
+            "cpu",
+            "the CPU shows neither vmx nor svm",
+            "switch virtualisation on in the firmware, or nesting in the host of this machine",
+        ),
+    }
+}
+
+fn selftest() -> Finding {
+    match vmm::selftest::run() {
+        Ok(()) => fine("self-test", "a guest runs: long mode, system calls, interrupts, memory"),
+        Err(error) => wrong(
+            "self-test",
+            chain(&error),
+            "this KVM runs no ordinary kernel; use one on hardware with VMX or SVM, or nesting",
+        ),
+    }
+}
+
+fn memory() -> Finding {
+    let name = "memory";
+    let wanted = u64::from(MemorySize::DEFAULT.mib());
+    match available_mib() {
+        Some(free) if free >= wanted => fine(name, format!("{free} MiB are free")),
+        Some(free) => wrong(
+            name,
+            format!("{free} MiB are free, a guest has {wanted} MiB by default"),
+            "free some memory, or run guests with a smaller -m",
+        ),
+        None => wrong(name, "/proc/meminfo cannot be read", "mount /proc"),
+    }
+}
+
+fn available_mib() -> Option<u64> {
+    available_in(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib >> 10)
+}
+
+fn guest_file(name: &'static str, found: Result<GuestFile, Error>, magic: &[u8]) -> Finding {
+    let file = match found {
+        Ok(file) => file,
+        Err(error) => {
+            let hint = error.hint().unwrap_or_default();
+            return wrong(name, chain(&error), hint);
+        }
+    };
+    let place = format!("{} ({})", file.path.display(), file.origin);
+    let mut head = vec![0; magic.len()];
+    match File::open(&file.path).and_then(|mut file| file.read_exact(&mut head)) {
+        Ok(()) if head == magic => fine(name, place),
+        Ok(()) => wrong(name, format!("{place} is something else"), "build it again"),
+        Err(error) => wrong(name, format!("{place} cannot be read: {error}"), "build it again"),
+    }
+}
+
+fn formatter() -> Finding {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = path
+        .split(':')
+        .chain(["/usr/sbin", "/sbin"])
+        .map(|folder| Path::new(folder).join("mke2fs"))
+        .find(|path| path.is_file());
+    match found {
+        Some(path) => fine("mke2fs", path.display().to_string()),
+        None => wrong("mke2fs", "mke2fs is not installed", "install e2fsprogs"),
+    }
+}
+
+fn folder(name: &'static str, path: &Path) -> Finding {
+    // The nearest folder that exists is the one that must let us in.
+    let nearest = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    match rustix::fs::access(nearest, access) {
+        Ok(()) => fine(name, path.display().to_string()),
+        Err(error) => wrong(
+            name,
+            format!("{} cannot be written: {error}", nearest.display()),
+            "run as root, or choose a folder of your own with --root",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_memory_is_what_the_kernel_calls_available() {
+        let text = "MemTotal: 100 kB\nMemFree: 5 kB\nMemAvailable:   2097152 kB\n";
+        assert_eq!(available_in(text), Some(2048));
+        assert_eq!(available_in("MemFree: 5 kB\n"), None);
+    }
+
+    #[test]
+    fn a_report_is_json_with_the_verdict_in_front() {
+        let findings = vec![wrong("cpu", "no \"svm\"", "do something")];
+        let report = Report { kvm: KvmVerdict::Unfit, ok: false, findings };
+        let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!(json["kvm"], "unfit");
+        assert_eq!(json["findings"][0]["detail"], "no \"svm\"");
+    }
+}

@@ -1,0 +1,167 @@
+//! Why a container was not run, with what a person can do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use vmm::config::MIN_MEMORY_MIB;
+
+use crate::link::Failure;
+use crate::plan::PlanError;
+
+/// Why a container was not run.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// What was asked for makes no container.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The image is not there or cannot be used.
+    #[error(transparent)]
+    Image(#[from] images::Error),
+    /// A file cannot be used.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refused something that has no file.
+    #[error("cannot {action}")]
+    System {
+        /// What was tried, as a verb with its object.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Neither root, nor a home folder.
+    #[error("no folder for images is known: HOME is not set")]
+    NoHome,
+    /// The guest kernel or the agent is not there.
+    #[error("no {what} found")]
+    GuestFile {
+        /// Which one.
+        what: &'static str,
+        /// The environment variable that can name it.
+        variable: &'static str,
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
+    },
+    /// A live container has this name.
+    #[error("the container name \"{name}\" is already in use by container {id}")]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// `mke2fs` cannot be started.
+    #[error("cannot start mke2fs to format the blank scratch disk")]
+    NoFormatter(#[source] io::Error),
+    /// `mke2fs` failed.
+    #[error("mke2fs failed: {message}")]
+    Format {
+        /// What it said.
+        message: String,
+    },
+    /// `-t`, and no terminal.
+    #[error("the input device is not a TTY")]
+    NotATerminal,
+    /// This machine's KVM runs no ordinary guest.
+    #[error("this machine cannot run hyperrun's guests")]
+    Unfit(#[source] vmm::selftest::SelfTestError),
+    /// The supervisor says why it gave up.
+    #[error("{}", .0.message)]
+    Supervised(Failure),
+    /// The supervisor ended without a word.
+    #[error("the container's supervisor was killed, and its machine with it")]
+    SupervisorDied,
+}
+
+impl Error {
+    /// The exit code `run` ends with, Docker's: 127 when the program is not in the image, 126 when
+    /// it cannot be executed, 1 when there is no terminal, 125 for everything else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Supervised(failure) => failure.code,
+            Self::NotATerminal => 1,
+            _ => 125,
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Plan(error) => plan_hint(error),
+            Self::Image(error) => error.hint(),
+            Self::File { path, source, .. } => file_hint(path, source),
+            Self::NoHome => Some("set HOME, or name a folder with --root".to_owned()),
+            Self::GuestFile { variable, looked, .. } => {
+                let looked: Vec<_> = looked.iter().map(|path| path.display().to_string()).collect();
+                let looked = looked.join(" and ");
+                Some(format!("looked at {looked}; {variable} can name it"))
+            }
+            Self::NameInUse { .. } => {
+                Some("choose another --name, or wait until that container has ended".to_owned())
+            }
+            Self::NoFormatter(_) => Some("install e2fsprogs".to_owned()),
+            Self::NotATerminal => Some("leave out -t, or run it from a terminal".to_owned()),
+            Self::Unfit(_) => Some("`hyperrun doctor` says what is missing".to_owned()),
+            Self::Supervised(failure) => failure.hint.clone(),
+            Self::System { .. } | Self::Format { .. } | Self::SupervisorDied => None,
+        }
+    }
+
+    /// The guest's last lines, where they say more than the error does.
+    #[must_use]
+    pub fn console(&self) -> Option<&str> {
+        match self {
+            Self::Supervised(failure) if !failure.console.is_empty() => Some(&failure.console),
+            _ => None,
+        }
+    }
+}
+
+fn plan_hint(error: &PlanError) -> Option<String> {
+    match error {
+        PlanError::Platform { .. } => Some("load or pull the image for linux/amd64".to_owned()),
+        PlanError::NoCommand => Some("name a command after the image".to_owned()),
+        PlanError::User(_) => Some("write it as USER or USER:GROUP".to_owned()),
+        PlanError::WorkingDirectory(_) | PlanError::Nul(_) => None,
+    }
+}
+
+fn file_hint(path: &std::path::Path, source: &io::Error) -> Option<String> {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied if path == std::path::Path::new("/dev/kvm") => {
+            Some("run as root, or add this user to the group kvm".to_owned())
+        }
+        io::ErrorKind::PermissionDenied => {
+            Some("run as root, or choose a folder of your own with --root".to_owned())
+        }
+        io::ErrorKind::StorageFull => {
+            Some("free some space there, or choose another folder with --root".to_owned())
+        }
+        io::ErrorKind::OutOfMemory => {
+            Some(format!("a machine needs {MIN_MEMORY_MIB} MiB and more, see -m"))
+        }
+        _ => None,
+    }
+}
+
+/// An error and its causes in one line, joined by colons.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

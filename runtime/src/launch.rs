@@ -1,0 +1,157 @@
+//! Runs a container from words to exit status: image, plan, files, supervisor, and the person
+//! attached to it.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use images::{Image, Store};
+use vmm::config::DiskExtent;
+
+use crate::attach::{Attached, attach};
+use crate::containers::{self, Container};
+use crate::error::Error;
+use crate::guest_files::{find_agent, find_kernel};
+use crate::link::{Blame, Link};
+use crate::places::Places;
+use crate::plan::{Plan, PlannedImage, plan};
+use crate::process::Process;
+use crate::scratch::Scratch;
+use crate::spec::RunSpec;
+use crate::supervisor::{MachineParts, Task, supervise};
+use crate::timings::{Clocks, Stopwatch};
+use crate::voice::say;
+use crate::{host, kvm};
+
+/// The environment variable with the seconds a guest may take to get ready.
+const PATIENCE_VARIABLE: &str = "HYPERRUN_BOOT_TIMEOUT";
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a supervisor may take to end that has nothing left to do.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// How a container's life ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The code to exit with: the program's own, or 128 and its signal.
+    pub code: u8,
+    /// When things happened.
+    pub clocks: Clocks,
+}
+
+/// Runs one container and stays attached until it is gone. To be called while this process has
+/// one thread.
+pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outcome, Error> {
+    let image = Store::open(&places.images())?.find(&spec.image)?;
+    let name = image_name(&spec.image, &image);
+    let planned = PlannedImage { name: &name, config: &image.config };
+    let plan = plan(spec, planned, &host::look()?)?;
+    plan.warnings.iter().for_each(|warning| say("warning", warning));
+    kvm::check()?;
+    let (near, far) = Link::pair()
+        .map_err(|source| Error::System { action: "make a pair of sockets", source })?;
+    let outcome = Container::create(&places.containers(), spec.name.as_ref(), &name)
+        .and_then(|container| prepare(spec, places, &image, plan, container, far, stopwatch))
+        .and_then(|task| start(task, near))
+        .and_then(|(supervisor, link)| follow(supervisor, link, spec, stopwatch));
+    if matches!(outcome, Err(Error::SupervisorDied | Error::File { .. } | Error::System { .. })) {
+        // Nobody else cleans up after these; what fails here the next run does.
+        let _ = containers::sweep_dead(&places.containers());
+    }
+    outcome.map_err(ask_the_host)
+}
+
+/// The name a person knows the image by: their own words, or the image's first name when they
+/// gave an id.
+fn image_name(words: &str, image: &Image) -> String {
+    let by_id = image.id.hex().starts_with(words.trim_start_matches("sha256:"));
+    match image.references.first() {
+        Some(reference) if by_id => reference.familiar(),
+        None if by_id => image.id.short(),
+        _ => words.to_owned(),
+    }
+}
+
+/// Opens all that a container is made of.
+fn prepare(
+    spec: &RunSpec,
+    places: &Places,
+    image: &Image,
+    plan: Plan,
+    container: Container,
+    link: Link,
+    stopwatch: Stopwatch,
+) -> Result<Task, Error> {
+    let machine = MachineParts {
+        shape: plan.vm,
+        kernel: open(&find_kernel()?.path)?,
+        agent: open(&find_agent()?.path)?,
+        image: open_disk(image)?,
+        scratch: Scratch::create(&places.scratch())?,
+        trace: spec.debug,
+    };
+    Ok(Task {
+        container,
+        spec: plan.container,
+        machine,
+        image: image.lock()?,
+        link,
+        patience: patience(),
+        stopwatch,
+    })
+}
+
+/// Forks the supervisor; each side keeps its own end of the link.
+fn start(task: Task, near: Link) -> Result<(Process, Link), Error> {
+    let near = Cell::new(Some(near));
+    let theirs = &near;
+    let supervisor = Process::fork(move || {
+        drop(theirs.take());
+        supervise(task)
+    })
+    .map_err(|source| Error::System { action: "start the container's supervisor", source })?;
+    let near = near.take().expect("only the child has taken it");
+    Ok((supervisor, near))
+}
+
+/// Stays attached until the supervisor is done, then reaps it.
+fn follow(
+    supervisor: Process,
+    link: Link,
+    spec: &RunSpec,
+    stopwatch: Stopwatch,
+) -> Result<Outcome, Error> {
+    let attached = attach(link, spec.stdio, stopwatch);
+    supervisor.end_within(FAREWELL);
+    let Attached { code, mut clocks } = attached?;
+    clocks.total = Some(stopwatch.elapsed());
+    Ok(Outcome { code, clocks })
+}
+
+/// A machine that failed may have failed because of this host.
+fn ask_the_host(error: Error) -> Error {
+    match &error {
+        Error::Supervised(failure) if failure.blame == Blame::Machine => {
+            vmm::selftest::run().map_or_else(Error::Unfit, |()| error)
+        }
+        _ => error,
+    }
+}
+
+fn open_disk(image: &Image) -> Result<Vec<DiskExtent>, Error> {
+    let mut extents = Vec::new();
+    for extent in image.disk()?.extents {
+        let file = open(&extent.path)?;
+        extents.push(DiskExtent { file, offset: extent.offset, length: extent.length });
+    }
+    Ok(extents)
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(|source| Error::File { action: "open", path: path.into(), source })
+}
+
+fn patience() -> Duration {
+    let seconds = std::env::var(PATIENCE_VARIABLE).ok().and_then(|text| text.parse().ok());
+    seconds.filter(|seconds| *seconds > 0).map_or(DEFAULT_PATIENCE, Duration::from_secs)
+}

@@ -1,0 +1,111 @@
+//! Where things lie on the host: what is kept, and what lives as long as a container.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// The environment variable that moves everything to one folder.
+pub const ROOT_VARIABLE: &str = "HYPERRUN_ROOT";
+
+/// The two folders everything lies under. Neither need exist yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Images and blank disks: `/var/lib/hyperrun` for root.
+    pub data: PathBuf,
+    /// Folders of running containers: `/run/hyperrun` for root.
+    pub run: PathBuf,
+}
+
+/// What the choice of folders depends on.
+#[derive(Clone, Debug, Default)]
+struct Surroundings {
+    root: Option<PathBuf>,
+    is_superuser: bool,
+    data_home: Option<PathBuf>,
+    home: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
+}
+
+impl Places {
+    /// Takes `--root`, or `HYPERRUN_ROOT`, or the usual folders of this user.
+    pub fn find(root: Option<&Path>) -> Result<Self, Error> {
+        let folder = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let root = match root.map(Path::to_owned).or_else(|| folder(ROOT_VARIABLE)) {
+            Some(root) => Some(std::path::absolute(&root).map_err(|source| Error::File {
+                action: "find",
+                path: root,
+                source,
+            })?),
+            None => None,
+        };
+        let surroundings = Surroundings {
+            root,
+            is_superuser: rustix::process::geteuid().is_root(),
+            data_home: folder("XDG_DATA_HOME").filter(|path| path.is_absolute()),
+            home: folder("HOME"),
+            runtime_dir: folder("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()),
+        };
+        choose(surroundings).ok_or(Error::NoHome)
+    }
+
+    /// The folder of the image store.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// The folder of blank and overlay disks.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.data.join("scratch")
+    }
+
+    /// The folder with a folder for each running container.
+    #[must_use]
+    pub fn containers(&self) -> PathBuf {
+        self.run.join("containers")
+    }
+}
+
+fn choose(surroundings: Surroundings) -> Option<Places> {
+    if let Some(root) = surroundings.root {
+        return Some(Places { run: root.join("run"), data: root });
+    }
+    if surroundings.is_superuser {
+        return Some(Places { data: "/var/lib/hyperrun".into(), run: "/run/hyperrun".into() });
+    }
+    let data_home = surroundings
+        .data_home
+        .or_else(|| surroundings.home.map(|home| home.join(".local/share")))?;
+    let data = data_home.join("hyperrun");
+    let run = surroundings.runtime_dir.map(|folder| folder.join("hyperrun"));
+    Some(Places { run: run.unwrap_or_else(|| data.join("run")), data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_chosen_by_root_then_user() {
+        let user = Surroundings { home: Some("/home/u".into()), ..Surroundings::default() };
+        let superuser = Surroundings { is_superuser: true, ..user.clone() };
+        let moved = Surroundings { root: Some("/r".into()), ..superuser.clone() };
+        let xdg = Surroundings {
+            data_home: Some("/d".into()),
+            runtime_dir: Some("/run/user/1".into()),
+            ..user.clone()
+        };
+        let cases = [
+            (moved, "/r", "/r/run"),
+            (superuser, "/var/lib/hyperrun", "/run/hyperrun"),
+            (xdg, "/d/hyperrun", "/run/user/1/hyperrun"),
+            (user, "/home/u/.local/share/hyperrun", "/home/u/.local/share/hyperrun/run"),
+        ];
+        for (surroundings, data, run) in cases {
+            assert_eq!(choose(surroundings), Some(Places { data: data.into(), run: run.into() }));
+        }
+        assert_eq!(choose(Surroundings::default()), None);
+    }
+}

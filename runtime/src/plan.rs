@@ -1,0 +1,275 @@
+//! Decides everything about a container before anything is done: what was asked for, what the
+//! image says and what the host has, in; a machine and a container, out. Reads and writes nothing.
+
+use images::ImageConfig;
+use protocol::{
+    ContainerSpec, Device, EtcFiles, ProcessSpec, ResourceLimit, User, WallClock, WindowSize,
+};
+use thiserror::Error;
+
+use crate::env::Environment;
+use crate::spec::{Hostname, RunSpec, Stdio};
+
+/// The `PATH` of a process whose image names none, as Docker has it.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The size of `/dev/shm`, as Docker has it.
+const SHM_BYTES: u64 = 64 << 20;
+/// `RLIMIT_NOFILE` on x86-64, and Docker's limit for it, soft and hard.
+const OPEN_FILES: ResourceLimit = ResourceLimit { resource: 7, soft: 1 << 20, hard: 1 << 20 };
+/// The image is the first disk, what the container writes goes to the second.
+const IMAGE_DISK: Device = Device { index: 0 };
+const SCRATCH_DISK: Device = Device { index: 1 };
+/// The platform of every guest.
+const GUEST_PLATFORM: (&str, &str) = ("linux", "amd64");
+
+/// The part of the host that a plan depends on.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The CPUs `hyperrun` may use.
+    pub cpus: usize,
+    /// The environment of `hyperrun` itself, for `-e KEY`.
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The host's `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// Fresh random bytes: for the default host name, and for the guest's pool.
+    pub random: [u8; 40],
+}
+
+/// The image a plan is for.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedImage<'a> {
+    /// The name a person knows it by, as `debian:bookworm`.
+    pub name: &'a str,
+    /// What it says about itself.
+    pub config: &'a ImageConfig,
+}
+
+/// A machine, and a container in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The machine.
+    pub vm: VmConfig,
+    /// The container; its clock is set when it is sent.
+    pub container: ContainerSpec,
+    /// What a person should know, each a line.
+    pub warnings: Vec<String>,
+}
+
+/// The shape of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmConfig {
+    /// Its memory, in MiB.
+    pub memory_mib: u32,
+    /// Its vCPUs.
+    pub vcpus: u8,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// The image is for other machines.
+    #[error("image {image} is for {os}/{architecture}, this machine runs linux/amd64")]
+    Platform {
+        /// The image's name.
+        image: String,
+        /// The system it is for.
+        os: String,
+        /// The architecture it is for.
+        architecture: String,
+    },
+    /// Neither the image nor the command line says what to run.
+    #[error("no command specified")]
+    NoCommand,
+    /// A working directory that begins somewhere else than at the root.
+    #[error("the working directory '{0}' is invalid, it needs to be an absolute path")]
+    WorkingDirectory(String),
+    /// More than one colon, or nothing before it.
+    #[error("invalid user: '{0}'")]
+    User(String),
+    /// A text that is to become a C string holds a NUL.
+    #[error("{0} holds a NUL byte")]
+    Nul(&'static str),
+}
+
+/// Decides how `spec` runs `image` on `host`.
+pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan, PlanError> {
+    check_platform(image)?;
+    let vm = VmConfig { memory_mib: spec.memory.mib(), vcpus: spec.cpus.vcpus() };
+    let hostname = hostname(spec, image.name, host);
+    let process = process(spec, image.config, host, &hostname)?;
+    let container = ContainerSpec {
+        image_disk: IMAGE_DISK,
+        scratch_disk: SCRATCH_DISK,
+        read_only: spec.read_only,
+        etc: etc_files(&hostname, host),
+        hostname: hostname.as_str().to_owned(),
+        shm_bytes: SHM_BYTES,
+        wall_clock: WallClock { seconds: 0, nanoseconds: 0 },
+        entropy: entropy(host),
+        cpu_quota_us: spec.cpus.quota_us(),
+        process,
+    };
+    Ok(Plan { vm, container, warnings: warnings(spec, host) })
+}
+
+/// What an image leaves open is taken to be right.
+fn check_platform(image: PlannedImage<'_>) -> Result<(), PlanError> {
+    let (os, architecture) = (&image.config.os, &image.config.architecture);
+    let fits = |said: &str, wanted: &str| said.is_empty() || said == wanted;
+    if fits(os, GUEST_PLATFORM.0) && fits(architecture, GUEST_PLATFORM.1) {
+        return Ok(());
+    }
+    Err(PlanError::Platform {
+        image: image.name.to_owned(),
+        os: os.clone(),
+        architecture: architecture.clone(),
+    })
+}
+
+/// `--hostname`, or the name, or image, tag and ten digits.
+fn hostname(spec: &RunSpec, image: &str, host: &Host) -> Hostname {
+    if let Some(hostname) = &spec.hostname {
+        return hostname.clone();
+    }
+    if let Some(name) = &spec.name {
+        return Hostname::from_label(name.as_str(), "");
+    }
+    let number = u64::from_le_bytes(*host.random.last_chunk().expect("40 bytes hold 8"));
+    Hostname::from_label(&image_label(image), &format!("-{:010}", number % 10_000_000_000))
+}
+
+/// `registry:5000/library/debian:bookworm@sha256:…` is `debian-bookworm`.
+fn image_label(image: &str) -> String {
+    let tagged = image.split_once('@').map_or(image, |(tagged, _)| tagged);
+    let last = tagged.rsplit('/').next().unwrap_or(tagged);
+    let (name, tag) = last.split_once(':').unwrap_or((last, "latest"));
+    format!("{name}-{tag}")
+}
+
+fn process(
+    spec: &RunSpec,
+    image: &ImageConfig,
+    host: &Host,
+    hostname: &Hostname,
+) -> Result<ProcessSpec, PlanError> {
+    Ok(ProcessSpec {
+        args: arguments(spec, image)?,
+        env: environment(spec, image, host, hostname),
+        working_dir: working_dir(spec, image)?,
+        user: user(spec.user.as_deref().unwrap_or(&image.user))?,
+        terminal: terminal(spec.stdio),
+        stdin: spec.stdio != Stdio::OutputOnly,
+        limits: vec![OPEN_FILES],
+    })
+}
+
+/// Entrypoint, then command. `--entrypoint` takes the image's command away with its entrypoint; a
+/// command on the command line takes the place of the image's.
+fn arguments(spec: &RunSpec, image: &ImageConfig) -> Result<Vec<Vec<u8>>, PlanError> {
+    let from_image = |words: &Option<Vec<String>>| -> Vec<Vec<u8>> {
+        words.iter().flatten().map(|word| word.clone().into_bytes()).collect()
+    };
+    let entrypoint = match &spec.entrypoint {
+        None => from_image(&image.entrypoint),
+        Some(none) if none.is_empty() => Vec::new(),
+        Some(program) => vec![program.clone()],
+    };
+    let command = if spec.command.is_empty() && spec.entrypoint.is_none() {
+        from_image(&image.cmd)
+    } else {
+        spec.command.clone()
+    };
+    let arguments = [entrypoint, command].concat();
+    if arguments.first().is_none_or(Vec::is_empty) {
+        return Err(PlanError::NoCommand);
+    }
+    if arguments.iter().any(|argument| argument.contains(&0)) {
+        return Err(PlanError::Nul("the command"));
+    }
+    Ok(arguments)
+}
+
+/// Docker's own variables, the image's over them, `-e` over both. `HOME` is the agent's to add.
+fn environment(
+    spec: &RunSpec,
+    image: &ImageConfig,
+    host: &Host,
+    hostname: &Hostname,
+) -> Vec<Vec<u8>> {
+    let mut env = Environment::default();
+    env.set(b"PATH", DEFAULT_PATH.as_bytes());
+    env.set(b"HOSTNAME", hostname.as_str().as_bytes());
+    if matches!(spec.stdio, Stdio::Terminal(_)) {
+        env.set(b"TERM", b"xterm");
+    }
+    for variable in &image.env {
+        env.set_line(variable.as_bytes());
+    }
+    for change in &spec.env {
+        env.change(change, &host.env);
+    }
+    env.into_lines()
+}
+
+fn working_dir(spec: &RunSpec, image: &ImageConfig) -> Result<String, PlanError> {
+    let wanted = spec.working_dir.as_deref().unwrap_or(&image.working_dir);
+    let path = if wanted.is_empty() { "/" } else { wanted };
+    if path.contains('\0') {
+        return Err(PlanError::Nul("the working directory"));
+    }
+    if !path.starts_with('/') {
+        return Err(PlanError::WorkingDirectory(path.to_owned()));
+    }
+    Ok(path.to_owned())
+}
+
+/// `USER[:GROUP]`, each a name or a number.
+fn user(text: &str) -> Result<User, PlanError> {
+    let mut parts = text.split(':');
+    let user = parts.next().unwrap_or_default().to_owned();
+    let group = parts.next().map(str::to_owned).filter(|group| !group.is_empty());
+    if parts.next().is_some() || text.contains('\0') || (user.is_empty() && group.is_some()) {
+        return Err(PlanError::User(text.to_owned()));
+    }
+    Ok(User { user, group })
+}
+
+fn terminal(stdio: Stdio) -> Option<WindowSize> {
+    match stdio {
+        Stdio::Terminal(size) => Some(size),
+        Stdio::Pipes | Stdio::OutputOnly => None,
+    }
+}
+
+/// The container's own names, as Docker writes them; there is no network but the loopback, so the
+/// host name is on it.
+fn etc_files(hostname: &Hostname, host: &Host) -> EtcFiles {
+    let hosts = format!(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n\
+         127.0.1.1\t{}\n",
+        hostname.as_str()
+    );
+    EtcFiles { hosts, resolv_conf: host.resolv_conf.clone() }
+}
+
+fn entropy(host: &Host) -> [u8; 32] {
+    *host.random.first_chunk().expect("40 bytes hold 32")
+}
+
+fn warnings(spec: &RunSpec, host: &Host) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if usize::from(spec.cpus.vcpus()) > host.cpus {
+        let (asked, there) = (spec.cpus, host.cpus);
+        warnings.push(format!("--cpus {asked} is more than the {there} CPUs of this machine"));
+    }
+    warnings
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+//! The process a machine runs in: made from open files, listened to, and killed at the end.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use vmm::config::{DiskBacking, DiskConfig, DiskExtent, MachineConfig, VsockConfig};
+use vmm::event::Event;
+use vmm::machine::Machine;
+
+use super::agent::SOCKET;
+use super::error::Error;
+use crate::error::chain;
+use crate::plan::VmConfig;
+use crate::process::Process;
+use crate::scratch::{SCRATCH_BYTES, Scratch};
+
+/// The guest's address on its vsock; the first that is not reserved. Every machine has a vsock of
+/// its own, so all can have the same.
+const GUEST_CID: u64 = 3;
+/// How long a machine may take to end that says nothing more.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The most that is read of a dying machine's words, in bytes.
+const MAX_WORDS_BYTES: u64 = 8 << 10;
+
+/// What a machine is made of, open already.
+pub(crate) struct MachineParts {
+    /// Its shape.
+    pub(crate) shape: VmConfig,
+    /// The guest kernel.
+    pub(crate) kernel: File,
+    /// The agent, packed as an initramfs.
+    pub(crate) agent: File,
+    /// The image's disk.
+    pub(crate) image: Vec<DiskExtent>,
+    /// The writable disk.
+    pub(crate) scratch: Scratch,
+    /// Whether the guest's kernel speaks.
+    pub(crate) trace: bool,
+}
+
+/// A running machine. Dropping it kills it.
+pub(super) struct MachineProcess {
+    process: Process,
+    events: File,
+    words: File,
+    traced: bool,
+}
+
+impl MachineProcess {
+    /// Starts a machine with its vsock socket in `folder`. It dies with this process.
+    pub(super) fn start(parts: MachineParts, folder: &File) -> Result<Self, Error> {
+        let failed = |action| move |source| Error::System { action, source };
+        let socket = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
+        let listener = UnixListener::bind(socket).map_err(failed("make the machine's socket"))?;
+        let (events, events_out) = std::io::pipe().map_err(failed("make a pipe"))?;
+        let (words, words_out) = std::io::pipe().map_err(failed("make a pipe"))?;
+        let traced = parts.trace;
+        let events_out = OwnedFd::from(events_out).into();
+        let config = machine_config(parts, listener, events_out);
+        let ours = Cell::new(Some((events, words)));
+        let process = Process::fork_bound(|| {
+            drop(ours.take());
+            run(config, words_out)
+        })
+        .map_err(failed("start the machine's process"))?;
+        let (events, words) = ours.take().expect("only the child has taken them");
+        let (events, words) = (OwnedFd::from(events).into(), OwnedFd::from(words).into());
+        Ok(Self { process, events, words, traced })
+    }
+
+    /// The next thing the machine says; its error when it has ended without a last event.
+    pub(super) fn next_event(&mut self) -> Result<Event, Error> {
+        match Event::read_from(&mut self.events) {
+            Ok(Some(event)) => Ok(event),
+            Ok(None) | Err(_) => Err(self.last_words()),
+        }
+    }
+
+    /// Where its events come from, to wait for.
+    pub(super) fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// Whether all it prints is wanted.
+    pub(super) fn traced(&self) -> bool {
+        self.traced
+    }
+
+    /// The error a machine left when it could not go on.
+    fn last_words(&mut self) -> Error {
+        self.process.wait_at_most(FAREWELL);
+        let mut text = Vec::new();
+        let read = (&mut self.words).take(MAX_WORDS_BYTES).read_to_end(&mut text);
+        if read.is_err() || text.is_empty() {
+            return Error::MachineDied;
+        }
+        Error::Machine { message: String::from_utf8_lossy(&text).into_owned() }
+    }
+}
+
+fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> MachineConfig {
+    let scratch = DiskBacking::CopyOnWrite {
+        base: Some(parts.scratch.blank),
+        base_bytes: SCRATCH_BYTES,
+        overlay: parts.scratch.overlay,
+        capacity_bytes: SCRATCH_BYTES,
+    };
+    MachineConfig {
+        memory_mib: parts.shape.memory_mib,
+        vcpus: parts.shape.vcpus,
+        kernel: parts.kernel,
+        initramfs: Some(parts.agent),
+        command_line: String::new(),
+        disks: vec![
+            DiskConfig { backing: DiskBacking::ReadOnly(parts.image), id: "image".to_owned() },
+            DiskConfig { backing: scratch, id: "scratch".to_owned() },
+        ],
+        vsock: Some(VsockConfig { cid: GUEST_CID, listener }),
+        events,
+        trace: parts.trace,
+    }
+}
+
+/// What the machine's process does: all of its life.
+fn run(config: MachineConfig, mut words: std::io::PipeWriter) -> u8 {
+    match Machine::new(config).and_then(Machine::run) {
+        Ok(_) => 0,
+        Err(error) => {
+            // The supervisor reads this, or is dead and so is this process.
+            let _ = words.write_all(chain(&error).as_bytes());
+            1
+        }
+    }
+}
