@@ -1,5 +1,32 @@
 //! A machine that boots a Linux kernel under KVM. Knows nothing about containers.
+#![deny(unsafe_code)]
 
+mod arch;
+mod bus;
+mod command_line;
 pub mod config;
+mod devices;
+pub mod error;
+pub mod event;
+pub mod exit;
+mod kick;
+mod kvm;
+mod loader;
+pub mod machine;
+mod memory;
+pub mod process;
 pub mod selftest;
+mod vcpu;
 pub mod virtio;
+mod wake;
+
+pub use config::{
+    DiskBacking, DiskConfig, DiskExtent, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
+    VsockConfig,
+};
+pub use error::{ConfigError, Error, UnfitKvm};
+pub use event::{Event, EventError};
+pub use exit::Exit;
+pub use loader::LoadError;
+pub use machine::Machine;
+pub use virtio::block::DiskError;

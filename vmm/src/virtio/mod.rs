@@ -1,4 +1,10 @@
 //! Virtio devices and the transport that shows them to the guest.
 
+pub(crate) mod block;
 pub mod device;
+pub(crate) mod mmio;
+pub(crate) mod poll;
+pub(crate) mod queue;
+pub(crate) mod rng;
 pub mod vsock;
+pub(crate) mod worker;

@@ -1,0 +1,3 @@
+//! What depends on the processor's architecture.
+
+pub(crate) mod x86_64;

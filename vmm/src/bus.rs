@@ -1,0 +1,191 @@
+//! Where the guest's port and memory-mapped accesses go.
+
+use std::sync::mpsc::SyncSender;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use crate::arch::x86_64::layout;
+use crate::devices::power::{self, PowerRequest};
+use crate::devices::serial::Uart;
+use crate::exit::Exit;
+use crate::virtio::mmio::MmioTransport;
+use crate::wake::{Ending, Wake};
+
+/// The keyboard controller's "pulse the reset line".
+const I8042_RESET: u8 = 0xfe;
+/// The reset control register's "reset now".
+const RESET_NOW: u8 = 1 << 2;
+/// What an access to nothing reads.
+const NOTHING: u8 = 0xff;
+
+/// The machine's devices, shared by all vCPU threads; each has its lock.
+pub(crate) struct Bus {
+    /// Between vCPU threads.
+    uart: Mutex<Uart>,
+    /// Between vCPU threads.
+    transports: Vec<Mutex<MmioTransport>>,
+    wakes: SyncSender<Wake>,
+    agent_rang: Once,
+}
+
+impl Bus {
+    /// A bus with these devices; what they cause is sent to `wakes`.
+    pub(crate) fn new(
+        uart: Uart,
+        transports: Vec<MmioTransport>,
+        wakes: SyncSender<Wake>,
+    ) -> Self {
+        let transports = transports.into_iter().map(Mutex::new).collect();
+        Self { uart: Mutex::new(uart), transports, wakes, agent_rang: Once::new() }
+    }
+
+    /// Serves a read from a port. `data` may hold several accesses of a string instruction.
+    pub(crate) fn port_read(&self, port: u16, data: &mut [u8]) {
+        match port {
+            layout::SERIAL_PORT..=layout::SERIAL_PORT_END => {
+                let mut uart = lock(&self.uart);
+                for byte in data {
+                    *byte = uart.read(serial_offset(port));
+                }
+            }
+            // The keyboard controller is idle, so that a kernel does not wait for it to reset.
+            layout::I8042_COMMAND_PORT => data.fill(0),
+            _ => data.fill(NOTHING),
+        }
+    }
+
+    /// Serves a write to a port; gives the reason when that ends the machine.
+    pub(crate) fn port_write(&self, port: u16, data: &[u8]) -> Option<Ending> {
+        match port {
+            layout::SERIAL_PORT..=layout::SERIAL_PORT_END => {
+                let mut uart = lock(&self.uart);
+                for byte in data {
+                    // The one failure is an interrupt that is pending already.
+                    let _ = uart.write(serial_offset(port), *byte);
+                }
+                None
+            }
+            layout::I8042_COMMAND_PORT if data == [I8042_RESET] => reboot(),
+            layout::RESET_CONTROL_PORT if data.iter().any(|byte| byte & RESET_NOW != 0) => reboot(),
+            layout::POWER_PORT => self.serve_power(power::request(data)?),
+            _ => None,
+        }
+    }
+
+    /// Serves a read from a memory-mapped device.
+    pub(crate) fn mmio_read(&self, address: u64, data: &mut [u8]) {
+        match self.transport(address) {
+            Some((transport, offset)) => transport.read(offset, data),
+            None => data.fill(NOTHING),
+        }
+    }
+
+    /// Serves a write to a memory-mapped device.
+    pub(crate) fn mmio_write(&self, address: u64, data: &[u8]) {
+        if let Some((mut transport, offset)) = self.transport(address) {
+            transport.write(offset, data);
+        }
+    }
+
+    /// Stops all devices.
+    pub(crate) fn stop(&self) {
+        for transport in &self.transports {
+            lock(transport).stop();
+        }
+    }
+
+    fn serve_power(&self, request: PowerRequest) -> Option<Ending> {
+        match request {
+            PowerRequest::PowerOff => Some(Ending::Exit(Exit::PowerOff)),
+            PowerRequest::Reboot => reboot(),
+            PowerRequest::Panic => Some(Ending::Panic),
+            PowerRequest::Halt => Some(Ending::Exit(Exit::Halt)),
+            PowerRequest::AgentReady => {
+                self.agent_rang.call_once(|| {
+                    // Nobody listens once the machine has ended.
+                    let _ = self.wakes.send(Wake::AgentReady);
+                });
+                None
+            }
+        }
+    }
+
+    fn transport(&self, address: u64) -> Option<(MutexGuard<'_, MmioTransport>, u64)> {
+        let distance = address.checked_sub(layout::MMIO_DEVICES)?;
+        let index = usize::try_from(distance / layout::MMIO_DEVICE_SIZE).ok()?;
+        let transport = self.transports.get(index)?;
+        Some((lock(transport), distance % layout::MMIO_DEVICE_SIZE))
+    }
+}
+
+fn reboot() -> Option<Ending> {
+    Some(Ending::Exit(Exit::Reboot))
+}
+
+fn serial_offset(port: u16) -> u8 {
+    u8::try_from(port - layout::SERIAL_PORT).expect("the UART has eight ports")
+}
+
+/// A device whose thread panicked is used as it was left.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devices::serial::{Console, uart};
+    use std::sync::Arc;
+    use std::sync::mpsc::{self, Receiver};
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+    fn bus() -> (Bus, Console, Receiver<Wake>) {
+        let (sender, receiver) = mpsc::sync_channel(8);
+        let console = Console::new(None);
+        let irq = Arc::new(EventFd::new(EFD_NONBLOCK).expect("a descriptor"));
+        (Bus::new(uart(&console, irq), Vec::new(), sender), console, receiver)
+    }
+
+    #[test]
+    fn ports_end_the_machine_for_their_reason() {
+        let (bus, _, _) = bus();
+        let cases: [(u16, &[u8], Option<Ending>); 7] = [
+            (0x64, &[0xfe], Some(Ending::Exit(Exit::Reboot))),
+            (0x64, &[0x20], None),
+            (0xcf9, &[0x06], Some(Ending::Exit(Exit::Reboot))),
+            (0xcf0, &[0, 1, 0, 0], Some(Ending::Exit(Exit::PowerOff))),
+            (0xcf0, &[0, 3, 0, 0], Some(Ending::Panic)),
+            (0xcf0, &[0, 9, 0, 0], None),
+            (0x80, &[1], None),
+        ];
+        for (port, data, expected) in cases {
+            assert_eq!(bus.port_write(port, data), expected, "{port:#x} {data:?}");
+        }
+    }
+
+    #[test]
+    fn the_agent_rings_once() {
+        let (bus, _, wakes) = bus();
+        for _ in 0..100 {
+            assert_eq!(bus.port_write(layout::POWER_PORT, &[0, 5, 0, 0]), None);
+        }
+        assert_eq!(wakes.try_iter().collect::<Vec<_>>(), [Wake::AgentReady]);
+    }
+
+    #[test]
+    fn the_uart_writes_to_the_console() {
+        let (bus, console, _) = bus();
+        bus.port_write(0x3f8, b"hello");
+        assert_eq!(console.last_lines(), "hello");
+    }
+
+    #[test]
+    fn an_access_to_nothing_reads_ones() {
+        let (bus, _, _) = bus();
+        let mut data = [0; 4];
+        for address in [layout::MMIO_DEVICES, layout::MMIO_DEVICES - 1, u64::MAX] {
+            bus.mmio_read(address, &mut data);
+            assert_eq!(data, [0xff; 4]);
+            bus.mmio_write(address, &data);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The virtual machine as KVM knows it: memory slots, interrupt controllers, event descriptors.
+#![allow(unsafe_code, reason = "memory slots and the exit page are raw pointers by nature")]
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use kvm_bindings::{
+    KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::arch::x86_64::{cpuid, layout, msrs, regs};
+use crate::error::{Error, UnfitKvm};
+
+/// KVM's device file.
+const DEVICE: &str = "/dev/kvm";
+/// The one API version there has ever been.
+const API_VERSION: i32 = 12;
+/// Where a virtio-mmio device is notified (virtio 1.2, 4.2.2: `QueueNotify`).
+const QUEUE_NOTIFY: u64 = 0x50;
+
+/// What a machine cannot do without.
+const CAPABILITIES: [(Cap, &str); 8] = [
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+    (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
+    (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
+    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+    (Cap::Pit2, "KVM_CAP_PIT2"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+];
+
+/// A virtual machine.
+#[derive(Debug)]
+pub(crate) struct Vm {
+    kvm: Kvm,
+    fd: VmFd,
+    /// Keeps the slots' memory mapped for as long as the machine is there.
+    memory: GuestMemoryMmap,
+}
+
+impl Vm {
+    /// Makes a machine with `memory` and interrupt controllers.
+    ///
+    /// # Errors
+    /// When there is no KVM, it is unfit, or it refuses.
+    pub(crate) fn create(memory: &GuestMemoryMmap) -> Result<Self, Error> {
+        let kvm = open()?;
+        let fd = create_vm(&kvm)?;
+        let vm = Self { kvm, fd, memory: memory.clone() };
+        vm.set_memory_slots()?;
+        vm.create_interrupt_controllers()?;
+        Ok(vm)
+    }
+
+    /// Makes `count` vCPUs, the first of which enters the kernel at `entry`.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub(crate) fn create_vcpus(&self, count: u8, entry: u64) -> Result<Vec<VcpuFd>, Error> {
+        let supported = self
+            .kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(Error::kvm("ask KVM for its CPU features"))?;
+        let mut vcpus = Vec::with_capacity(usize::from(count));
+        for index in 0..count {
+            let vcpu = self
+                .fd
+                .create_vcpu(u64::from(index))
+                .map_err(Error::kvm("create a vCPU"))?;
+            let topology = cpuid::Topology { index, vcpus: count };
+            vcpu.set_cpuid2(&cpuid::for_vcpu(&supported, topology))
+                .map_err(Error::kvm("set a vCPU's features"))?;
+            msrs::set(&vcpu)?;
+            regs::set_reset_state(&vcpu)?;
+            if index == 0 {
+                regs::set_boot_state(&vcpu, entry)?;
+            }
+            vcpus.push(vcpu);
+        }
+        Ok(vcpus)
+    }
+
+    /// A descriptor that raises interrupt line `irq` when written to.
+    ///
+    /// # Errors
+    /// When the host or KVM refuses.
+    pub(crate) fn irqfd(&self, irq: u32) -> Result<Arc<EventFd>, Error> {
+        let fd = event_fd()?;
+        self.fd.register_irqfd(&fd, irq).map_err(Error::kvm("connect an interrupt line"))?;
+        Ok(Arc::new(fd))
+    }
+
+    /// A descriptor that is readable once the guest has notified queue `queue` of the virtio-mmio
+    /// device at `address`.
+    ///
+    /// # Errors
+    /// When the host or KVM refuses.
+    pub(crate) fn queue_kick(&self, address: u64, queue: u32) -> Result<EventFd, Error> {
+        let fd = event_fd()?;
+        let address = IoEventAddress::Mmio(address + QUEUE_NOTIFY);
+        self.fd
+            .register_ioevent(&fd, &address, queue)
+            .map_err(Error::kvm("connect a queue's notification"))?;
+        Ok(fd)
+    }
+
+    fn set_memory_slots(&self) -> Result<(), Error> {
+        for (slot, region) in (0..).zip(self.memory.iter()) {
+            let host = region
+                .get_host_address(MemoryRegionAddress(0))
+                .expect("the first byte of a region is in it");
+            let region = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr: region.start_addr().raw_value(),
+                memory_size: region.len(),
+                userspace_addr: host as u64,
+            };
+            // SAFETY: the range is a whole mapping of ours that nothing but guest memory lies in;
+            // `self.memory` keeps it mapped for as long as the machine, and the guest's writes to
+            // it are seen by volatile accesses only.
+            let set = unsafe { self.fd.set_user_memory_region(region) };
+            set.map_err(Error::kvm("give the guest its memory"))?;
+        }
+        Ok(())
+    }
+
+    fn create_interrupt_controllers(&self) -> Result<(), Error> {
+        self.fd
+            .set_identity_map_address(layout::KVM_IDENTITY_MAP)
+            .map_err(Error::kvm("place KVM's identity map"))?;
+        self.fd.set_tss_address(layout::KVM_TSS).map_err(Error::kvm("place KVM's task state"))?;
+        self.fd.create_irq_chip().map_err(Error::kvm("create the interrupt controllers"))?;
+        // Stock kernels calibrate and check their timers against it.
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        self.fd.create_pit2(pit).map_err(Error::kvm("create the interval timer"))
+    }
+}
+
+/// Opens KVM and checks that it can do what we need.
+fn open() -> Result<Kvm, Error> {
+    let kvm = Kvm::new().map_err(|error| open_error(error.into()))?;
+    let version = kvm.get_api_version();
+    if version != API_VERSION {
+        return Err(Error::UnfitKvm(UnfitKvm::ApiVersion { version }));
+    }
+    for (capability, name) in CAPABILITIES {
+        if !kvm.check_extension(capability) {
+            return Err(Error::UnfitKvm(UnfitKvm::Capability { capability: name }));
+        }
+    }
+    Ok(kvm)
+}
+
+fn open_error(source: io::Error) -> Error {
+    let path = Path::new(DEVICE).to_owned();
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        Error::KvmPermission { path, source }
+    } else {
+        Error::NoKvm { path, source }
+    }
+}
+
+/// A signal makes this fail with `EINTR` on a busy host; it is then tried again.
+fn create_vm(kvm: &Kvm) -> Result<VmFd, Error> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return result.map_err(Error::kvm("create a virtual machine")),
+        }
+    }
+}
+
+fn event_fd() -> Result<EventFd, Error> {
+    EventFd::new(EFD_NONBLOCK).map_err(Error::host("create an event descriptor"))
+}
+
+/// The suberror of a vCPU that has just left with `KVM_EXIT_INTERNAL_ERROR`.
+pub(crate) fn internal_suberror(vcpu: &mut VcpuFd) -> u32 {
+    let exit = &vcpu.get_kvm_run().__bindgen_anon_1;
+    // SAFETY: every member of the union is plain integers, so that any bytes are a value of it.
+    let internal = unsafe { exit.internal };
+    internal.suberror
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_kvm_and_a_forbidden_one_differ() {
+        let error = |errno| open_error(io::Error::from_raw_os_error(errno));
+        assert!(matches!(error(libc::ENOENT), Error::NoKvm { .. }));
+        assert!(matches!(error(libc::ENODEV), Error::NoKvm { .. }));
+        assert!(matches!(error(libc::EACCES), Error::KvmPermission { .. }));
+    }
+}

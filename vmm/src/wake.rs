@@ -1,0 +1,23 @@
+//! What the machine's own thread is woken for.
+
+use crate::exit::Exit;
+
+/// A message from a vCPU's thread to the machine's own.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// The agent rang.
+    AgentReady,
+    /// A line of the guest's console, when tracing.
+    Console(Vec<u8>),
+    /// The guest is at its end; the first such message counts.
+    Ended(Ending),
+}
+
+/// The end as a vCPU sees it: an [`Exit`] but for what the machine adds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The kernel panicked.
+    Panic,
+    /// Anything else.
+    Exit(Exit),
+}
