@@ -1,1 +1,36 @@
-//! Under construction.
+//! An image's name in, a read-only disk out. Knows no VMs, no registries yet, and no async.
+//!
+//! [`Store::load`] takes an archive apart, [`Store::find`] gives an [`Image`] by name or id, and
+//! [`Image::disk`] says which byte ranges of which files make up its disk.
+//! docs/image-store.md describes what lies where, and why a crash loses nothing.
+#![forbid(unsafe_code)]
+
+mod archive;
+mod compression;
+mod config;
+mod digest;
+mod document;
+mod erofs;
+mod error;
+mod layer;
+mod limits;
+mod manifest;
+mod platform;
+mod reference;
+mod rootfs;
+mod store;
+mod tar;
+mod timestamp;
+
+pub use archive::LoadSource;
+pub use config::{HealthCheck, ImageConfig};
+pub use digest::{Digest, DigestError};
+pub use document::DocumentError;
+pub use error::Error;
+pub use layer::LayerError;
+pub use limits::Limits;
+pub use platform::Platform;
+pub use reference::{Reference, ReferenceError};
+pub use rootfs::MergeError;
+pub use store::{Disk, Extent, Image, ImageLock, Loaded, Removed, Store, StoreError};
+pub use tar::TarError;

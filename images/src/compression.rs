@@ -1,0 +1,135 @@
+//! Decompresses a layer or an archive, whatever it turns out to be by its first bytes.
+
+use std::io::{self, BufReader, Read};
+
+use flate2::bufread::MultiGzDecoder;
+
+/// How a stream is compressed, told by magic numbers, never by names or media types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    /// Known, and not supported: the name is for the error.
+    Unsupported(&'static str),
+}
+
+/// The longest zstd window accepted, as a power of two: 128 MiB, what `zstd --ultra -22` makes and
+/// what the zstd tool itself reads unasked. Ordinary layers have windows of 8 MiB and less.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Bytes the decoder asks of its source at once.
+const INPUT_BUFFER: usize = 128 << 10;
+
+const SNIFF: usize = 6;
+
+/// Reads the first bytes of `input` and gives a reader of the decompressed stream.
+pub(crate) fn decompress<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut magic = [0; SNIFF];
+    let length = read_up_to(&mut input, &mut magic)?;
+    let compression = Compression::of(&magic[..length]);
+    let whole = io::Cursor::new(magic).take(length as u64).chain(input);
+    let buffered = BufReader::with_capacity(INPUT_BUFFER, whole);
+    Ok(match compression {
+        Compression::None => Box::new(buffered),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(buffered)),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Box::new(decoder)
+        }
+        Compression::Unsupported(name) => {
+            let text = format!("{name} compression is not supported, only gzip and zstd are");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+    })
+}
+
+impl Compression {
+    pub(crate) fn of(magic: &[u8]) -> Compression {
+        match magic {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            // RFC 8878, section 3.1.2: a skippable frame may come first (eStargz, zstd:chunked).
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => Compression::Unsupported("xz"),
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Unsupported("bzip2"),
+            _ => Compression::None,
+        }
+    }
+
+    /// The media type suffix of a layer, as OCI image-spec layer.md has it.
+    pub(crate) fn layer_media_type(self) -> &'static str {
+        match self {
+            Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Compression::None | Compression::Unsupported(_) => {
+                "application/vnd.oci.image.layer.v1.tar"
+            }
+        }
+    }
+}
+
+/// Fills as much of `buffer` as the stream has.
+pub(crate) fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        decompress(bytes)?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn each_kind_is_told_by_its_first_bytes() {
+        let text = b"seven bytes and a few more".repeat(100);
+        let zstd = zstd::encode_all(&text[..], 3).unwrap();
+        let mut skippable = vec![0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+        skippable.extend_from_slice(&zstd);
+        assert_eq!(read(&text).unwrap(), text);
+        assert_eq!(read(&gzip(&text)).unwrap(), text);
+        assert_eq!(read(&zstd).unwrap(), text);
+        assert_eq!(read(&skippable).unwrap(), text);
+        assert_eq!(read(b"").unwrap(), b"");
+        assert_eq!(read(b"x").unwrap(), b"x");
+        let members = [gzip(&text), gzip(b"tail")].concat();
+        assert_eq!(read(&members).unwrap(), [&text[..], b"tail"].concat());
+    }
+
+    #[test]
+    fn broken_streams_are_errors() {
+        let text = b"some text, some more".repeat(1000);
+        let gzip = gzip(&text);
+        let zstd = zstd::encode_all(&text[..], 3).unwrap();
+        assert!(read(&gzip[..gzip.len() - 1]).is_err());
+        assert!(read(&zstd[..zstd.len() - 1]).is_err());
+        let mut flipped = gzip.clone();
+        let crc = flipped.len() - 8;
+        flipped[crc] ^= 1;
+        assert!(read(&flipped).is_err());
+        assert!(read(b"\xfd7zXZ\0more").unwrap_err().to_string().contains("xz"));
+        assert!(read(b"BZh9more").unwrap_err().to_string().contains("bzip2"));
+    }
+}

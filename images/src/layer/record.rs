@@ -1,0 +1,253 @@
+//! The `tree` file of a layer: what its tar said, in order, without the contents of files.
+//!
+//! Magic and version, then records, each a little-endian `u32` length and that many bytes of
+//! postcard; a length of zero, the [`Summary`], and the end of the file. Readers check all three.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::tar::Timestamp;
+
+/// File magic with the format's version as its last byte.
+const MAGIC: &[u8; 8] = b"HRLAYER\x01";
+
+/// A record longer than this is no record; the largest holds two paths, 1 MiB of attributes and a
+/// sparse map of 65,536 chunks.
+const RECORD_LIMIT: u32 = 8 << 20;
+
+/// One entry of a layer. `path` is relative, without `.`, `..` and empty components.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) path: Vec<u8>,
+    pub(crate) content: Content,
+    pub(crate) metadata: Metadata,
+}
+
+/// What the entry is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Content {
+    Directory,
+    File {
+        size: u64,
+        data: FileData,
+    },
+    Symlink {
+        target: Vec<u8>,
+    },
+    HardLink {
+        target: Vec<u8>,
+    },
+    CharDevice {
+        major: u32,
+        minor: u32,
+    },
+    BlockDevice {
+        major: u32,
+        minor: u32,
+    },
+    Fifo,
+    /// The name at `path` and all below it vanish from the layers below.
+    Whiteout,
+    /// Everything in the folder at `path` vanishes from the layers below.
+    Opaque,
+}
+
+/// Where a file's content lies, in blocks of the layer's data file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FileData {
+    Contiguous {
+        block: u32,
+    },
+    /// Chunks of `1 << block_bits` blocks; those without a block are holes.
+    Chunked {
+        block_bits: u8,
+        blocks: Vec<Option<u32>>,
+    },
+}
+
+/// Owner, mode, time and attributes of an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) mode: u16,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Timestamp,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What the whole layer comes to; stands at the end of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) records: u64,
+    /// Length of the data file in blocks.
+    pub(crate) data_blocks: u32,
+    /// Sum of the sizes of the files, as `docker images` counts.
+    pub(crate) content_bytes: u64,
+}
+
+/// Writes the `tree` file.
+pub(crate) struct RecordWriter<W> {
+    output: W,
+    written: u64,
+    records: u64,
+}
+
+impl<W: Write> RecordWriter<W> {
+    pub(crate) fn new(mut output: W) -> io::Result<RecordWriter<W>> {
+        output.write_all(MAGIC)?;
+        Ok(RecordWriter { output, written: 0, records: 0 })
+    }
+
+    /// Appends a record; gives the bytes of all records so far.
+    pub(crate) fn push(&mut self, record: &Record) -> io::Result<u64> {
+        let bytes = postcard::to_stdvec(record).map_err(io::Error::other)?;
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        self.output.write_all(&length.to_le_bytes())?;
+        self.output.write_all(&bytes)?;
+        self.written += u64::from(length) + 4;
+        self.records += 1;
+        Ok(self.written)
+    }
+
+    pub(crate) fn finish(
+        mut self,
+        data_blocks: u32,
+        content_bytes: u64,
+    ) -> io::Result<(W, Summary)> {
+        let summary = Summary { records: self.records, data_blocks, content_bytes };
+        let bytes = postcard::to_stdvec(&summary).map_err(io::Error::other)?;
+        self.output.write_all(&0_u32.to_le_bytes())?;
+        self.output.write_all(&bytes)?;
+        Ok((self.output, summary))
+    }
+}
+
+/// Reads the `tree` file, one record at a time.
+pub(crate) struct RecordReader<R> {
+    input: R,
+    buffer: Vec<u8>,
+    records: u64,
+}
+
+/// A record, or the end.
+pub(crate) enum Next {
+    Record(Record),
+    End(Summary),
+}
+
+impl<R: Read> RecordReader<R> {
+    pub(crate) fn new(mut input: R) -> io::Result<RecordReader<R>> {
+        let mut magic = [0; MAGIC.len()];
+        input.read_exact(&mut magic)?;
+        if &magic != MAGIC {
+            return Err(malformed("it does not begin with the format's magic number and version"));
+        }
+        Ok(RecordReader { input, buffer: Vec::new(), records: 0 })
+    }
+
+    pub(crate) fn read(&mut self) -> io::Result<Next> {
+        let mut length = [0; 4];
+        self.input.read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length);
+        if length == 0 {
+            return self.end().map(Next::End);
+        }
+        if length > RECORD_LIMIT {
+            return Err(malformed("a record is too long"));
+        }
+        self.buffer.resize(length as usize, 0);
+        self.input.read_exact(&mut self.buffer)?;
+        self.records += 1;
+        match postcard::take_from_bytes(&self.buffer) {
+            Ok((record, [])) => Ok(Next::Record(record)),
+            Ok(_) => Err(malformed("bytes are left over in a record")),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<Summary> {
+        self.buffer.clear();
+        (&mut self.input).take(64).read_to_end(&mut self.buffer)?;
+        match postcard::take_from_bytes::<Summary>(&self.buffer) {
+            Ok((summary, [])) if summary.records == self.records => Ok(summary),
+            Ok(_) => Err(malformed("its end does not fit its records")),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+}
+
+fn malformed(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Record> {
+        let metadata = Metadata {
+            mode: 0o4755,
+            uid: 70_000,
+            gid: 1,
+            mtime: Timestamp { seconds: -5, nanoseconds: 999_999_999 },
+            xattrs: vec![(b"user.\xff".to_vec(), b"\0\n".to_vec())],
+        };
+        let contents = [
+            Content::Directory,
+            Content::File { size: 1 << 40, data: FileData::Contiguous { block: 7 } },
+            Content::File {
+                size: 9000,
+                data: FileData::Chunked { block_bits: 1, blocks: vec![None, Some(3)] },
+            },
+            Content::Symlink { target: b"\xfe/x".to_vec() },
+            Content::HardLink { target: b"a/b".to_vec() },
+            Content::CharDevice { major: 1, minor: 3 },
+            Content::BlockDevice { major: 259, minor: 70_000 },
+            Content::Fifo,
+            Content::Whiteout,
+            Content::Opaque,
+        ];
+        let record =
+            |content| Record { path: b"p\xff".to_vec(), content, metadata: metadata.clone() };
+        contents.into_iter().map(record).collect()
+    }
+
+    fn write(records: &[Record]) -> Vec<u8> {
+        let mut writer = RecordWriter::new(Vec::new()).unwrap();
+        for record in records {
+            writer.push(record).unwrap();
+        }
+        writer.finish(12, 34).unwrap().0
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<(Vec<Record>, Summary)> {
+        let mut reader = RecordReader::new(bytes)?;
+        let mut records = Vec::new();
+        loop {
+            match reader.read()? {
+                Next::Record(record) => records.push(record),
+                Next::End(summary) => return Ok((records, summary)),
+            }
+        }
+    }
+
+    #[test]
+    fn records_come_back_as_they_went() {
+        let (back, summary) = read(&write(&records())).unwrap();
+        assert_eq!(back, records());
+        assert_eq!(summary, Summary { records: 10, data_blocks: 12, content_bytes: 34 });
+    }
+
+    #[test]
+    fn every_cut_and_every_addition_is_noticed() {
+        let whole = write(&records());
+        for end in 0..whole.len() {
+            assert!(read(&whole[..end]).is_err(), "cut at {end}");
+        }
+        assert!(read(&[&whole[..], b"\0"].concat()).is_err());
+        let mut newer = whole;
+        newer[7] += 1;
+        assert!(read(&newer).is_err());
+    }
+}

@@ -1,0 +1,342 @@
+//! Unpacks one layer in one pass: read, hash, decompress, hash, cut into entries, write.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+
+use super::data::{CopyError, DataWriter, SPARSE_LIMIT};
+use super::path::split;
+use super::record::{Content, FileData, Metadata, Record, RecordWriter, Summary};
+use super::{BLOCK_SIZE, LayerError};
+use crate::compression::{Compression, decompress, read_up_to};
+use crate::digest::{Digest, Hasher};
+use crate::limits::Limits;
+use crate::tar::{Entry, Kind, Reader, Segment};
+
+/// Bytes that pass between decompressor and tar reader at once.
+const STREAM_BUFFER: usize = 128 << 10;
+
+/// What an image may still use up; all layers of one image draw on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    limits: Limits,
+    entries: u64,
+    bytes: u64,
+    metadata: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: &Limits) -> Budget {
+        Budget { limits: *limits, entries: 0, bytes: 0, metadata: 0 }
+    }
+
+    fn take_entry(&mut self) -> Result<(), LayerError> {
+        self.entries += 1;
+        let limit = self.limits.max_entries;
+        if self.entries > limit {
+            return Err(LayerError::Limit { what: "entries", limit });
+        }
+        Ok(())
+    }
+}
+
+/// Where an unpacked layer goes, and where a copy of its bytes goes if one is wanted.
+pub(crate) struct Outputs {
+    pub(crate) data: File,
+    pub(crate) tree: File,
+    pub(crate) blob: Option<File>,
+}
+
+/// A layer's digests and sizes after it was unpacked. The caller compares, syncs and renames.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    /// Of the uncompressed stream.
+    pub(crate) diff_id: Digest,
+    /// Of the bytes as they came.
+    pub(crate) blob: Digest,
+    pub(crate) blob_size: u64,
+    pub(crate) media_type: &'static str,
+    pub(crate) summary: Summary,
+}
+
+/// Unpacks the layer in `input` to the end of the stream.
+pub(crate) fn unpack(
+    input: impl Read,
+    outputs: &Outputs,
+    budget: &mut Budget,
+) -> Result<Unpacked, LayerError> {
+    let tee = RefCell::new(Tee::new(input, outputs.blob.as_ref()));
+    let mut media_type = Compression::None.layer_media_type();
+    let mut plain = Plain {
+        input: decompress(Sniffed { tee: &tee, media_type: &mut media_type, first: true })
+            .map_err(LayerError::Decompress)?,
+        hasher: Hasher::default(),
+        taken: 0,
+        limit: budget.limits.max_unpacked_bytes.saturating_sub(budget.bytes),
+        exceeded: false,
+    };
+    let unpacked = entries(&mut plain, outputs, budget);
+    if plain.exceeded {
+        let limit = budget.limits.max_unpacked_bytes;
+        return Err(LayerError::Limit { what: "unpacked bytes", limit });
+    }
+    let summary = unpacked?;
+    budget.bytes += plain.taken;
+    let diff_id = std::mem::take(&mut plain.hasher).finish();
+    drop(plain);
+    let mut tee = tee.into_inner();
+    // Bytes behind the compressed stream belong to the blob and to its digest.
+    io::copy(&mut tee, &mut io::sink()).map_err(LayerError::Decompress)?;
+    let (blob, blob_size) = tee.finish().map_err(LayerError::Write)?;
+    Ok(Unpacked { diff_id, blob, blob_size, media_type, summary })
+}
+
+fn entries(
+    plain: &mut impl Read,
+    outputs: &Outputs,
+    budget: &mut Budget,
+) -> Result<Summary, LayerError> {
+    let mut reader = Reader::new(BufReader::with_capacity(STREAM_BUFFER, plain));
+    let mut data = DataWriter::new(outputs.data.try_clone().map_err(LayerError::Write)?);
+    let tree = BufWriter::with_capacity(STREAM_BUFFER, &outputs.tree);
+    let mut tree = RecordWriter::new(tree).map_err(LayerError::Write)?;
+    let mut content_bytes = 0_u64;
+    let (metadata_before, limit) = (budget.metadata, budget.limits.max_metadata_bytes);
+    while let Some(entry) = reader.next_entry()? {
+        budget.take_entry()?;
+        let Some(record) = record(entry, &mut reader, &mut data)? else { continue };
+        if let Content::File { size, .. } = record.content {
+            content_bytes = content_bytes.saturating_add(size);
+        }
+        let written = tree.push(&record).map_err(LayerError::Write)?;
+        budget.metadata = metadata_before + written;
+        if budget.metadata > limit {
+            return Err(LayerError::Limit { what: "bytes of metadata", limit });
+        }
+    }
+    reader.drain()?;
+    let data_blocks = match data.finish() {
+        Ok((_, blocks)) => blocks,
+        Err(error) => return Err(copy_error(error, "the end of the layer")),
+    };
+    let (mut tree, summary) = tree.finish(data_blocks, content_bytes).map_err(LayerError::Write)?;
+    tree.flush().map_err(LayerError::Write)?;
+    Ok(summary)
+}
+
+/// Turns an entry into a record and takes its content out of the stream; `None` skips the entry.
+fn record<R: Read>(
+    entry: Entry,
+    reader: &mut Reader<R>,
+    data: &mut DataWriter,
+) -> Result<Option<Record>, LayerError> {
+    let shown = || String::from_utf8_lossy(&entry.path).into_owned();
+    let components = split(&entry.path)?;
+    if let Some(whiteout) = whiteout(&components, &entry.path)? {
+        return Ok(whiteout);
+    }
+    let content = match &entry.kind {
+        Kind::File { size } => {
+            let copied = data.append(reader, *size);
+            Content::File {
+                size: *size,
+                data: copied.map_err(|error| copy_error(error, &shown()))?,
+            }
+        }
+        Kind::SparseFile { size, segments } => {
+            let data = sparse(reader, data, *size, segments, &shown())?;
+            Content::File { size: *size, data }
+        }
+        Kind::Directory => Content::Directory,
+        Kind::Symlink { target } if target.is_empty() => {
+            return Err(LayerError::Invalid { entry: shown(), field: "link target: it is empty" });
+        }
+        Kind::Symlink { target } => Content::Symlink { target: target.clone() },
+        Kind::HardLink { target } => {
+            let target = split(target)?;
+            Content::HardLink { target: target.join(&b'/') }
+        }
+        Kind::CharDevice { major, minor } => {
+            check_device(*major, *minor, shown)?;
+            Content::CharDevice { major: *major, minor: *minor }
+        }
+        Kind::BlockDevice { major, minor } => {
+            check_device(*major, *minor, shown)?;
+            Content::BlockDevice { major: *major, minor: *minor }
+        }
+        Kind::Fifo => Content::Fifo,
+        // A volume label and GNU tar's list of a folder's names say nothing about the tree;
+        // star and libarchive write sockets as `s` or not at all.
+        Kind::Other { flag: b'V' | b'D' | b's' } => return Ok(None),
+        Kind::Other { flag } => {
+            return Err(LayerError::UnknownKind { entry: shown(), flag: char::from(*flag) });
+        }
+    };
+    if components.is_empty() && content != Content::Directory {
+        return Err(LayerError::Invalid { entry: shown(), field: "kind: the root is a directory" });
+    }
+    let metadata = Metadata {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: kept_xattrs(entry.xattrs.clone(), shown)?,
+    };
+    Ok(Some(Record { path: components.join(&b'/'), content, metadata }))
+}
+
+fn sparse<R: Read>(
+    reader: &mut Reader<R>,
+    data: &mut DataWriter,
+    size: u64,
+    segments: &[Segment],
+    entry: &str,
+) -> Result<FileData, LayerError> {
+    if size > SPARSE_LIMIT {
+        let field = "size: sparse files end at 16 TiB";
+        return Err(LayerError::Invalid { entry: entry.to_owned(), field });
+    }
+    data.append_sparse(reader, size, segments).map_err(|error| copy_error(error, entry))
+}
+
+/// OCI image-spec, layer.md, "Whiteouts". `Some(None)` is one of AUFS's own files, which vanish.
+fn whiteout(components: &[&[u8]], path: &[u8]) -> Result<Option<Option<Record>>, LayerError> {
+    let Some((name, parents)) = components.split_last() else { return Ok(None) };
+    let Some(hidden) = name.strip_prefix(b".wh.") else { return Ok(None) };
+    let metadata = Metadata::default();
+    if hidden == b".wh..opq" {
+        let path = parents.join(&b'/');
+        return Ok(Some(Some(Record { path, content: Content::Opaque, metadata })));
+    }
+    if hidden.starts_with(b".wh.") {
+        return Ok(Some(None));
+    }
+    if matches!(hidden, b"" | b"." | b"..") {
+        return Err(LayerError::Name { entry: String::from_utf8_lossy(path).into_owned() });
+    }
+    let path = [parents, &[hidden]].concat().join(&b'/');
+    Ok(Some(Some(Record { path, content: Content::Whiteout, metadata })))
+}
+
+/// Linux's `dev_t`: 12 bits of major, 20 of minor.
+fn check_device(major: u32, minor: u32, entry: impl Fn() -> String) -> Result<(), LayerError> {
+    if major >= 1 << 12 || minor >= 1 << 20 {
+        return Err(LayerError::Invalid { entry: entry(), field: "device number" });
+    }
+    Ok(())
+}
+
+/// Keeps what EROFS can hold. `trusted.overlay.*` steers the overlay of whoever runs the image and
+/// is no part of it; other namespaces are those of other systems, and Docker drops them as well.
+fn kept_xattrs(
+    mut xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    entry: impl Fn() -> String,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+    xattrs.retain(|(name, _)| {
+        let known = [&b"user."[..], b"trusted.", b"security."]
+            .iter()
+            .any(|prefix| name.len() > prefix.len() && name.starts_with(prefix));
+        let acl = name == b"system.posix_acl_access" || name == b"system.posix_acl_default";
+        (known && !name.starts_with(b"trusted.overlay.")) || acl
+    });
+    let fits = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        name.len() <= 255 && !name.contains(&0) && u16::try_from(value.len()).is_ok()
+    };
+    // What one inode can name: 65,535 units of four bytes, EROFS's i_xattr_icount.
+    let total: usize = xattrs.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    if !xattrs.iter().all(fits) || total > 4 * 65_000 {
+        return Err(LayerError::Invalid { entry: entry(), field: "extended attribute" });
+    }
+    Ok(xattrs)
+}
+
+fn copy_error(error: CopyError, entry: &str) -> LayerError {
+    match error {
+        CopyError::Read(source) => LayerError::Content { entry: entry.to_owned(), source },
+        CopyError::Write(source) => LayerError::Write(source),
+        CopyError::Full => LayerError::Limit {
+            what: "bytes of file data",
+            limit: u64::from(u32::MAX) * BLOCK_SIZE,
+        },
+    }
+}
+
+/// Hashes the bytes of a blob on their way, and copies them into a file.
+struct Tee<'a, R> {
+    input: R,
+    hasher: Hasher,
+    taken: u64,
+    copy: Option<&'a File>,
+    copy_error: Option<io::Error>,
+}
+
+impl<'a, R: Read> Tee<'a, R> {
+    fn new(input: R, copy: Option<&'a File>) -> Tee<'a, R> {
+        Tee { input, hasher: Hasher::default(), taken: 0, copy, copy_error: None }
+    }
+
+    fn finish(self) -> io::Result<(Digest, u64)> {
+        match self.copy_error {
+            Some(error) => Err(error),
+            None => Ok((self.hasher.finish(), self.taken)),
+        }
+    }
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.taken += count as u64;
+        if let Some(mut copy) = self.copy
+            && self.copy_error.is_none()
+        {
+            // Kept apart, so that a full disk is not taken for a broken layer.
+            self.copy_error = copy.write_all(&buffer[..count]).err();
+        }
+        Ok(count)
+    }
+}
+
+/// A shared way into the tee: the decompressor reads its part, the caller the rest. Notes on the
+/// way how the blob is compressed.
+struct Sniffed<'a, 'b, R> {
+    tee: &'a RefCell<Tee<'b, R>>,
+    media_type: &'a mut &'static str,
+    first: bool,
+}
+
+impl<R: Read> Read for Sniffed<'_, '_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut tee = self.tee.borrow_mut();
+        if !self.first {
+            return tee.read(buffer);
+        }
+        self.first = false;
+        let count = read_up_to(&mut *tee, buffer)?;
+        *self.media_type = Compression::of(&buffer[..count]).layer_media_type();
+        Ok(count)
+    }
+}
+
+/// Hashes and counts the decompressed stream.
+struct Plain<R> {
+    input: R,
+    hasher: Hasher,
+    taken: u64,
+    limit: u64,
+    exceeded: bool,
+}
+
+impl<R: Read> Read for Plain<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.taken += count as u64;
+        if self.taken > self.limit {
+            self.exceeded = true;
+            return Err(io::Error::other("more bytes than the limit allows"));
+        }
+        Ok(count)
+    }
+}

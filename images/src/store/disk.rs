@@ -1,0 +1,138 @@
+//! The disk of an image: EROFS metadata made for its set of layers, then the data of each layer.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+
+use super::files::{create_private_folder, failed, sync_folder};
+use super::record::Record;
+use super::{Store, StoreError};
+use crate::digest::{Digest, Hasher};
+use crate::erofs::{self, WriteError};
+use crate::error::Error;
+use crate::layer::{BLOCK_SIZE, Next, RecordReader};
+use crate::rootfs::Tree;
+
+/// Changes whenever the writer's output does, so that old disks are not taken for new ones.
+const WRITER_VERSION: &str = "erofs-1";
+
+/// A read-only disk, as byte ranges of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// In the order of the disk: each begins where the one before it ends, the first at byte 0.
+    pub extents: Vec<Extent>,
+}
+
+/// A range of a file. Offset and length are multiples of 4,096 bytes; the length is not zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// The file.
+    pub path: PathBuf,
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+impl Disk {
+    /// Bytes of the whole disk.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.length).sum()
+    }
+}
+
+/// The disk of an image; its metadata is written now if it is not there yet.
+pub(super) fn of(store: &Store, id: Digest, record: &Record) -> Result<Disk, Error> {
+    let (layers, _) = distinct_layers(record);
+    let metadata = store.disks().join(key(record).hex()).join("meta.erofs");
+    if !metadata.try_exists().map_err(failed("look for", &metadata))? {
+        let _busy = store.lock_shared()?;
+        build(store, id, record, &metadata)?;
+    }
+    let mut extents = Vec::new();
+    let data = layers.iter().map(|layer| store.layer(*layer).join("data"));
+    for path in std::iter::once(metadata).chain(data) {
+        let length = fs::metadata(&path).map_err(failed("look at", &path))?.len();
+        if length % BLOCK_SIZE != 0 {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "its length is no whole block");
+            return Err(StoreError::Corrupt { path, source }.into());
+        }
+        if length > 0 {
+            extents.push(Extent { path, offset: 0, length });
+        }
+    }
+    Ok(Disk { extents })
+}
+
+/// What names the disk: the writer and the layers, nothing else of the image.
+pub(super) fn key(record: &Record) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(WRITER_VERSION.as_bytes());
+    for layer in &record.layers {
+        hasher.update(layer.diff_id.to_string().as_bytes());
+    }
+    hasher.finish()
+}
+
+/// Each layer once, and for each layer of the image its place among those.
+fn distinct_layers(record: &Record) -> (Vec<Digest>, Vec<usize>) {
+    let mut places = BTreeMap::new();
+    let (mut distinct, mut data_of) = (Vec::new(), Vec::new());
+    for layer in &record.layers {
+        let place = *places.entry(layer.diff_id).or_insert_with(|| {
+            distinct.push(layer.diff_id);
+            distinct.len() - 1
+        });
+        data_of.push(place);
+    }
+    (distinct, data_of)
+}
+
+fn build(store: &Store, id: Digest, record: &Record, metadata: &Path) -> Result<(), Error> {
+    let mut tree = Tree::new();
+    let mut blocks = BTreeMap::new();
+    for (number, layer) in record.layers.iter().enumerate() {
+        blocks.insert(layer.diff_id, apply(store, &mut tree, number, layer.diff_id)?);
+    }
+    let (layers, data_of) = distinct_layers(record);
+    let layer_blocks: Vec<u32> = layers.iter().map(|layer| blocks[layer]).collect();
+
+    let folder = tempfile::tempdir_in(store.temporary())
+        .map_err(failed("create a folder in", &store.temporary()))?;
+    let path = folder.path().join("meta.erofs");
+    let write_failed = failed("write", &path);
+    let file = File::create(&path).map_err(&write_failed)?;
+    let output = BufWriter::with_capacity(256 << 10, &file);
+    match erofs::write(&tree, &layer_blocks, &data_of, key(record).uuid(), output) {
+        Ok(()) => {}
+        Err(WriteError::Io(error)) => return Err(write_failed(error).into()),
+        Err(WriteError::TooLarge) => return Err(Error::DiskTooLarge { image: id.short() }),
+    }
+    file.sync_all().map_err(&write_failed)?;
+    sync_folder(folder.path())?;
+    let home = metadata.parent().unwrap_or(metadata);
+    create_private_folder(home)?;
+    // Two builders write the same bytes: whoever renames last changes nothing.
+    fs::rename(&path, metadata).map_err(failed("write", metadata))?;
+    sync_folder(home)?;
+    Ok(sync_folder(&store.disks())?)
+}
+
+/// Adds a layer to the tree; gives the blocks of its data.
+fn apply(store: &Store, tree: &mut Tree, number: usize, layer: Digest) -> Result<u32, Error> {
+    let path = store.layer(layer).join("tree");
+    let corrupt = |source| StoreError::Corrupt { path: path.clone(), source };
+    let file = File::open(&path).map_err(failed("open", &path))?;
+    let input = BufReader::with_capacity(128 << 10, file);
+    let mut records = RecordReader::new(input).map_err(corrupt)?;
+    loop {
+        match records.read().map_err(corrupt)? {
+            Next::Record(record) => {
+                tree.apply(number, record).map_err(|source| Error::Merge { layer, source })?;
+            }
+            Next::End(summary) => return Ok(summary.data_blocks),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! One image of the store, and the lock that keeps it there.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::SystemTime;
+
+use super::disk::{self, Disk};
+use super::files::{failed, read_if_there};
+use super::names::Names;
+use super::record::Record;
+use super::{Store, StoreError};
+use crate::config::ImageConfig;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::reference::Reference;
+
+/// An image that was in the store when it was asked for. [`Image::lock`] keeps it there.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Digest of the configuration document.
+    pub id: Digest,
+    /// Its names, in order; none if a newer image took them.
+    pub references: Vec<Reference>,
+    /// What to run in it, as whom, where.
+    pub config: ImageConfig,
+    /// Bytes of all files in all layers.
+    pub size: u64,
+    /// When it was built, if it says so.
+    pub created: Option<SystemTime>,
+    /// Digest of the manifest it came with, if it came with one.
+    pub manifest: Option<Digest>,
+    store: Store,
+    record: Record,
+}
+
+impl Image {
+    /// The read-only disk with the image's file tree. Built when it is first asked for, which
+    /// writes metadata only; afterwards this is a handful of `stat`s.
+    ///
+    /// Hold the image's [`lock`](Image::lock) from before this call until the disk's files are open.
+    ///
+    /// # Errors
+    /// If the layers do not make a tree, or the store cannot be read or written.
+    pub fn disk(&self) -> Result<Disk, Error> {
+        disk::of(&self.store, self.id, &self.record)
+    }
+
+    /// Keeps the image from being removed as long as the guard, or a copy of its descriptor in
+    /// another process, is open.
+    ///
+    /// # Errors
+    /// [`Error::UnknownImage`] if the image was removed meanwhile.
+    pub fn lock(&self) -> Result<ImageLock, Error> {
+        let path = self.store.record_path(self.id);
+        let unknown = || Error::UnknownImage { name: self.id.short() };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown()),
+            Err(error) => return Err(failed("open", &path)(error).into()),
+        };
+        file.lock_shared().map_err(failed("lock", &path))?;
+        // A remover may have had it first.
+        match (file.metadata(), std::fs::metadata(&path)) {
+            (Ok(ours), Ok(there)) if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) => {
+                Ok(ImageLock { file })
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    /// The digests of its uncompressed layers, from the base upwards.
+    #[must_use]
+    pub fn layers(&self) -> Vec<Digest> {
+        self.record.layers.iter().map(|layer| layer.diff_id).collect()
+    }
+}
+
+/// Holds an image in the store: a shared flock(2) on its record.
+#[derive(Debug)]
+pub struct ImageLock {
+    file: File,
+}
+
+impl AsFd for ImageLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl From<ImageLock> for OwnedFd {
+    fn from(lock: ImageLock) -> OwnedFd {
+        lock.file.into()
+    }
+}
+
+impl Store {
+    pub(super) fn image(&self, id: Digest, names: &Names) -> Result<Option<Image>, StoreError> {
+        let Some(record) = self.read_record(id)? else { return Ok(None) };
+        let path = self.blob(record.config);
+        // Between the two reads the image may have been removed.
+        let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
+        let config = ImageConfig::parse(&bytes)
+            .map_err(|error| StoreError::Corrupt { path, source: io::Error::other(error) })?;
+        Ok(Some(Image {
+            id,
+            references: names.of(id).cloned().collect(),
+            created: config.created,
+            config,
+            size: record.size,
+            manifest: record.manifest,
+            store: self.clone(),
+            record,
+        }))
+    }
+}

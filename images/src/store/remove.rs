@@ -1,0 +1,90 @@
+//! `rmi`: takes a name away, and the image with its last name.
+
+use std::fs::{self, File};
+use std::io;
+
+use super::Store;
+use super::files::{failed, sync_folder};
+use super::image::Image;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::reference::Reference;
+
+/// What `rmi` did, in the order in which Docker prints it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that are gone: `Untagged: debian:bookworm`.
+    pub untagged: Vec<Reference>,
+    /// The image, then layers that no other image has: `Deleted: sha256:…`.
+    pub deleted: Vec<Digest>,
+}
+
+impl Store {
+    /// Removes the name, and with its last name the image. An image given by id loses all its
+    /// names: more than one only with `force`. With `force`, an image that a container uses loses
+    /// its names and stays, to be removed by id later.
+    ///
+    /// # Errors
+    /// [`Error::UnknownImage`], [`Error::StillTagged`], [`Error::InUse`]; nothing is changed then.
+    pub fn remove(&self, name: &str, force: bool) -> Result<Removed, Error> {
+        let image = self.find(name)?;
+        let untagged = self.names_to_remove(&image, name, force)?;
+        let mut removed = Removed { untagged, deleted: Vec::new() };
+        let is_last = removed.untagged.len() == image.references.len();
+        let path = self.record_path(image.id);
+        let lock = if is_last { self.lock_for_removal(&image)? } else { None };
+        if is_last && lock.is_none() && (!force || removed.untagged.is_empty()) {
+            return Err(Error::InUse { name: name.to_owned() });
+        }
+        self.change_names(|names| {
+            for reference in &removed.untagged {
+                if names.get(reference) == Some(image.id) {
+                    names.remove(reference);
+                }
+            }
+        })?;
+        if lock.is_some() {
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+            sync_folder(&self.images())?;
+            removed.deleted.push(image.id);
+            removed.deleted.extend(self.collect()?);
+        }
+        Ok(removed)
+    }
+
+    /// The names that `name` stands for: itself, or all if it is an id.
+    fn names_to_remove(
+        &self,
+        image: &Image,
+        name: &str,
+        force: bool,
+    ) -> Result<Vec<Reference>, Error> {
+        if let Ok(reference) = name.parse::<Reference>()
+            && image.references.contains(&reference)
+        {
+            return Ok(vec![reference]);
+        }
+        let count = image.references.len();
+        if count > 1 && !force {
+            return Err(Error::StillTagged { id: image.id.short(), count });
+        }
+        Ok(image.references.clone())
+    }
+
+    /// The exclusive lock on the image's record, or `None` if a container holds it.
+    fn lock_for_removal(&self, image: &Image) -> Result<Option<File>, Error> {
+        let path = self.record_path(image.id);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::UnknownImage { name: image.id.short() });
+            }
+            Err(error) => return Err(failed("open", &path)(error).into()),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(failed("lock", &path)(error).into()),
+        }
+    }
+}

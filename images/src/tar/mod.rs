@@ -1,0 +1,145 @@
+//! Reads tar streams: ustar, PAX and GNU, one entry after another, in bounded memory.
+//!
+//! POSIX.1-2017 `pax` (ustar and extended headers) and the GNU tar manual ("Tar Internals") are
+//! the sources. Where writers disagree, this reader does as Go's `archive/tar`, which is what
+//! made and judged nearly every image there is.
+
+mod header;
+mod pax;
+mod reader;
+mod sparse;
+
+pub(crate) use reader::Reader;
+
+/// One member of an archive. The content, if any, is then read from the [`Reader`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// As it stands in the archive: any bytes but NUL, perhaps hostile.
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: Kind,
+    /// Permission bits with setuid, setgid and sticky.
+    pub(crate) mode: u16,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Timestamp,
+    /// Extended attributes in the order of the archive; names are unique.
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File {
+        size: u64,
+    },
+    /// The stored bytes are those of the segments, one behind the other.
+    SparseFile {
+        size: u64,
+        segments: Vec<Segment>,
+    },
+    Directory,
+    Symlink {
+        target: Vec<u8>,
+    },
+    /// A further name of an earlier member.
+    HardLink {
+        target: Vec<u8>,
+    },
+    CharDevice {
+        major: u32,
+        minor: u32,
+    },
+    BlockDevice {
+        major: u32,
+        minor: u32,
+    },
+    Fifo,
+    /// Anything that has no place in an image's file tree, such as a volume label.
+    Other {
+        flag: u8,
+    },
+}
+
+/// A run of stored bytes in a sparse file, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+/// Seconds since 1970, perhaps negative, and 0 to 999,999,999 nanoseconds forward from there.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub(crate) struct Timestamp {
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
+}
+
+/// Why a stream is not a readable tar archive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TarError {
+    /// The stream itself failed: a file, a pipe or a decompressor.
+    #[error("cannot read the tar stream at byte {position}")]
+    Read {
+        /// Bytes into the uncompressed stream.
+        position: u64,
+        /// What failed.
+        source: std::io::Error,
+    },
+    /// The stream ended inside an entry.
+    #[error("the tar stream ends too early, at byte {position}")]
+    Truncated {
+        /// Bytes into the uncompressed stream.
+        position: u64,
+    },
+    /// The first block is no tar header.
+    #[error("this is not a tar archive")]
+    NotTar,
+    /// A header's checksum is wrong.
+    #[error("the tar header at byte {position} is damaged: its checksum is wrong")]
+    Checksum {
+        /// Bytes into the uncompressed stream.
+        position: u64,
+    },
+    /// A field of a header does not parse or is out of range.
+    #[error("tar entry {name:?} has an invalid {field}")]
+    Field {
+        /// The entry's path, lossily decoded.
+        name: String,
+        /// The field's name.
+        field: &'static str,
+    },
+    /// An extended header is larger than this reader accepts.
+    #[error("an extended tar header at byte {position} has {size} bytes, more than {limit}")]
+    HeaderTooLarge {
+        /// Bytes into the uncompressed stream.
+        position: u64,
+        /// What the header announces.
+        size: u64,
+        /// What is accepted.
+        limit: u64,
+    },
+    /// An extended header's records do not parse.
+    #[error("the extended tar header at byte {position} is malformed")]
+    Pax {
+        /// Bytes into the uncompressed stream.
+        position: u64,
+    },
+    /// A sparse file's map is malformed.
+    #[error("tar entry {name:?} has a malformed sparse map")]
+    Sparse {
+        /// The entry's path, lossily decoded.
+        name: String,
+    },
+}
