@@ -73,12 +73,8 @@ impl Prepared {
         let (stdio, pumps) = Stdio::connect(process, terminal, streams, account.uid)?;
         let (report, child_report) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
         let launch = Launch {
-            furniture: Furniture {
-                etc,
-                terminal: stdio.terminal(),
-                shm_bytes: spec.shm_bytes,
-                root: if spec.read_only { Access::ReadOnly } else { Access::ReadWrite },
-            },
+            furniture: Furniture { etc, terminal: stdio.terminal(), shm_bytes: spec.shm_bytes },
+            root: if spec.read_only { Access::ReadOnly } else { Access::ReadWrite },
             hostname: &spec.hostname,
             working_dir: &process.working_dir,
             stdio: &stdio,

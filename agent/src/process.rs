@@ -8,7 +8,7 @@ use rustix::{fs::Mode, process::setsid, process::umask, system::sethostname};
 use crate::{
     capability,
     program::Program,
-    rootfs::{self, Furniture},
+    rootfs::{self, Access, Furniture},
     stdio::Stdio,
     step::{Doing, StepError},
     sys,
@@ -17,8 +17,10 @@ use crate::{
 
 /// All that the new process needs to know, put together before it exists.
 pub(crate) struct Launch<'a> {
-    /// The container's root.
+    /// What the container's root is furnished with.
     pub(crate) furniture: Furniture<'a>,
+    /// What it may do with the root.
+    pub(crate) root: Access,
     /// The container's name in its UTS namespace.
     pub(crate) hostname: &'a str,
     /// The directory it starts in.
@@ -51,7 +53,9 @@ impl Launch<'_> {
         umask(Mode::empty());
         rootfs::enter(&self.furniture)?;
         sethostname(self.hostname.as_bytes()).doing("set the host name")?;
+        // It may have to be made, so the root is sealed after it.
         enter_working_dir(self.working_dir)?;
+        rootfs::seal(self.root)?;
         setsid().doing("start a session")?;
         self.stdio.install()?;
         self.set_limits()?;

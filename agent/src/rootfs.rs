@@ -34,8 +34,6 @@ pub(crate) struct Furniture<'a> {
     pub(crate) terminal: Option<&'a Terminal>,
     /// The size of `/dev/shm` in bytes.
     pub(crate) shm_bytes: u64,
-    /// Whether writes to the root are refused.
-    pub(crate) root: Access,
 }
 
 /// What may be done with a file system.
@@ -102,12 +100,16 @@ pub(crate) fn enter(furniture: &Furniture<'_>) -> Result<(), StepError> {
     mount_system()?;
     fill_dev(furniture)?;
     FROZEN.iter().try_for_each(|path| mounts::freeze(path))?;
-    MASKED.iter().try_for_each(|path| mounts::mask(path))?;
-    if furniture.root == Access::ReadOnly {
-        mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, c"")
-            .doing("make the root read-only")?;
+    MASKED.iter().try_for_each(|path| mounts::mask(path))
+}
+
+/// Ends all writing to the root itself, if that was asked for; what is mounted in it stays as it is.
+pub(crate) fn seal(root: Access) -> Result<(), StepError> {
+    match root {
+        Access::ReadWrite => Ok(()),
+        Access::ReadOnly => mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, c"")
+            .doing("make the root read-only"),
     }
-    Ok(())
 }
 
 /// Changes the root and drops the agent's from the namespace. With both names the same,

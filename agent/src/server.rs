@@ -121,13 +121,12 @@ impl Server {
     /// Ends the container, if it still runs, and lets go of its disks.
     pub(crate) fn end_container(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(5);
-        if let Phase::Running { container, status: None, .. } = &self.phase
-            && let Some(Ok(cgroup)) = &self.cgroup
+        if let Some(Ok(cgroup)) = &self.cgroup
             && cgroup.kill().is_ok()
+            && let Phase::Running { container, status: None, .. } = &self.phase
         {
             let _ = self.reaper.await_end(container.pid, PATIENCE);
         }
-        // What is prepared holds files on the disks.
         self.phase = Phase::Over;
         if let Some(disks) = self.disks.take() {
             disks.release();
