@@ -59,10 +59,7 @@ fn show(mut events: File) -> io::Result<()> {
     }
 }
 
-fn parse(
-    mut words: impl Iterator<Item = String>,
-    events: File,
-) -> Result<MachineConfig, Failure> {
+fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<MachineConfig, Failure> {
     let mut kernel = None;
     let (mut initramfs, mut vcpus, mut memory_mib) = (None, 1, 256);
     let (mut disks, mut command_line, mut trace) = (Vec::new(), String::new(), true);
@@ -106,8 +103,7 @@ fn read_only(path: &str) -> Result<DiskConfig, Failure> {
 
 fn scratch(word: &str) -> Result<DiskConfig, Failure> {
     let (path, mib) = word.rsplit_once(':').ok_or("--scratch needs FILE:MIB")?;
-    let overlay =
-        File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let overlay = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     let capacity_bytes = mib.parse::<u64>()? << 20;
     let backing = DiskBacking::CopyOnWrite { base: None, base_bytes: 0, overlay, capacity_bytes };
     Ok(DiskConfig { backing, id: "scratch".to_owned() })

@@ -29,11 +29,7 @@ pub(crate) struct Bus {
 
 impl Bus {
     /// A bus with these devices; what they cause is sent to `wakes`.
-    pub(crate) fn new(
-        uart: Uart,
-        transports: Vec<MmioTransport>,
-        wakes: SyncSender<Wake>,
-    ) -> Self {
+    pub(crate) fn new(uart: Uart, transports: Vec<MmioTransport>, wakes: SyncSender<Wake>) -> Self {
         let transports = transports.into_iter().map(Mutex::new).collect();
         Self { uart: Mutex::new(uart), transports, wakes, agent_rang: Once::new() }
     }
@@ -152,9 +148,9 @@ mod tests {
             (0x64, &[0xfe], Some(Ending::Exit(Exit::Reboot))),
             (0x64, &[0x20], None),
             (0xcf9, &[0x06], Some(Ending::Exit(Exit::Reboot))),
-            (0xcf0, &[0, 1, 0, 0], Some(Ending::Exit(Exit::PowerOff))),
-            (0xcf0, &[0, 3, 0, 0], Some(Ending::Panic)),
-            (0xcf0, &[0, 9, 0, 0], None),
+            (0xcf0, &[1, 0, 0, 0], Some(Ending::Exit(Exit::PowerOff))),
+            (0xcf0, &[3, 0, 0, 0], Some(Ending::Panic)),
+            (0xcf0, &[9, 0, 0, 0], None),
             (0x80, &[1], None),
         ];
         for (port, data, expected) in cases {
@@ -166,7 +162,7 @@ mod tests {
     fn the_agent_rings_once() {
         let (bus, _, wakes) = bus();
         for _ in 0..100 {
-            assert_eq!(bus.port_write(layout::POWER_PORT, &[0, 5, 0, 0]), None);
+            assert_eq!(bus.port_write(layout::POWER_PORT, &[5, 0, 0, 0]), None);
         }
         assert_eq!(wakes.try_iter().collect::<Vec<_>>(), [Wake::AgentReady]);
     }

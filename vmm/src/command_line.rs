@@ -45,6 +45,8 @@ mod tests {
 
     #[test]
     fn the_fullest_machine_leaves_room_for_extra_words() {
-        assert!(build(false, layout::MAX_DEVICES, "").len() < layout::COMMAND_LINE_CAPACITY / 2 + 128);
+        assert!(
+            build(false, layout::MAX_DEVICES, "").len() < layout::COMMAND_LINE_CAPACITY / 2 + 128
+        );
     }
 }

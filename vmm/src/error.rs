@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use vm_memory::GuestMemoryError;
 use vm_memory::mmap::FromRangesError;
-use vm_memory::{GuestMemoryError};
 
 use crate::event::EventError;
 use crate::loader::LoadError;

@@ -9,7 +9,9 @@ use kvm_bindings::{
     KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{
+    Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress,
+};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::arch::x86_64::{cpuid, layout, msrs, regs};
@@ -68,10 +70,8 @@ impl Vm {
             .map_err(Error::kvm("ask KVM for its CPU features"))?;
         let mut vcpus = Vec::with_capacity(usize::from(count));
         for index in 0..count {
-            let vcpu = self
-                .fd
-                .create_vcpu(u64::from(index))
-                .map_err(Error::kvm("create a vCPU"))?;
+            let vcpu =
+                self.fd.create_vcpu(u64::from(index)).map_err(Error::kvm("create a vCPU"))?;
             let topology = cpuid::Topology { index, vcpus: count };
             vcpu.set_cpuid2(&cpuid::for_vcpu(&supported, topology))
                 .map_err(Error::kvm("set a vCPU's features"))?;

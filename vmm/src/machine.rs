@@ -70,8 +70,7 @@ impl Machine {
             Some(mut file) => Some(loader::load_initramfs(&memory, memory_bytes, &mut file)?),
             None => None,
         };
-        boot_params::write(&memory, memory_bytes, &kernel, initramfs)
-            .map_err(Error::BootTables)?;
+        boot_params::write(&memory, memory_bytes, &kernel, initramfs).map_err(Error::BootTables)?;
         mptable::write(&memory, vcpus).map_err(Error::BootTables)?;
         regs::write_tables(&memory).map_err(Error::BootTables)?;
         let vcpus = vm.create_vcpus(vcpus, kernel.entry)?;

@@ -12,7 +12,10 @@ use crate::arch::x86_64::layout;
 pub(crate) fn allocate(bytes: u64) -> Result<GuestMemoryMmap, FromRangesError> {
     let ranges: Vec<(GuestAddress, usize)> = layout::memory_ranges(bytes)
         .into_iter()
-        .map(|(start, length)| (GuestAddress(start), length as usize))
+        .map(|(start, length)| {
+            let length = usize::try_from(length).expect("addresses have 64 bits");
+            (GuestAddress(start), length)
+        })
         .collect();
     GuestMemoryMmap::from_ranges(&ranges)
 }

@@ -125,3 +125,26 @@ fn status_of(status: &WaitIdStatus) -> ChildStatus {
         (None, None) => ChildStatus::Exited(BROKEN),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_exits_with_its_code() {
+        let child = fork(ChildKind::DiesWithParent, || 7).expect("another process");
+        assert_eq!(child.wait().expect("it is ours"), ChildStatus::Exited(7));
+        assert!(child.wait().is_err());
+    }
+
+    #[test]
+    fn a_killed_child_ended_by_a_signal() {
+        let wait_forever = || loop {
+            rustix::event::pause();
+        };
+        let child = fork(ChildKind::Independent, wait_forever).expect("another process");
+        child.kill().expect("it is ours");
+        assert_eq!(child.wait().expect("it is ours"), ChildStatus::Signaled(9));
+        child.kill().expect("it is left as it is");
+    }
+}

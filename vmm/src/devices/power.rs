@@ -1,6 +1,6 @@
 //! The power port: how the guest's kernel says that it ends, and why; and how its agent rings.
 
-/// The codes that the guest's kernel and agent write, shifted left by 8 (docs/guest-kernel.md).
+/// The causes that the guest's kernel and agent write.
 const POWER_OFF: u32 = 1;
 const REBOOT: u32 = 2;
 const PANIC: u32 = 3;
@@ -22,11 +22,11 @@ pub(crate) enum PowerRequest {
     AgentReady,
 }
 
-/// Reads `code << 8 | cause` from what was written to the port; what is not 32 bits wide or has an
-/// unknown code asks for nothing.
+/// Reads `code << 8 | cause` from what was written to the port. No cause of today has a code; what
+/// is not 32 bits wide or has an unknown cause asks for nothing.
 pub(crate) fn request(data: &[u8]) -> Option<PowerRequest> {
     let value = u32::from_le_bytes(data.try_into().ok()?);
-    match value >> 8 {
+    match value & 0xff {
         POWER_OFF => Some(PowerRequest::PowerOff),
         REBOOT => Some(PowerRequest::Reboot),
         PANIC => Some(PowerRequest::Panic),
@@ -41,12 +41,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_is_above_the_cause() {
+    fn the_cause_is_the_lowest_byte() {
         let cases: [(&[u8], Option<PowerRequest>); 7] = [
-            (&[0, 1, 0, 0], Some(PowerRequest::PowerOff)),
-            (&[7, 2, 0, 0], Some(PowerRequest::Reboot)),
-            (&[0xff, 3, 0, 0], Some(PowerRequest::Panic)),
-            (&[0, 5, 0, 0], Some(PowerRequest::AgentReady)),
+            (&[1, 0, 0, 0], Some(PowerRequest::PowerOff)),
+            (&[2, 7, 0, 0], Some(PowerRequest::Reboot)),
+            (&[3, 0xff, 1, 2], Some(PowerRequest::Panic)),
+            (&[5, 0, 0, 0], Some(PowerRequest::AgentReady)),
             (&[0, 1, 0, 1], None),
             (&[1], None),
             (&[0, 1, 0, 0, 0, 1, 0, 0], None),

@@ -1,5 +1,8 @@
 //! The virtio-mmio transport, version 2 (virtio 1.2, 4.2): status, features, queue addresses.
 
+#[cfg(test)]
+mod tests;
+
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -167,11 +170,13 @@ impl MmioTransport {
 
     /// Stops the device, if it runs, and takes it back.
     pub(crate) fn stop(&mut self) {
-        if let Place::Running(worker) = std::mem::replace(&mut self.device, Place::Lost) {
-            if let Some((device, _)) = worker.stop() {
-                self.device = Place::Idle(device);
-            }
-        }
+        self.device = match std::mem::replace(&mut self.device, Place::Lost) {
+            Place::Running(worker) => match worker.stop() {
+                Some((device, _)) => Place::Idle(device),
+                None => Place::Lost,
+            },
+            other => other,
+        };
     }
 
     fn read_register(&self, offset: u64) -> u32 {

@@ -35,10 +35,8 @@ impl Poll {
     /// # Errors
     /// When the host refuses.
     pub(crate) fn new(activated: &Activated) -> Result<Self, DeviceError> {
-        let host = |source: Errno| DeviceError::Host {
-            what: "watch the queues",
-            source: source.into(),
-        };
+        let host =
+            |source: Errno| DeviceError::Host { what: "watch the queues", source: source.into() };
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(host)?;
         let add = |fd: &EventFd, data| {
             epoll::add(&epoll, borrow(fd), EventData::new_u64(data), EventFlags::IN)

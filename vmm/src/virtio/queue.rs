@@ -1,5 +1,8 @@
 //! Serves the chains of a queue, in batches that end with at most one interrupt.
 
+#[cfg(test)]
+mod tests;
+
 use virtio_queue::{DescriptorChain, Error, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 

@@ -42,7 +42,7 @@ impl VirtioDevice for Rng {
 }
 
 /// Fills the writable buffers of a chain and gives the number of bytes.
-fn fill(memory: &GuestMemoryMmap, chain: Chain<'_>) -> Result<u32, DeviceError> {
+pub(super) fn fill(memory: &GuestMemoryMmap, chain: Chain<'_>) -> Result<u32, DeviceError> {
     let mut written = 0;
     for descriptor in chain.writable() {
         let mut address = descriptor.addr();

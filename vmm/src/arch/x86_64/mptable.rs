@@ -10,7 +10,7 @@ const SPECIFICATION: u8 = 4;
 const APIC_VERSION: u8 = 0x14;
 /// The one bus, an ISA bus: its lines are edge-triggered and active high.
 const BUS: u8 = 0;
-/// The floating pointer's size, and that of an entry for a processor.
+/// The floating pointer's size.
 const POINTER_BYTES: usize = 16;
 /// The configuration table's header.
 const HEADER_BYTES: usize = 44;
@@ -56,9 +56,10 @@ fn build(vcpus: u8) -> Vec<u8> {
     table[7] = checksum(&table);
 
     let mut all = Vec::with_capacity(POINTER_BYTES + table.len());
-    let address = u32::try_from(layout::MP_TABLE).expect("the table lies in base memory");
+    let address = layout::MP_TABLE + POINTER_BYTES as u64;
+    let address = u32::try_from(address).expect("the table lies in base memory");
     all.extend_from_slice(b"_MP_");
-    all.extend_from_slice(&(address + POINTER_BYTES as u32).to_le_bytes());
+    all.extend_from_slice(&address.to_le_bytes());
     all.extend_from_slice(&[1, SPECIFICATION, 0, 0, 0, 0, 0, 0]);
     all[10] = checksum(&all);
     all.extend_from_slice(&table);
@@ -78,7 +79,26 @@ fn entries(vcpus: u8) -> (Vec<u8>, u16) {
         let flags = if cpu == 0 { CPU_ENABLED | CPU_BOOTSTRAP } else { CPU_ENABLED };
         // Family 6, features FPU and APIC, as a Pentium Pro says; the kernel asks CPUID instead.
         push(&[
-            PROCESSOR, cpu, APIC_VERSION, flags, 0, 6, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            PROCESSOR,
+            cpu,
+            APIC_VERSION,
+            flags,
+            0,
+            6,
+            0,
+            0,
+            1,
+            2,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
         ]);
     }
     push(&[BUS_ENTRY, BUS, b'I', b'S', b'A', b' ', b' ', b' ']);

@@ -42,8 +42,7 @@ const BOOT: [(u32, u64); 11] = [
 /// # Errors
 /// When KVM refuses, or knows one of them not.
 pub(crate) fn set(vcpu: &VcpuFd) -> Result<(), Error> {
-    let entries =
-        BOOT.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
+    let entries = BOOT.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
     let msrs = Msrs::from_entries(&entries).expect("a dozen registers fit in the list");
     let done = vcpu.set_msrs(&msrs).map_err(Error::kvm("set a vCPU's MSRs"))?;
     match BOOT.get(done) {

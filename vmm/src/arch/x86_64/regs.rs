@@ -23,6 +23,8 @@ const PAGE_2M: u64 = 0x83;
 /// The descriptors at the selectors that the boot protocol asks for: `__BOOT_CS` is 0x10 and
 /// `__BOOT_DS` 0x18 (boot.rst, "64-bit boot protocol").
 const GDT: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
+/// The offset of the last byte of the descriptors.
+const GDT_LIMIT: u16 = 31;
 const CODE_SELECTOR: u16 = 0x10;
 const DATA_SELECTOR: u16 = 0x18;
 
@@ -99,8 +101,7 @@ fn enter_long_mode(sregs: &mut kvm_sregs) {
     sregs.fs = flat;
     sregs.gs = flat;
     sregs.ss = flat;
-    sregs.gdt =
-        kvm_dtable { base: layout::GDT, limit: GDT.len() as u16 * 8 - 1, ..Default::default() };
+    sregs.gdt = kvm_dtable { base: layout::GDT, limit: GDT_LIMIT, ..Default::default() };
     sregs.idt = kvm_dtable { base: layout::IDT, limit: 7, ..Default::default() };
     sregs.cr3 = layout::PML4;
     sregs.cr4 |= CR4_PAE;

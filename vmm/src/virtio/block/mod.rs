@@ -6,6 +6,8 @@ mod extents;
 mod file_io;
 mod overlay;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub use disk::DiskError;
 
@@ -19,7 +21,7 @@ use super::queue::{Chain, serve_all};
 use crate::config::DiskConfig;
 
 /// The unit of sector numbers.
-const SECTOR_BYTES: u64 = 512;
+const SECTOR_BYTES: u32 = 512;
 /// The logical block: what EROFS and ext4 use, so that no write is smaller than what is copied.
 const BLOCK_BYTES: u32 = 4096;
 /// The most data buffers of a request.
@@ -112,12 +114,12 @@ fn config_space(disk: &Disk) -> [u8; 60] {
     let mut put = |offset: usize, bytes: &[u8]| {
         config[offset..offset + bytes.len()].copy_from_slice(bytes);
     };
-    put(0, &(disk.capacity_bytes() / SECTOR_BYTES).to_le_bytes());
+    put(0, &(disk.capacity_bytes() / u64::from(SECTOR_BYTES)).to_le_bytes());
     put(12, &MAX_SEGMENTS.to_le_bytes());
     put(20, &BLOCK_BYTES.to_le_bytes());
     put(34, &1u16.to_le_bytes());
     if disk.is_writable() {
-        let sectors_per_block = BLOCK_BYTES / SECTOR_BYTES as u32;
+        let sectors_per_block = BLOCK_BYTES / SECTOR_BYTES;
         put(36, &MAX_DISCARD_SECTORS.to_le_bytes());
         put(40, &MAX_DISCARD_SEGMENTS.to_le_bytes());
         put(44, &sectors_per_block.to_le_bytes());

@@ -22,7 +22,8 @@ use super::file_io;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 const MAGIC: [u8; 8] = *b"hyprcow\n";
 const VERSION: u32 = 1;
-const HEADER_BYTES: u64 = 4096;
+const HEADER_LENGTH: usize = 4096;
+const HEADER_BYTES: u64 = HEADER_LENGTH as u64;
 /// What of the bitmap is written at once.
 const BITMAP_PAGE: usize = 4096;
 /// The largest disk: 16 TiB, whose bitmap is 512 MiB.
@@ -167,13 +168,13 @@ impl Overlay {
     }
 
     fn header(&self) -> Vec<u8> {
-        let mut header = Vec::with_capacity(HEADER_BYTES as usize);
+        let mut header = Vec::with_capacity(HEADER_LENGTH);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&VERSION.to_le_bytes());
         header.extend_from_slice(&BLOCK_BYTES.to_le_bytes());
         header.extend_from_slice(&self.capacity_bytes.to_le_bytes());
         header.extend_from_slice(&self.base_bytes.to_le_bytes());
-        header.resize(HEADER_BYTES as usize, 0);
+        header.resize(HEADER_LENGTH, 0);
         header
     }
 
@@ -187,7 +188,7 @@ impl Overlay {
             return Err(DiskError::BadOverlay { what: "its length does not fit the disk" });
         }
         let host = |source| DiskError::File { what: "read the overlay file", source };
-        let mut header = vec![0; HEADER_BYTES as usize];
+        let mut header = vec![0; HEADER_LENGTH];
         self.file.read_exact_at(&mut header, 0).map_err(host)?;
         let expected = self.header();
         if header[..8] != expected[..8] {
@@ -235,7 +236,7 @@ impl Overlay {
     }
 
     fn copy_up(&mut self, block: u64) -> io::Result<()> {
-        let mut bytes = [0; BLOCK as usize];
+        let mut bytes = [0; 4096];
         let offset = block * BLOCK;
         if let Some(base) = &self.base {
             let count = self.base_bytes.saturating_sub(offset).min(BLOCK);

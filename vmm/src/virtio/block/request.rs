@@ -132,7 +132,7 @@ impl<'m> Request<'m> {
     }
 
     fn offset(&self) -> io::Result<u64> {
-        self.sector.checked_mul(SECTOR_BYTES).ok_or(io::ErrorKind::UnexpectedEof.into())
+        self.sector.checked_mul(u64::from(SECTOR_BYTES)).ok_or(io::ErrorKind::UnexpectedEof.into())
     }
 }
 
@@ -155,8 +155,9 @@ fn ranges(input: &Buffer<'_>) -> io::Result<Vec<(u64, u64)>> {
         if count > MAX_DISCARD_SECTORS {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let offset = sector.checked_mul(SECTOR_BYTES).ok_or(io::ErrorKind::InvalidInput)?;
-        ranges.push((offset, u64::from(count) * SECTOR_BYTES));
+        let offset =
+            sector.checked_mul(u64::from(SECTOR_BYTES)).ok_or(io::ErrorKind::InvalidInput)?;
+        ranges.push((offset, u64::from(count) * u64::from(SECTOR_BYTES)));
     }
     Ok(ranges)
 }
