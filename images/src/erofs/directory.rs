@@ -1,6 +1,6 @@
 //! Directories: blocks of entries sorted by name, each block with its names behind its entries.
 
-use super::format::BLOCK;
+use super::format::{BLOCK, BLOCK_LENGTH};
 
 /// One name of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ pub(super) fn encode(names: &[Name<'_>]) -> Vec<u8> {
     let mut rest = names;
     while !rest.is_empty() {
         let (block, after) = rest.split_at(fitting(rest));
-        out.resize(out.len().next_multiple_of(BLOCK as usize), 0);
+        out.resize(out.len().next_multiple_of(BLOCK_LENGTH), 0);
         encode_block(block, &mut out);
         rest = after;
     }

@@ -1,7 +1,9 @@
 //! The structures of EROFS as bytes. Names are those of fs/erofs/erofs_fs.h.
 
 pub(super) const BLOCK_BITS: u8 = 12;
+/// Bytes of a block, for positions and for lengths in memory.
 pub(super) const BLOCK: u64 = 1 << BLOCK_BITS;
+pub(super) const BLOCK_LENGTH: usize = 1 << BLOCK_BITS;
 
 pub(super) const EROFS_SUPER_OFFSET: u64 = 1024;
 pub(super) const SUPERBLOCK_SIZE: u64 = 128;

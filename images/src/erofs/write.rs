@@ -5,8 +5,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 use super::checksum::crc32c;
 use super::directory::{self, Name};
 use super::format::{
-    BLOCK, DataLayout, EROFS_NULL_ADDR, EROFS_SUPER_OFFSET, InodeFields, S_IFBLK, S_IFCHR, S_IFDIR,
-    S_IFIFO, S_IFLNK, S_IFREG, Superblock, encode_device, file_type,
+    BLOCK, BLOCK_LENGTH, DataLayout, EROFS_NULL_ADDR, EROFS_SUPER_OFFSET, InodeFields, S_IFBLK,
+    S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, Superblock, encode_device, file_type,
 };
 use super::layout::{Layout, Placed};
 use super::xattr;
@@ -190,7 +190,7 @@ fn mode(node: &Node) -> u16 {
 }
 
 fn whole_blocks(length: usize) -> usize {
-    length - length % BLOCK as usize
+    length - length % BLOCK_LENGTH
 }
 
 /// Counts bytes, and remembers the first block for its checksum.
@@ -202,11 +202,11 @@ struct Output<W> {
 
 impl<W: Write + Seek> Output<W> {
     fn new(inner: W) -> Output<W> {
-        Output { inner, position: 0, first: Vec::with_capacity(BLOCK as usize) }
+        Output { inner, position: 0, first: Vec::with_capacity(BLOCK_LENGTH) }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let room = (BLOCK as usize).saturating_sub(self.first.len());
+        let room = BLOCK_LENGTH.saturating_sub(self.first.len());
         self.first.extend(bytes.iter().take(room));
         self.position += bytes.len() as u64;
         self.inner.write_all(bytes)

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::tar::Timestamp;
+use crate::tar::{Timestamp, Xattrs};
 
 /// File magic with the format's version as its last byte.
 const MAGIC: &[u8; 8] = b"HRLAYER\x01";
@@ -73,7 +73,7 @@ pub(crate) struct Metadata {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) mtime: Timestamp,
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
 }
 
 /// What the whole layer comes to; stands at the end of the file.

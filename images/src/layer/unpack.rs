@@ -11,7 +11,7 @@ use super::{BLOCK_SIZE, LayerError};
 use crate::compression::{Compression, decompress, read_up_to};
 use crate::digest::{Digest, Hasher};
 use crate::limits::Limits;
-use crate::tar::{Entry, Kind, Reader, Segment};
+use crate::tar::{Entry, Kind, Reader, Segment, Xattrs};
 
 /// Bytes that pass between decompressor and tar reader at once.
 const STREAM_BUFFER: usize = 128 << 10;
@@ -228,10 +228,7 @@ fn check_device(major: u32, minor: u32, entry: impl Fn() -> String) -> Result<()
 
 /// Keeps what EROFS can hold. `trusted.overlay.*` steers the overlay of whoever runs the image and
 /// is no part of it; other namespaces are those of other systems, and Docker drops them as well.
-fn kept_xattrs(
-    mut xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    entry: impl Fn() -> String,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+fn kept_xattrs(mut xattrs: Xattrs, entry: impl Fn() -> String) -> Result<Xattrs, LayerError> {
     xattrs.retain(|(name, _)| {
         let known = [&b"user."[..], b"trusted.", b"security."]
             .iter()

@@ -23,8 +23,11 @@ pub(crate) struct Entry {
     pub(crate) gid: u32,
     pub(crate) mtime: Timestamp,
     /// Extended attributes in the order of the archive; names are unique.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
 }
+
+/// Names with their prefixes, and values of any bytes.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]

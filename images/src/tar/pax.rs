@@ -1,6 +1,6 @@
 //! PAX extended headers: records of `length key=value\n`, cut by their length and nothing else.
 
-use super::{Segment, Timestamp};
+use super::{Segment, Timestamp, Xattrs};
 
 /// What one extended header says about the entry behind it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(super) struct Pax {
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Timestamp>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Xattrs,
     pub(super) sparse: GnuSparse,
 }
 
@@ -84,9 +84,8 @@ fn apply(pax: &mut Pax, record: &[u8]) -> Option<()> {
         b"GNU.sparse.realsize" | b"GNU.sparse.size" => pax.sparse.size = Some(decimal(value)?),
         b"GNU.sparse.numblocks" => pax.sparse.has_map = true,
         b"GNU.sparse.offset" => {
-            if pax.sparse.pending_offset.replace(decimal(value)?).is_some() {
-                return None;
-            }
+            let earlier = pax.sparse.pending_offset.replace(decimal(value)?);
+            return earlier.is_none().then_some(());
         }
         b"GNU.sparse.numbytes" => {
             let offset = pax.sparse.pending_offset.take()?;
