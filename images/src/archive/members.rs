@@ -22,7 +22,14 @@ pub(crate) struct Archive {
 
 enum Storage {
     Folder(PathBuf),
-    Tar { file: File, members: HashMap<String, Member> },
+    Tar { file: File, index: Index },
+}
+
+/// What is where in a tar.
+struct Index {
+    members: HashMap<String, Member>,
+    /// Set unless the tar ends with its end mark: its length.
+    cut_off_at: Option<u64>,
 }
 
 enum Member {
@@ -56,8 +63,8 @@ impl Archive {
                 }
                 let mut file = File::open(&path).map_err(read)?;
                 if is_plain_file(&mut file).map_err(read)? {
-                    let members = index(BufReader::new(&file), limits, &name)?;
-                    return Ok(Archive { name, storage: Storage::Tar { file, members } });
+                    let index = index(BufReader::new(&file), limits, &name)?;
+                    return Ok(Archive { name, storage: Storage::Tar { file, index } });
                 }
                 (name, Box::new(file) as Box<dyn Read>)
             }
@@ -77,13 +84,13 @@ impl Archive {
         if spool.left == 0 {
             return Err(limit_error(&name, "bytes", limits.max_unpacked_bytes));
         }
-        Ok(Archive { name, storage: Storage::Tar { file: spool.copy, members: indexed? } })
+        Ok(Archive { name, storage: Storage::Tar { file: spool.copy, index: indexed? } })
     }
 
     pub(crate) fn contains(&self, member: &str) -> bool {
         match &self.storage {
             Storage::Folder(folder) => folder.join(member).is_file(),
-            Storage::Tar { members, .. } => members.contains_key(member),
+            Storage::Tar { index, .. } => index.members.contains_key(member),
         }
     }
 
@@ -104,10 +111,10 @@ impl Archive {
                 let length = file.metadata().map_err(read)?.len();
                 Ok(Section { file, offset: 0, end: length })
             }
-            Storage::Tar { file, members } => {
+            Storage::Tar { file, index } => {
                 let mut name = member;
                 for _ in 0..=LINK_LIMIT {
-                    match members.get(name) {
+                    match index.members.get(name) {
                         Some(Member::Link { target }) => name = target,
                         Some(Member::File { offset, length }) => {
                             let file = file.try_clone().map_err(read)?;
@@ -135,8 +142,16 @@ impl Archive {
         Ok(bytes)
     }
 
+    /// The error for a member that is not there, perhaps because the archive was cut off before it.
     pub(crate) fn missing(&self, member: &str) -> Error {
-        Error::Missing { archive: self.name.clone(), member: member.to_owned() }
+        let archive = self.name.clone();
+        match &self.storage {
+            Storage::Tar { index: Index { cut_off_at: Some(position), .. }, .. } => {
+                let source = TarError::Truncated { position: *position };
+                Error::DamagedArchive { archive, source }
+            }
+            _ => Error::Missing { archive, member: member.to_owned() },
+        }
     }
 
     pub(crate) fn limit(&self, what: &'static str, limit: u64) -> Error {
@@ -175,11 +190,7 @@ fn is_plain_file(file: &mut File) -> io::Result<bool> {
     Ok(Compression::of(&magic[..length]) == Compression::None)
 }
 
-fn index(
-    input: impl Read,
-    limits: &Limits,
-    archive: &str,
-) -> Result<HashMap<String, Member>, Error> {
+fn index(input: impl Read, limits: &Limits, archive: &str) -> Result<Index, Error> {
     let damaged = |source| match source {
         TarError::NotTar => Error::NotAnArchive { archive: archive.to_owned() },
         source => Error::DamagedArchive { archive: archive.to_owned(), source },
@@ -211,7 +222,8 @@ fn index(
         }
     }
     reader.drain().map_err(damaged)?;
-    Ok(members)
+    let cut_off_at = if reader.is_closed() { None } else { Some(reader.position()) };
+    Ok(Index { members, cut_off_at })
 }
 
 /// A path relative to a folder, both in the archive; `..` never leaves it.

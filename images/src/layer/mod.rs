@@ -3,13 +3,14 @@
 mod data;
 mod path;
 mod record;
+mod stream;
 mod unpack;
 
 use crate::digest::Digest;
 use crate::tar::TarError;
 
 pub(crate) use record::{Content, FileData, Metadata, Next, Record, RecordReader};
-pub(crate) use unpack::{Budget, Outputs, Unpacked, unpack};
+pub(crate) use unpack::{Budget, Expected, Outputs, unpack};
 
 /// Bytes of a block: of the data file, of EROFS, and of a page of the host.
 pub(crate) const BLOCK_SIZE: u64 = 4096;
@@ -87,4 +88,11 @@ pub enum LayerError {
         /// Of the bytes.
         actual: Digest,
     },
+}
+
+impl LayerError {
+    /// Whether the layer's bytes themselves are at fault, rather than what they ask for.
+    fn is_in_the_bytes(&self) -> bool {
+        matches!(self, LayerError::Tar(_) | LayerError::Decompress(_) | LayerError::Content { .. })
+    }
 }

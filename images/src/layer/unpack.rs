@@ -7,8 +7,9 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use super::data::{CopyError, DataWriter, SPARSE_LIMIT};
 use super::path::split;
 use super::record::{Content, FileData, Metadata, Record, RecordWriter, Summary};
+use super::stream::{Plain, Sniffed, Tee};
 use super::{BLOCK_SIZE, LayerError};
-use crate::compression::{Compression, decompress, read_up_to};
+use crate::compression::{Compression, decompress};
 use crate::digest::{Digest, Hasher};
 use crate::limits::Limits;
 use crate::tar::{Entry, Kind, Reader, Segment, Xattrs};
@@ -47,28 +48,72 @@ pub(crate) struct Outputs {
     pub(crate) blob: Option<File>,
 }
 
-/// A layer's digests and sizes after it was unpacked. The caller compares, syncs and renames.
+/// What the image says that the layer is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected {
+    /// Digest of the uncompressed stream.
+    pub(crate) diff_id: Digest,
+    /// Digest of the bytes as they come; Docker archives do not say.
+    pub(crate) blob: Option<Digest>,
+}
+
+/// A layer's blob and sizes after it was unpacked. The caller syncs and renames the files.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
-    /// Of the uncompressed stream.
-    pub(crate) diff_id: Digest,
-    /// Of the bytes as they came.
     pub(crate) blob: Digest,
     pub(crate) blob_size: u64,
     pub(crate) media_type: &'static str,
     pub(crate) summary: Summary,
 }
 
-/// Unpacks the layer in `input` to the end of the stream.
+/// Unpacks the layer in `input`, to the end of the stream, and checks its digests.
 pub(crate) fn unpack(
     input: impl Read,
+    expected: Expected,
     outputs: &Outputs,
     budget: &mut Budget,
 ) -> Result<Unpacked, LayerError> {
     let tee = RefCell::new(Tee::new(input, outputs.blob.as_ref()));
+    let result = unpack_stream(&tee, outputs, budget);
+    let mut tee = tee.into_inner();
+    match &result {
+        // Bytes behind the compressed stream belong to the blob and to its digest.
+        Ok(_) => {
+            io::copy(&mut tee, &mut io::sink()).map_err(LayerError::Decompress)?;
+        }
+        // Bytes that make no sense are most likely not the right bytes: that is then the error.
+        Err(error) if error.is_in_the_bytes() => {
+            let _rest = io::copy(&mut tee, &mut io::sink());
+        }
+        Err(_) => {}
+    }
+    let (blob, blob_size) = tee.finish().map_err(LayerError::Write)?;
+    let trust_digest = result.as_ref().map_or_else(LayerError::is_in_the_bytes, |_| true);
+    if let Some(expected) = expected.blob.filter(|expected| trust_digest && *expected != blob) {
+        return Err(LayerError::BlobDigest { expected, actual: blob });
+    }
+    let Stream { diff_id, media_type, summary } = result?;
+    if diff_id != expected.diff_id {
+        return Err(LayerError::DiffId { expected: expected.diff_id, actual: diff_id });
+    }
+    Ok(Unpacked { blob, blob_size, media_type, summary })
+}
+
+/// What the uncompressed stream was.
+struct Stream {
+    diff_id: Digest,
+    media_type: &'static str,
+    summary: Summary,
+}
+
+fn unpack_stream<R: Read>(
+    tee: &RefCell<Tee<'_, R>>,
+    outputs: &Outputs,
+    budget: &mut Budget,
+) -> Result<Stream, LayerError> {
     let mut media_type = Compression::None.layer_media_type();
     let mut plain = Plain {
-        input: decompress(Sniffed { tee: &tee, media_type: &mut media_type, first: true })
+        input: decompress(Sniffed { tee, media_type: &mut media_type, first: true })
             .map_err(LayerError::Decompress)?,
         hasher: Hasher::default(),
         taken: 0,
@@ -84,11 +129,7 @@ pub(crate) fn unpack(
     budget.bytes += plain.taken;
     let diff_id = std::mem::take(&mut plain.hasher).finish();
     drop(plain);
-    let mut tee = tee.into_inner();
-    // Bytes behind the compressed stream belong to the blob and to its digest.
-    io::copy(&mut tee, &mut io::sink()).map_err(LayerError::Decompress)?;
-    let (blob, blob_size) = tee.finish().map_err(LayerError::Write)?;
-    Ok(Unpacked { diff_id, blob, blob_size, media_type, summary })
+    Ok(Stream { diff_id, media_type, summary })
 }
 
 fn entries(
@@ -255,85 +296,5 @@ fn copy_error(error: CopyError, entry: &str) -> LayerError {
             what: "bytes of file data",
             limit: u64::from(u32::MAX) * BLOCK_SIZE,
         },
-    }
-}
-
-/// Hashes the bytes of a blob on their way, and copies them into a file.
-struct Tee<'a, R> {
-    input: R,
-    hasher: Hasher,
-    taken: u64,
-    copy: Option<&'a File>,
-    copy_error: Option<io::Error>,
-}
-
-impl<'a, R: Read> Tee<'a, R> {
-    fn new(input: R, copy: Option<&'a File>) -> Tee<'a, R> {
-        Tee { input, hasher: Hasher::default(), taken: 0, copy, copy_error: None }
-    }
-
-    fn finish(self) -> io::Result<(Digest, u64)> {
-        match self.copy_error {
-            Some(error) => Err(error),
-            None => Ok((self.hasher.finish(), self.taken)),
-        }
-    }
-}
-
-impl<R: Read> Read for Tee<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        self.taken += count as u64;
-        if let Some(mut copy) = self.copy
-            && self.copy_error.is_none()
-        {
-            // Kept apart, so that a full disk is not taken for a broken layer.
-            self.copy_error = copy.write_all(&buffer[..count]).err();
-        }
-        Ok(count)
-    }
-}
-
-/// A shared way into the tee: the decompressor reads its part, the caller the rest. Notes on the
-/// way how the blob is compressed.
-struct Sniffed<'a, 'b, R> {
-    tee: &'a RefCell<Tee<'b, R>>,
-    media_type: &'a mut &'static str,
-    first: bool,
-}
-
-impl<R: Read> Read for Sniffed<'_, '_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut tee = self.tee.borrow_mut();
-        if !self.first {
-            return tee.read(buffer);
-        }
-        self.first = false;
-        let count = read_up_to(&mut *tee, buffer)?;
-        *self.media_type = Compression::of(&buffer[..count]).layer_media_type();
-        Ok(count)
-    }
-}
-
-/// Hashes and counts the decompressed stream.
-struct Plain<R> {
-    input: R,
-    hasher: Hasher,
-    taken: u64,
-    limit: u64,
-    exceeded: bool,
-}
-
-impl<R: Read> Read for Plain<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        self.taken += count as u64;
-        if self.taken > self.limit {
-            self.exceeded = true;
-            return Err(io::Error::other("more bytes than the limit allows"));
-        }
-        Ok(count)
     }
 }

@@ -44,6 +44,7 @@ impl Store {
     /// somebody is adding an image, this leaves everything for a later call.
     pub(super) fn collect(&self) -> Result<Vec<Digest>, StoreError> {
         let Some(_alone) = self.try_lock_exclusive()? else { return Ok(Vec::new()) };
+        self.empty_temporary()?;
         let (mut layers, mut blobs, mut disks) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for id in self.ids()? {
@@ -59,7 +60,6 @@ impl Store {
         self.discard(&self.disks(), &disks)?;
         let removed = self.discard(&self.layers(), &layers)?;
         self.discard(&self.blobs(), &blobs)?;
-        self.empty_temporary()?;
         Ok(removed)
     }
 
@@ -71,13 +71,14 @@ impl Store {
             match Digest::from_hex(&name) {
                 Ok(digest) if kept.contains(&digest) => continue,
                 Ok(digest) => removed.push(digest),
-                // A temporary file of a document whose writer was killed.
+                // Nothing of ours.
                 Err(_) => {}
             }
-            let grave = self.temporary().join(format!("gone-{name}"));
+            let grave = self.temporary().join(name);
             fs::rename(&path, &grave).map_err(failed("remove", &path))?;
         }
         sync_folder(folder)?;
+        self.empty_temporary()?;
         Ok(removed)
     }
 

@@ -14,7 +14,7 @@ use crate::config::ImageConfig;
 use crate::digest::{Digest, Hasher};
 use crate::document::DocumentError;
 use crate::error::Error;
-use crate::layer::{Budget, LayerError, Outputs, Unpacked, unpack};
+use crate::layer::{Budget, Expected, Outputs, unpack};
 use crate::limits::Limits;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
@@ -175,8 +175,9 @@ impl Load<'_> {
         let outputs = Outputs { data: create("data")?, tree: create("tree")?, blob: Some(blob) };
         let failed_layer = |source| Error::Layer { layer: diff_id, source };
         let input = self.archive.reader(&layer.member)?;
-        let unpacked = unpack(input, &outputs, budget).map_err(failed_layer)?;
-        check(&unpacked, diff_id, layer.descriptor.as_ref()).map_err(failed_layer)?;
+        let blob = layer.descriptor.as_ref().map(|descriptor| descriptor.digest);
+        let unpacked = unpack(input, Expected { diff_id, blob }, &outputs, budget);
+        let unpacked = unpacked.map_err(failed_layer)?;
 
         let origin = Origin {
             blob: unpacked.blob,
@@ -250,21 +251,6 @@ impl Load<'_> {
         }
         Ok(digest)
     }
-}
-
-fn check(
-    unpacked: &Unpacked,
-    diff_id: Digest,
-    descriptor: Option<&Descriptor>,
-) -> Result<(), LayerError> {
-    let actual = unpacked.blob;
-    if let Some(expected) = descriptor.map(|d| d.digest).filter(|expected| *expected != actual) {
-        return Err(LayerError::BlobDigest { expected, actual });
-    }
-    if unpacked.diff_id != diff_id {
-        return Err(LayerError::DiffId { expected: diff_id, actual: unpacked.diff_id });
-    }
-    Ok(())
 }
 
 fn media_type(descriptor: Option<&Descriptor>, found: &'static str) -> String {

@@ -24,6 +24,8 @@ pub(crate) struct Reader<R> {
     /// Zero bytes behind it, up to the next block.
     padding: u64,
     ended: bool,
+    /// Whether that was by two blocks of zeros.
+    closed: bool,
 }
 
 /// What was gathered in front of the entry proper.
@@ -36,12 +38,17 @@ struct Prelude {
 
 impl<R: Read> Reader<R> {
     pub(crate) fn new(input: R) -> Reader<R> {
-        Reader { input, position: 0, remaining: 0, padding: 0, ended: false }
+        Reader { input, position: 0, remaining: 0, padding: 0, ended: false, closed: false }
     }
 
     /// Bytes into the stream: behind [`Reader::next_entry`], where the entry's data begins.
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Whether the archive's end was marked; an archive cut off between two entries has no mark.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// The next entry, or `None` at the end of the archive.
@@ -106,6 +113,7 @@ impl<R: Read> Reader<R> {
             zeros += 1;
             if zeros == 2 {
                 self.ended = true;
+                self.closed = true;
                 return Ok(None);
             }
         }
