@@ -65,6 +65,7 @@ pub fn examine(places: &Places) -> Report {
     let mut findings = vec![device, module(), cpu()];
     let mut kvm = verdict;
     if verdict == KvmVerdict::Ok {
+        findings.push(capabilities());
         let tested = selftest();
         if !tested.ok {
             kvm = KvmVerdict::Unfit;
@@ -127,6 +128,22 @@ fn cpu() -> Finding {
             "the CPU shows neither vmx nor svm",
             "switch virtualisation on in the firmware, or nesting in the host of this machine",
         ),
+    }
+}
+
+fn capabilities() -> Finding {
+    let name = "capabilities";
+    let hint = "update the host's kernel: Linux 4.13 and later have all of them";
+    let found = match vmm::selftest::capabilities() {
+        Ok(found) => found,
+        Err(error) => return wrong(name, chain(&error), hint),
+    };
+    let missing: Vec<_> =
+        found.iter().filter(|one| !one.present).map(|one| one.capability.name).collect();
+    if missing.is_empty() {
+        fine(name, format!("all {} that a machine needs", found.len()))
+    } else {
+        wrong(name, format!("KVM has no {}", missing.join(", ")), hint)
     }
 }
 

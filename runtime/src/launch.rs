@@ -42,7 +42,8 @@ pub struct Outcome {
 /// Runs one container and stays attached until it is gone. To be called while this process has
 /// one thread.
 pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outcome, Error> {
-    let image = Store::open(&places.images())?.find(&spec.image)?;
+    let store = Store::open(&places.images()).map_err(images::Error::from)?;
+    let image = store.find(&spec.image)?;
     let name = image_name(&spec.image, &image);
     let planned = PlannedImage { name: &name, config: &image.config };
     let plan = plan(spec, planned, &host::look()?)?;

@@ -22,7 +22,7 @@ pub(crate) struct LoadArgs {
 pub(crate) fn run(args: &LoadArgs, common: &Common) -> Result<ExitCode, Failure> {
     let store = open_store(common)?;
     let source = if args.input == Path::new("-") {
-        LoadSource::Stdin
+        LoadSource::Reader(Box::new(std::io::stdin().lock()))
     } else {
         LoadSource::Path(args.input.clone())
     };

@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
 
 fn open_store(common: &Common) -> Result<::images::Store, Failure> {
     let places = Places::find(common.root.as_deref())?;
-    Ok(::images::Store::open(&places.images())?)
+    Ok(::images::Store::open(&places.images()).map_err(::images::Error::from)?)
 }
 
 /// Writes to stdout. A reader that has gone away, as `head` does, is no failure.

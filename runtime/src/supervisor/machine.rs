@@ -51,11 +51,14 @@ pub(super) struct MachineProcess {
 }
 
 impl MachineProcess {
-    /// Starts a machine with its vsock socket in `folder`. It dies with this process.
-    pub(super) fn start(parts: MachineParts, folder: &File) -> Result<Self, Error> {
+    /// Starts a machine that is reached through `listener`. It dies with this process, and calls
+    /// `let_go` first, which closes what is not its business.
+    pub(super) fn start(
+        parts: MachineParts,
+        listener: UnixListener,
+        let_go: impl FnOnce(),
+    ) -> Result<Self, Error> {
         let failed = |action| move |source| Error::System { action, source };
-        let socket = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
-        let listener = UnixListener::bind(socket).map_err(failed("make the machine's socket"))?;
         let (events, events_out) = std::io::pipe().map_err(failed("make a pipe"))?;
         let (words, words_out) = std::io::pipe().map_err(failed("make a pipe"))?;
         let traced = parts.trace;
@@ -64,6 +67,7 @@ impl MachineProcess {
         let ours = Cell::new(Some((events, words)));
         let process = Process::fork_bound(|| {
             drop(ours.take());
+            let_go();
             run(config, words_out)
         })
         .map_err(failed("start the machine's process"))?;
@@ -100,6 +104,13 @@ impl MachineProcess {
         }
         Error::Machine { message: String::from_utf8_lossy(&text).into_owned() }
     }
+}
+
+/// Makes a machine's vsock socket in `folder`, whose own path may be too long for a socket.
+pub(super) fn bind(folder: &File) -> Result<UnixListener, Error> {
+    let path = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
+    UnixListener::bind(path)
+        .map_err(|source| Error::System { action: "make the machine's socket", source })
 }
 
 fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> MachineConfig {

@@ -6,6 +6,7 @@ mod console;
 mod error;
 mod machine;
 
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,14 +44,18 @@ pub(crate) struct Task {
 
 /// Carries out `task` in a process of its own; the code that process ends with.
 pub(crate) fn supervise(task: Task) -> u8 {
-    let Task { container, spec, machine, image, link, patience, stopwatch } = task;
     let mut console = ConsoleTail::default();
-    let ending = detach(machine.trace)
-        .and_then(|()| MachineProcess::start(machine, &container.folder))
-        .and_then(|machine| {
-            let door = Door::new(&container.folder);
-            Supervisor::new(machine, door, spec, &link, &mut console, patience, stopwatch).serve()
-        });
+    let Task { container, spec, machine, image, link, patience, stopwatch } = task;
+    let detached = detach(machine.trace).and_then(|()| machine::bind(&container.folder));
+    // The machine's process has no use for any of these.
+    let ours = Cell::new(Some((container, image, link)));
+    let machine = detached
+        .and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
+    let (container, image, link) = ours.take().expect("only the machine's process drops them");
+    let ending = machine.and_then(|machine| {
+        let door = Door::new(&container.folder);
+        Supervisor::new(machine, door, spec, &link, &mut console, patience, stopwatch).serve()
+    });
     container.remove();
     drop(image);
     match ending {
