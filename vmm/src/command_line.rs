@@ -9,12 +9,13 @@ const DEFAULT: &str = "console=ttyS0 panic=-1 reboot=k nomodule tsc=reliable no_
                        noreplace-smp random.trust_cpu=on cryptomgr.notests \
                        rcupdate.rcu_expedited=1 hyperrun.power=0xcf0";
 
-/// The command line of a machine with `devices` virtio-mmio devices. The kernel is quiet unless
-/// `trace` is on. `extra` comes last, so that it wins, but before the arguments of init.
+/// The command line of a machine with `devices` virtio-mmio devices. Unless `trace` is on, the
+/// kernel tells only what is critical, since each byte on the UART is an exit; a panic is told with
+/// all its lines anyway. `extra` comes last, so that it wins.
 pub(crate) fn build(trace: bool, devices: usize, extra: &str) -> String {
     let mut line = String::from(DEFAULT);
     if !trace {
-        line.push_str(" quiet");
+        line.push_str(" quiet loglevel=2");
     }
     for index in 0..devices {
         let (address, irq) = (layout::device_address(index), layout::device_irq(index));
@@ -37,7 +38,7 @@ mod tests {
     fn devices_and_extra_words_follow() {
         let line = build(false, 2, "init=/bin/sh -- x");
         assert!(line.ends_with(
-            " quiet virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 \
+            " quiet loglevel=2 virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 \
              init=/bin/sh -- x"
         ));
         assert!(!build(true, 0, "").contains("quiet"));

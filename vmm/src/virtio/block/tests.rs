@@ -1,3 +1,5 @@
+//! Requests to disks, well-formed and hostile, and overlays against a model.
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 

@@ -1,3 +1,5 @@
+//! The transport as a driver sees it, in and out of order.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};

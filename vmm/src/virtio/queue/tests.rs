@@ -1,3 +1,5 @@
+//! Rings and chains, sound and hostile, served by the entropy device.
+
 use std::sync::Arc;
 
 use virtio_queue::Queue;
