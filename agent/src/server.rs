@@ -291,12 +291,14 @@ impl Server {
             Phase::Running { container, outputs: Outputs::Flowing, .. } => Some(&container.drained),
             _ => None,
         };
+        // A stream may come before the words that tell what it is for: it waits at its door.
+        let stream_door = matches!(self.phase, Phase::Waiting { .. }).then_some(&self.doors.stream);
         let mut sources = vec![
             (Wake::Child, PollFd::new(self.reaper.wake(), PollFlags::IN)),
             (Wake::Control, PollFd::new(&self.control, PollFlags::IN)),
-            (Wake::StreamDoor, PollFd::new(&self.doors.stream, PollFlags::IN)),
             (Wake::ControlDoor, PollFd::new(&self.doors.control, PollFlags::IN)),
         ];
+        sources.extend(stream_door.map(|fd| (Wake::StreamDoor, PollFd::new(fd, PollFlags::IN))));
         sources.extend(drained.map(|fd| (Wake::Drained, PollFd::new(fd, PollFlags::IN))));
         loop {
             let mut waiting: Vec<_> = sources.iter().map(|(_, fd)| fd.clone()).collect();

@@ -12,7 +12,7 @@ fn the_disks_cannot_be_opened() {
         sh(&format!("mknod /disk b {disk} && head -c 1 /disk")).code_is(1).stdout_is("");
     }
     sh("ls /dev").stdout_is(
-        "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n",
+        "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n",
     );
 }
 
@@ -42,7 +42,7 @@ fn the_machine_cannot_be_touched() {
 
 #[test]
 fn only_the_containers_own_processes_are_seen() {
-    sh("cat /proc/[0-9]*/comm | sort -u").stdout_is("cat\nsh\nsort\n");
+    sh("cat /proc/[0-9]*/comm > /tmp/seen; sort -u /tmp/seen").stdout_is("cat\nsh\n");
     sh("kill -KILL -1; echo alive").stdout_is("alive\n");
 }
 

@@ -24,9 +24,18 @@ fn processors_and_memory_are_as_asked() {
 #[test]
 fn a_small_machine_runs_bash() {
     Sandbox::with_images()
-        .hyperrun(["run", "--rm", "-m", "128M", "debian:bookworm", "bash", "-c", "echo $BASH"])
+        .hyperrun([
+            "run",
+            "--rm",
+            "-m",
+            "128M",
+            "debian:bookworm",
+            "bash",
+            "-c",
+            "echo ${BASH_VERSION%%.*}",
+        ])
         .code_is(0)
-        .stdout_is("/bin/bash\n");
+        .stdout_is("5\n");
 }
 
 #[test]
@@ -65,7 +74,7 @@ fn a_part_of_a_processor_is_a_quota() {
 fn timings_name_three_clocks() {
     let out = Sandbox::with_images().hyperrun(["run", "--rm", "--timings", "busybox", "echo", "x"]);
     out.code_is(0).stdout_is("x\n");
-    for clock in ["VM running", "agent ready", "first byte"] {
+    for clock in ["machine running", "agent ready", "first byte"] {
         out.stderr_has(clock);
     }
 }
