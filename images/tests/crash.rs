@@ -8,18 +8,18 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Layer, docker_archive, gzip};
+use common::{Layer, docker_archive};
 use hyperrun_images::{Limits, LoadSource, Store};
 
 const STORE: &str = "HYPERRUN_TEST_STORE";
 
-/// Three layers, each large enough that a kill can hit the middle of it.
+/// Three layers, each of enough files that a kill can hit the middle of it.
 fn archive() -> Vec<u8> {
     let mut noise = 1_u32;
     let mut layer = |at: usize| {
         let mut layer = Layer::new();
-        for file in 0..60 {
-            let data: Vec<u8> = (0..40_000)
+        for file in 0..40 {
+            let data: Vec<u8> = (0..8_000)
                 .map(|_| {
                     noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     noise.to_be_bytes()[0]
@@ -30,7 +30,7 @@ fn archive() -> Vec<u8> {
         layer.finish()
     };
     let layers: Vec<Vec<u8>> = (0..3).map(&mut layer).collect();
-    gzip(&docker_archive("crash:1", &layers))
+    docker_archive("crash:1", &layers)
 }
 
 /// Loads and removes in a store of its own, or in the one that the sweep below gives it.
@@ -61,8 +61,8 @@ fn kills_at_any_moment_leave_a_whole_store() {
     let started = Instant::now();
     assert!(spawn(root.path()).wait().unwrap().success());
     let whole_life = started.elapsed();
-    let kills = 12;
-    for kill in 0..kills {
+    let kills = 15;
+    for kill in 1..kills {
         let mut child = spawn(root.path());
         std::thread::sleep(whole_life * kill / kills);
         child.kill().unwrap();
