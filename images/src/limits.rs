@@ -22,7 +22,7 @@ impl Default for Limits {
         Limits {
             max_entries: 2_000_000,
             max_unpacked_bytes: 128 << 30,
-            max_metadata_bytes: 512 << 20,
+            max_metadata_bytes: 256 << 20,
             max_layers: 512,
             max_document_bytes: 8 << 20,
             max_archive_members: 10_000,

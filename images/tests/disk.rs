@@ -236,3 +236,41 @@ fn the_same_layer_twice_is_stored_and_shown_once() {
     assert_eq!(disk.extents.len(), 2, "metadata, and the one layer that has data");
     assert_eq!(Mounted::new(&disk).read("a"), b"x");
 }
+
+#[test]
+fn every_length_around_a_block_is_laid_out_right() {
+    let sandbox = Sandbox::new();
+    let mut layer = Layer::new();
+    // Each step moves the next inode, link target and directory to another place in its block.
+    let steps: Vec<usize> = (0..300).collect();
+    for at in &steps {
+        let target = "t".repeat(1 + (at * 97) % 4095);
+        let value = vec![b'v'; (at * 41) % 4200];
+        let name = format!("d{at}/{}", "n".repeat(1 + at % 255));
+        layer = layer
+            .pax(&[("linkpath", target.as_bytes())])
+            .symlink(&format!("link{at}"), "cut")
+            .pax(&[("SCHILY.xattr.user.v", &value), ("path", name.as_bytes())])
+            .file("cut", at.to_string().as_bytes());
+        for more in 0..at % 40 {
+            let name = format!("d{at}/more-{more}-{}", "m".repeat(80 + at % 30));
+            layer = layer.pax(&[("path", name.as_bytes())]).file("cut", b"");
+        }
+    }
+    let mounted = Mounted::new(&sandbox.image("x", &[layer.finish()]).disk().unwrap());
+    for at in steps {
+        let target = fs::read_link(mounted.path(&format!("link{at}"))).unwrap();
+        assert_eq!(target.as_os_str().len(), 1 + (at * 97) % 4095);
+        let name = format!("d{at}/{}", "n".repeat(1 + at % 255));
+        assert_eq!(mounted.read(&name), at.to_string().as_bytes());
+        let mut value = [0; 5000];
+        let length = rustix::fs::getxattr(mounted.path(&name), "user.v", &mut value).unwrap();
+        assert_eq!(length, (at * 41) % 4200);
+        let count = fs::read_dir(mounted.path(&format!("d{at}"))).unwrap().count();
+        assert_eq!(count, 1 + at % 40);
+        for more in 0..at % 40 {
+            let name = format!("d{at}/more-{more}-{}", "m".repeat(80 + at % 30));
+            assert!(mounted.path(&name).is_file(), "{name}");
+        }
+    }
+}

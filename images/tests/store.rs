@@ -7,6 +7,7 @@ mod common;
 use std::error::Error as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use common::{
     Layer, Sandbox, config, docker_archive, docker_archive_of, gzip, header, oci_layout, tar,
@@ -246,10 +247,7 @@ fn bad_archives_are_named_and_leave_the_store_as_it_was() {
         let error = sandbox.load(archive).unwrap_err();
         assert!(chain(&error).contains(expected), "{expected}\n{}", chain(&error));
         assert_eq!(sandbox.store.list().unwrap().len(), 0, "{expected}");
-        drop(Store::open(sandbox.folder.path()).unwrap());
-        let mut after = sandbox.files();
-        after.retain(|path| !path.starts_with("blobs") && !path.starts_with("layers"));
-        assert!(after.iter().all(|path| before.contains(path)), "{expected}: {after:?}");
+        assert_eq!(sandbox.files(), before, "{expected}");
     }
 }
 
@@ -328,6 +326,16 @@ fn too_many_layers_or_members_are_refused() {
 }
 
 #[test]
+fn layers_that_are_there_already_count_as_well() {
+    let sandbox = Sandbox::new();
+    sandbox.image("x", &[layer()]);
+    let limits = Limits { max_entries: 5, ..Limits::default() };
+    let error = sandbox.load_within(docker_archive("y", &[layer(), layer(), layer()]), &limits);
+    assert!(chain(&error.unwrap_err()).contains("more than 5 entries"));
+    assert!(sandbox.store.find("x").is_ok() && sandbox.store.find("y").is_err());
+}
+
+#[test]
 fn a_newer_store_is_left_alone() {
     let sandbox = Sandbox::new();
     let version = sandbox.folder.path().join("images/version");
@@ -370,4 +378,47 @@ fn two_loads_of_one_image_at_once_do_no_harm() {
     });
     assert_eq!(sandbox.store.list().unwrap().len(), 1);
     assert!(fs::read_dir(sandbox.folder.path().join("images/tmp")).unwrap().next().is_none());
+}
+
+/// A file system of 3 MiB, unmounted in the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> SmallDisk {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=3m", "small"]).arg(folder.path());
+        assert!(mount.status().unwrap().success(), "this test needs root");
+        SmallDisk(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg(self.0.path()).status();
+        assert!(std::thread::panicking() || status.is_ok_and(|status| status.success()));
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_loses_nothing() {
+    let small = SmallDisk::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let store = Store::open(small.0.path()).unwrap();
+    let good = elsewhere.path().join("good.tar");
+    fs::write(&good, docker_archive("good", &[layer()])).unwrap();
+    store.load(LoadSource::Path(good), &Limits::default()).unwrap();
+
+    let large = docker_archive("large", &[Layer::new().file("f", &vec![7; 4 << 20]).finish()]);
+    let path = elsewhere.path().join("large.tar");
+    fs::write(&path, &large).unwrap();
+    let sources =
+        [LoadSource::Path(path), LoadSource::Reader(Box::new(std::io::Cursor::new(large)))];
+    for source in sources {
+        let error = store.load(source, &Limits::default()).unwrap_err();
+        assert!(chain(&error).contains("No space left on device"), "{}", chain(&error));
+        assert!(error.hint().unwrap().contains("free some space"));
+        assert_eq!(store.list().unwrap().len(), 1);
+        store.find("good").unwrap().disk().unwrap();
+    }
 }

@@ -9,7 +9,7 @@ mod unpack;
 use crate::digest::Digest;
 use crate::tar::TarError;
 
-pub(crate) use record::{Content, FileData, Metadata, Next, Record, RecordReader};
+pub(crate) use record::{Content, FileData, Metadata, Next, Record, RecordReader, Summary};
 pub(crate) use unpack::{Budget, Expected, Outputs, unpack};
 
 /// Bytes of a block: of the data file, of EROFS, and of a page of the host.

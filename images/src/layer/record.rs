@@ -84,6 +84,8 @@ pub(crate) struct Summary {
     pub(crate) data_blocks: u32,
     /// Sum of the sizes of the files, as `docker images` counts.
     pub(crate) content_bytes: u64,
+    /// Bytes of the records.
+    pub(crate) metadata_bytes: u64,
 }
 
 /// Writes the `tree` file.
@@ -115,7 +117,12 @@ impl<W: Write> RecordWriter<W> {
         data_blocks: u32,
         content_bytes: u64,
     ) -> io::Result<(W, Summary)> {
-        let summary = Summary { records: self.records, data_blocks, content_bytes };
+        let summary = Summary {
+            records: self.records,
+            data_blocks,
+            content_bytes,
+            metadata_bytes: self.written,
+        };
         let bytes = postcard::to_stdvec(&summary).map_err(io::Error::other)?;
         self.output.write_all(&0_u32.to_le_bytes())?;
         self.output.write_all(&bytes)?;
@@ -236,7 +243,9 @@ mod tests {
     fn records_come_back_as_they_went() {
         let (back, summary) = read(&write(&records())).unwrap();
         assert_eq!(back, records());
-        assert_eq!(summary, Summary { records: 10, data_blocks: 12, content_bytes: 34 });
+        let metadata_bytes = summary.metadata_bytes;
+        let expected = Summary { records: 10, data_blocks: 12, content_bytes: 34, metadata_bytes };
+        assert_eq!(summary, expected);
     }
 
     #[test]

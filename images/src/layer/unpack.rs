@@ -31,11 +31,25 @@ impl Budget {
         Budget { limits: *limits, entries: 0, bytes: 0, metadata: 0 }
     }
 
+    /// Counts a layer that is unpacked already: merging it costs as much as if it were new.
+    pub(crate) fn take_known(&mut self, layer: &Summary) -> Result<(), LayerError> {
+        self.entries = self.entries.saturating_add(layer.records);
+        self.metadata = self.metadata.saturating_add(layer.metadata_bytes);
+        self.check()
+    }
+
     fn take_entry(&mut self) -> Result<(), LayerError> {
         self.entries += 1;
-        let limit = self.limits.max_entries;
-        if self.entries > limit {
-            return Err(LayerError::Limit { what: "entries", limit });
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), LayerError> {
+        let (entries, metadata) = (self.limits.max_entries, self.limits.max_metadata_bytes);
+        if self.entries > entries {
+            return Err(LayerError::Limit { what: "entries", limit: entries });
+        }
+        if self.metadata > metadata {
+            return Err(LayerError::Limit { what: "bytes of metadata", limit: metadata });
         }
         Ok(())
     }
@@ -142,7 +156,7 @@ fn entries(
     let tree = BufWriter::with_capacity(STREAM_BUFFER, &outputs.tree);
     let mut tree = RecordWriter::new(tree).map_err(LayerError::Write)?;
     let mut content_bytes = 0_u64;
-    let (metadata_before, limit) = (budget.metadata, budget.limits.max_metadata_bytes);
+    let metadata_before = budget.metadata;
     while let Some(entry) = reader.next_entry()? {
         budget.take_entry()?;
         let Some(record) = record(entry, &mut reader, &mut data)? else { continue };
@@ -151,9 +165,7 @@ fn entries(
         }
         let written = tree.push(&record).map_err(LayerError::Write)?;
         budget.metadata = metadata_before + written;
-        if budget.metadata > limit {
-            return Err(LayerError::Limit { what: "bytes of metadata", limit });
-        }
+        budget.check()?;
     }
     reader.drain()?;
     let data_blocks = match data.finish() {

@@ -126,6 +126,9 @@ impl Tree {
 
     /// Removes all that is below `directory` and not of this layer.
     fn remove_lower(&mut self, directory: InodeId, layer: usize) {
+        if self.names(directory).is_none() || !self.prune_once(directory, layer) {
+            return;
+        }
         let Some(names) = self.names_mut(directory) else { return };
         let mut kept = std::mem::take(names);
         kept.retain(|_, dirent| {

@@ -1,6 +1,6 @@
 //! A file tree in memory: inodes in one list, directories as sorted maps of names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::layer::{FileData, Metadata};
 
@@ -15,6 +15,9 @@ pub(crate) const ROOT: InodeId = InodeId(0);
 #[derive(Debug)]
 pub(crate) struct Tree {
     inodes: Vec<Inode>,
+    /// Directories that have nothing of lower layers any more, while `pruned_for` is applied.
+    pruned: HashSet<InodeId>,
+    pruned_for: usize,
 }
 
 /// One file, directory or special file.
@@ -58,7 +61,8 @@ pub(crate) struct Dirent {
 impl Tree {
     pub(crate) fn new() -> Tree {
         let metadata = Metadata { mode: 0o755, ..Metadata::default() };
-        Tree { inodes: vec![Inode { node: Node::Directory(BTreeMap::new()), metadata }] }
+        let root = Inode { node: Node::Directory(BTreeMap::new()), metadata };
+        Tree { inodes: vec![root], pruned: HashSet::new(), pruned_for: 0 }
     }
 
     pub(crate) fn inode(&self, id: InodeId) -> &Inode {
@@ -87,6 +91,17 @@ impl Tree {
             Node::Directory(names) => Some(names),
             _ => None,
         }
+    }
+
+    /// Notes that a directory loses everything that is not of this layer. False if it has already:
+    /// within a layer nothing of lower layers comes back, so a hostile layer gains nothing by asking
+    /// again and again.
+    pub(super) fn prune_once(&mut self, id: InodeId, layer: usize) -> bool {
+        if self.pruned_for != layer {
+            self.pruned.clear();
+            self.pruned_for = layer;
+        }
+        self.pruned.insert(id)
     }
 
     pub(super) fn add(&mut self, inode: Inode) -> InodeId {

@@ -14,7 +14,7 @@ use crate::config::ImageConfig;
 use crate::digest::{Digest, Hasher};
 use crate::document::DocumentError;
 use crate::error::Error;
-use crate::layer::{Budget, Expected, Outputs, unpack};
+use crate::layer::{Budget, Expected, Outputs, Summary, unpack};
 use crate::limits::Limits;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
@@ -34,8 +34,7 @@ pub(super) struct Origin {
     pub(super) blob: Digest,
     pub(super) blob_size: u64,
     pub(super) media_type: String,
-    /// Sum of the sizes of its files.
-    pub(super) content_bytes: u64,
+    pub(super) summary: Summary,
 }
 
 impl Store {
@@ -43,17 +42,29 @@ impl Store {
     /// images that had them before.
     ///
     /// # Errors
-    /// If the archive or an image in it cannot be used. Images of the archive that were complete by
-    /// then stay, without their names; everything else is as it was.
+    /// If the archive or an image in it cannot be used. The store is then as it was before.
     pub fn load(&self, source: LoadSource, limits: &Limits) -> Result<Vec<Loaded>, Error> {
+        let loaded = self.load_all(source, limits);
+        if loaded.is_err() {
+            // Best effort: what is left now, the next collection takes.
+            let _left = self.collect();
+        }
+        loaded
+    }
+
+    fn load_all(&self, source: LoadSource, limits: &Limits) -> Result<Vec<Loaded>, Error> {
         let _busy = self.lock_shared()?;
         let temporary = tempfile::tempdir_in(self.temporary())
             .map_err(failed("create a folder in", &self.temporary()))?;
         let archive = Archive::open(source, temporary.path(), limits)?;
         let load = Load { store: self, archive: &archive, temporary: temporary.path(), limits };
+        let images = archive::images(&archive, limits)?;
+        let images: Result<Vec<_>, Error> =
+            images.into_iter().map(|image| load.image(image)).collect();
         let mut loaded = Vec::new();
-        for image in archive::images(&archive, limits)? {
-            loaded.push(load.image(image)?);
+        for (image, record) in images? {
+            self.write_record(&record)?;
+            loaded.push(image);
         }
         self.change_names(|names| {
             for image in &loaded {
@@ -75,7 +86,8 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    fn image(&self, image: ArchivedImage) -> Result<Loaded, Error> {
+    /// Everything of an image but its record.
+    fn image(&self, image: ArchivedImage) -> Result<(Loaded, Record), Error> {
         let (member, expected) = &image.config;
         let bytes = self.archive.document(member, self.limits)?;
         let id = Digest::of(&bytes);
@@ -89,7 +101,7 @@ impl Load<'_> {
         let (mut layers, mut size) = (Vec::new(), 0_u64);
         for (layer, diff_id) in image.layers.iter().zip(diff_ids) {
             let origin = self.layer(layer, *diff_id, &mut budget)?;
-            size = size.saturating_add(origin.content_bytes);
+            size = size.saturating_add(origin.summary.content_bytes);
             layers.push(LayerRecord {
                 diff_id: *diff_id,
                 blob: origin.blob,
@@ -99,15 +111,8 @@ impl Load<'_> {
         }
         self.document(&bytes)?;
         let manifest = image.manifest.as_deref().map(|bytes| self.document(bytes)).transpose()?;
-        // A record is never replaced: locks are held on the file that is there.
-        let path = self.store.record_path(id);
-        if !exists(&path)? {
-            let record = Record { config: id, manifest, layers, size };
-            let bytes = serde_json::to_vec_pretty(&record)
-                .map_err(|error| failed("write", &path)(error.into()))?;
-            write_atomically(&self.store.temporary(), &path, &bytes)?;
-        }
-        Ok(Loaded { id, references: image.references })
+        let record = Record { config: id, manifest, layers, size };
+        Ok((Loaded { id, references: image.references }, record))
     }
 
     fn diff_ids<'c>(
@@ -137,6 +142,10 @@ impl Load<'_> {
         budget: &mut Budget,
     ) -> Result<Origin, Error> {
         let known = self.known_layer(diff_id)?;
+        if let Some(origin) = &known {
+            let counted = budget.take_known(&origin.summary);
+            counted.map_err(|source| Error::Layer { layer: diff_id, source })?;
+        }
         match (known, &layer.descriptor) {
             (None, _) => self.unpack(layer, diff_id, budget),
             (Some(origin), None) => Ok(origin),
@@ -183,7 +192,7 @@ impl Load<'_> {
             blob: unpacked.blob,
             blob_size: unpacked.blob_size,
             media_type: media_type(layer.descriptor.as_ref(), unpacked.media_type),
-            content_bytes: unpacked.summary.content_bytes,
+            summary: unpacked.summary,
         };
         for file in [&outputs.data, &outputs.tree].into_iter().chain(&outputs.blob) {
             file.sync_all().map_err(failed("sync", folder.path()))?;

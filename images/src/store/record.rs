@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{names_in, read_if_there};
+use super::files::{failed, names_in, read_if_there, write_atomically};
 use super::{Store, StoreError};
 use crate::digest::Digest;
 
@@ -43,6 +43,17 @@ impl Store {
 
     pub(super) fn record_path(&self, id: Digest) -> PathBuf {
         self.images().join(format!("{}.json", id.hex()))
+    }
+
+    /// Adds an image. A record is never replaced: locks are held on the file that is there.
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), StoreError> {
+        let path = self.record_path(record.config);
+        if path.try_exists().map_err(failed("look for", &path))? {
+            return Ok(());
+        }
+        let bytes = serde_json::to_vec_pretty(record)
+            .map_err(|error| failed("write", &path)(error.into()))?;
+        write_atomically(&self.temporary(), &path, &bytes)
     }
 
     pub(super) fn read_record(&self, id: Digest) -> Result<Option<Record>, StoreError> {

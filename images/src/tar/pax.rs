@@ -2,6 +2,9 @@
 
 use super::{Segment, Timestamp, Xattrs};
 
+/// Attributes of one entry; real ones have a handful. Bounds the search for repeated names.
+const XATTR_LIMIT: usize = 1000;
+
 /// What one extended header says about the entry behind it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pax {
@@ -62,6 +65,9 @@ fn apply(pax: &mut Pax, record: &[u8]) -> Option<()> {
     let equals = record.iter().position(|byte| *byte == b'=')?;
     let (key, value) = (&record[..equals], &record[equals + 1..]);
     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+        if pax.xattrs.len() == XATTR_LIMIT {
+            return None;
+        }
         pax.xattrs.retain(|(known, _)| known != name);
         pax.xattrs.push((name.to_vec(), value.to_vec()));
         return Some(());
