@@ -172,7 +172,8 @@ mod oracle {
     }
 
     fn members() -> impl Strategy<Value = Vec<Member>> {
-        let path = "[a-z]{1,60}(/[a-zA-Z0-9._-]{1,80}){0,5}";
+        // No `.` and `..`: the crate that writes leaves the one out and refuses the other.
+        let path = "[a-z]{1,60}(/[a-zA-Z0-9._-]{0,79}[a-zA-Z0-9_-]){0,5}";
         let data = proptest::collection::vec(any::<u8>(), 0..2000);
         let xattr = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
         let member = (path, data, 0_u64..0x1_0000_0000 - 1, 0_u64..1 << 40, xattr)
