@@ -336,6 +336,16 @@ fn layers_that_are_there_already_count_as_well() {
 }
 
 #[test]
+fn a_damaged_layer_is_unpacked_again() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.image("x", &[layer()]).disk().unwrap();
+    let data = &disk.extents[1].path;
+    fs::write(data, b"").unwrap();
+    fs::write(data.with_file_name("origin.json"), b"{").unwrap();
+    assert_eq!(sandbox.image("x", &[layer()]).disk().unwrap(), disk);
+}
+
+#[test]
 fn a_newer_store_is_left_alone() {
     let sandbox = Sandbox::new();
     let version = sandbox.folder.path().join("images/version");

@@ -45,7 +45,7 @@ impl StoreError {
             }
             StoreError::Io { source, .. } => space_hint(source),
             StoreError::Corrupt { .. } => {
-                Some("remove the image and load it again; if that fails, remove the file".into())
+                Some("load the image again; if that does not help, remove the file first".into())
             }
         }
     }

@@ -159,12 +159,16 @@ impl Load<'_> {
         }
     }
 
+    /// The layer, if it is in the store. A damaged one is put aside, to be unpacked anew.
     fn known_layer(&self, diff_id: Digest) -> Result<Option<Origin>, Error> {
-        let path = self.store.layer(diff_id).join("origin.json");
-        let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
-        let origin = serde_json::from_slice(&bytes)
-            .map_err(|error| super::StoreError::Corrupt { path, source: error.into() });
-        Ok(Some(origin?))
+        let layer = self.store.layer(diff_id);
+        let Some(bytes) = read_if_there(&layer.join("origin.json"))? else { return Ok(None) };
+        if let Ok(origin) = serde_json::from_slice(&bytes) {
+            return Ok(Some(origin));
+        }
+        let aside = self.temporary.join(format!("damaged-{}", diff_id.hex()));
+        fs::rename(&layer, aside).map_err(failed("move away", &layer))?;
+        Ok(None)
     }
 
     fn unpack(
