@@ -63,7 +63,8 @@ impl Archive {
                 }
                 let mut file = File::open(&path).map_err(read)?;
                 if is_plain_file(&mut file).map_err(read)? {
-                    let index = index(BufReader::new(&file), limits, &name)?;
+                    let mut reader = Reader::new(BufReader::new(&file));
+                    let index = index(&mut reader, Reader::seek_past, limits, &name)?;
                     return Ok(Archive { name, storage: Storage::Tar { file, index } });
                 }
                 (name, Box::new(file) as Box<dyn Read>)
@@ -77,7 +78,12 @@ impl Archive {
             left: limits.max_unpacked_bytes,
             write_error: None,
         };
-        let indexed = index(BufReader::with_capacity(128 << 10, &mut spool), limits, &name);
+        let mut reader = Reader::new(BufReader::with_capacity(128 << 10, &mut spool));
+        let indexed = index(&mut reader, |_| Ok(()), limits, &name).and_then(|index| {
+            // The end of a compressed stream has its checksum; that of a pipe, its writer.
+            reader.drain().map_err(|source| damaged(&name, source))?;
+            Ok(index)
+        });
         if let Some(source) = spool.write_error {
             return Err(Error::io("write the archive to", scratch, source));
         }
@@ -190,19 +196,25 @@ fn is_plain_file(file: &mut File) -> io::Result<bool> {
     Ok(Compression::of(&magic[..length]) == Compression::None)
 }
 
-fn index(input: impl Read, limits: &Limits, archive: &str) -> Result<Index, Error> {
-    let damaged = |source| match source {
-        TarError::NotTar => Error::NotAnArchive { archive: archive.to_owned() },
-        source => Error::DamagedArchive { archive: archive.to_owned(), source },
-    };
-    let mut reader = Reader::new(input);
+/// Notes what is where. `pass` goes past a member's data, or leaves that to the reader.
+fn index<R: Read>(
+    reader: &mut Reader<R>,
+    pass: impl Fn(&mut Reader<R>) -> Result<(), TarError>,
+    limits: &Limits,
+    archive: &str,
+) -> Result<Index, Error> {
+    let damaged = |source| damaged(archive, source);
     let mut members = HashMap::new();
     while let Some(entry) = reader.next_entry().map_err(damaged)? {
         // Names that are no text cannot be named by a manifest.
         let Ok(name) = str::from_utf8(&entry.path) else { continue };
         let name = resolve("", name);
         let member = match entry.kind {
-            Kind::File { size } => Member::File { offset: reader.position(), length: size },
+            Kind::File { size } => {
+                let offset = reader.position();
+                pass(reader).map_err(damaged)?;
+                Member::File { offset, length: size }
+            }
             Kind::Symlink { target } => match str::from_utf8(&target) {
                 Ok(target) => {
                     let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -221,9 +233,15 @@ fn index(input: impl Read, limits: &Limits, archive: &str) -> Result<Index, Erro
             return Err(limit_error(archive, "files", limits.max_archive_members as u64));
         }
     }
-    reader.drain().map_err(damaged)?;
     let cut_off_at = if reader.is_closed() { None } else { Some(reader.position()) };
     Ok(Index { members, cut_off_at })
+}
+
+fn damaged(archive: &str, source: TarError) -> Error {
+    match source {
+        TarError::NotTar => Error::NotAnArchive { archive: archive.to_owned() },
+        source => Error::DamagedArchive { archive: archive.to_owned(), source },
+    }
 }
 
 /// A path relative to a folder, both in the archive; `..` never leaves it.

@@ -1,6 +1,6 @@
 //! The stream of entries: joins extended headers with the header behind them, skips what was not read.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read, Seek};
 
 use super::header::{BLOCK, Header};
 use super::pax::{self, Pax};
@@ -307,6 +307,21 @@ impl<R: Read> Reader<R> {
             }
             Err(source) => Err(TarError::Read { position: self.position, source }),
         }
+    }
+}
+
+impl<R: Read + Seek> Reader<BufReader<R>> {
+    /// Goes past the current entry's data without reading it. An archive that ends inside it then
+    /// looks as if it ended behind it, without an end mark.
+    pub(crate) fn seek_past(&mut self) -> Result<(), TarError> {
+        let position = self.position;
+        let distance = self.remaining.saturating_add(self.padding);
+        let failed = |source| TarError::Read { position, source };
+        let signed = i64::try_from(distance).map_err(|error| failed(io::Error::other(error)))?;
+        self.input.seek_relative(signed).map_err(failed)?;
+        (self.remaining, self.padding) = (0, 0);
+        self.position = position.saturating_add(distance);
+        Ok(())
     }
 }
 

@@ -2,12 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hyperrun_images::{Digest, Disk, Image, Limits, LoadSource, Loaded, Store};
+use hyperrun_images::{Digest, Disk, Error, Image, Limits, LoadSource, Loaded, Store};
 
 /// Builds a layer's tar.
 pub(crate) struct Layer {
@@ -148,6 +149,29 @@ pub(crate) fn oci_layout(
     files
 }
 
+/// A small layer of one file.
+pub(crate) fn layer() -> Vec<u8> {
+    Layer::new().dir("etc").file("etc/hostname", b"box\n").finish()
+}
+
+/// The error and all its sources in one line.
+pub(crate) fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+/// A tar of an OCI layout's files.
+pub(crate) fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let members: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, data)| (&name[..], &data[..])).collect();
+    tar(&members)
+}
+
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -167,7 +191,7 @@ impl Sandbox {
         Sandbox { folder, store }
     }
 
-    pub(crate) fn load(&self, archive: Vec<u8>) -> Result<Vec<Loaded>, hyperrun_images::Error> {
+    pub(crate) fn load(&self, archive: Vec<u8>) -> Result<Vec<Loaded>, Error> {
         self.load_within(archive, &Limits::default())
     }
 
@@ -175,7 +199,7 @@ impl Sandbox {
         &self,
         archive: Vec<u8>,
         limits: &Limits,
-    ) -> Result<Vec<Loaded>, hyperrun_images::Error> {
+    ) -> Result<Vec<Loaded>, Error> {
         self.store.load(LoadSource::Reader(Box::new(io::Cursor::new(archive))), limits)
     }
 
