@@ -292,7 +292,7 @@ impl Server {
             _ => None,
         };
         // A stream may come before the words that tell what it is for: it waits at its door.
-        let stream_door = matches!(self.phase, Phase::Waiting { .. }).then_some(&self.doors.stream);
+        let stream_door = (!matches!(self.phase, Phase::Idle)).then_some(&self.doors.stream);
         let mut sources = vec![
             (Wake::Child, PollFd::new(self.reaper.wake(), PollFlags::IN)),
             (Wake::Control, PollFd::new(&self.control, PollFlags::IN)),
