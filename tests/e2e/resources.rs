@@ -2,21 +2,28 @@
 
 use hyperrun_tests::{Sandbox, store};
 
+/// As many vCPUs as the suite's lab has processors: more of them than there are to run them make
+/// the emulated SVM stall at times. The soak takes four.
+fn processors() -> &'static str {
+    if std::env::var_os("HYPERRUN_TEST_FULL").is_some() { "4" } else { "2" }
+}
+
 #[test]
 fn processors_and_memory_are_as_asked() {
+    let script = "grep -c ^processor /proc/cpuinfo; grep MemTotal /proc/meminfo";
     let out = Sandbox::with_images().hyperrun([
         "run",
         "--rm",
         "--cpus",
-        "4",
+        processors(),
         "-m",
         "4G",
         "busybox",
         "sh",
         "-c",
-        "grep -c ^processor /proc/cpuinfo; grep MemTotal /proc/meminfo",
+        script,
     ]);
-    out.code_is(0).stdout_has("4\nMemTotal:");
+    out.code_is(0).stdout_has(&format!("{}\nMemTotal:", processors()));
     let kib: u64 = out.stdout.split_whitespace().nth(2).unwrap().parse().unwrap();
     assert!((3_800 * 1024..=4_096 * 1024).contains(&kib), "{kib} KiB");
 }
