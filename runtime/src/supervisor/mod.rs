@@ -53,8 +53,21 @@ pub(crate) fn supervise(task: Task) -> u8 {
         .and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
     let (container, image, link) = ours.take().expect("only the machine's process drops them");
     let ending = machine.and_then(|machine| {
-        let door = Door::new(&container.folder);
-        Supervisor::new(machine, door, spec, &link, &mut console, patience, stopwatch).serve()
+        let supervisor = Supervisor {
+            machine,
+            door: Door::new(&container.folder),
+            spec,
+            link: &link,
+            console: &mut console,
+            patience,
+            stopwatch,
+            stage: Stage::Booting,
+            deadline: Some(Instant::now() + patience),
+            agent: None,
+            unsaid: Vec::new(),
+            machine_ended: false,
+        };
+        supervisor.serve()
     });
     container.remove();
     drop(image);
@@ -124,32 +137,7 @@ struct Supervisor<'a> {
     machine_ended: bool,
 }
 
-impl<'a> Supervisor<'a> {
-    fn new(
-        machine: MachineProcess,
-        door: Door<'a>,
-        spec: ContainerSpec,
-        link: &'a Link,
-        console: &'a mut ConsoleTail,
-        patience: Duration,
-        stopwatch: Stopwatch,
-    ) -> Self {
-        Self {
-            machine,
-            door,
-            spec,
-            link,
-            console,
-            patience,
-            stopwatch,
-            stage: Stage::Booting,
-            deadline: Some(Instant::now() + patience),
-            agent: None,
-            unsaid: Vec::new(),
-            machine_ended: false,
-        }
-    }
-
+impl Supervisor<'_> {
     /// Serves until the program's output has been passed on, or the attached side is gone.
     fn serve(mut self) -> Result<(), Error> {
         loop {
