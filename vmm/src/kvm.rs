@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kvm_bindings::{
     KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region,
 };
-use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
 use vm_memory::{
     Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress,
 };
@@ -16,25 +16,14 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::arch::x86_64::{cpuid, layout, msrs, regs};
 use crate::error::{Error, UnfitKvm};
+use crate::selftest::{self, Capability};
 
 /// KVM's device file.
 const DEVICE: &str = "/dev/kvm";
-/// The one API version there has ever been.
-const API_VERSION: i32 = 12;
+/// The one API version that there has been since Linux 2.6.22 (`KVM_API_VERSION`).
+pub(crate) const API_VERSION: i32 = 12;
 /// Where a virtio-mmio device is notified (virtio 1.2, 4.2.2: `QueueNotify`).
 const QUEUE_NOTIFY: u64 = 0x50;
-
-/// What a machine cannot do without.
-const CAPABILITIES: [(Cap, &str); 8] = [
-    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
-    (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
-    (Cap::Irqfd, "KVM_CAP_IRQFD"),
-    (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
-    (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
-    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
-    (Cap::Pit2, "KVM_CAP_PIT2"),
-    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
-];
 
 /// A virtual machine.
 #[derive(Debug)]
@@ -52,7 +41,7 @@ impl Vm {
     /// When there is no KVM, it is unfit, or it refuses.
     pub(crate) fn create(memory: &GuestMemoryMmap) -> Result<Self, Error> {
         let kvm = open()?;
-        let fd = create_vm(&kvm)?;
+        let fd = create_vm(&kvm).map_err(Error::kvm("create a virtual machine"))?;
         let vm = Self { kvm, fd, memory: memory.clone() };
         vm.set_memory_slots()?;
         vm.create_interrupt_controllers()?;
@@ -149,12 +138,12 @@ fn open() -> Result<Kvm, Error> {
     if version != API_VERSION {
         return Err(Error::UnfitKvm(UnfitKvm::ApiVersion { version }));
     }
-    for (capability, name) in CAPABILITIES {
-        if !kvm.check_extension(capability) {
-            return Err(Error::UnfitKvm(UnfitKvm::Capability { capability: name }));
+    match selftest::missing_capability(&kvm) {
+        Some(Capability { name, .. }) => {
+            Err(Error::UnfitKvm(UnfitKvm::Capability { capability: name }))
         }
+        None => Ok(kvm),
     }
-    Ok(kvm)
 }
 
 fn open_error(source: io::Error) -> Error {
@@ -167,11 +156,11 @@ fn open_error(source: io::Error) -> Error {
 }
 
 /// A signal makes this fail with `EINTR` on a busy host; it is then tried again.
-fn create_vm(kvm: &Kvm) -> Result<VmFd, Error> {
+pub(crate) fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
     loop {
         match kvm.create_vm() {
             Err(error) if error.errno() == libc::EINTR => {}
-            result => return result.map_err(Error::kvm("create a virtual machine")),
+            result => return result,
         }
     }
 }

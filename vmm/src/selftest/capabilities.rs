@@ -2,8 +2,6 @@
 
 use kvm_ioctls::{Cap, Kvm};
 
-use super::SelfTestError;
-
 /// A capability of KVM that a machine needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capability {
@@ -52,12 +50,9 @@ pub(super) fn find(kvm: &Kvm) -> Vec<CapabilityFinding> {
         .collect()
 }
 
-/// The first of [`NEEDED`] that is missing is an error.
-pub(super) fn check(kvm: &Kvm) -> Result<(), SelfTestError> {
-    match find(kvm).iter().find(|finding| !finding.present) {
-        Some(finding) => Err(SelfTestError::MissingCapability { name: finding.capability.name }),
-        None => Ok(()),
-    }
+/// The first of [`NEEDED`] that `kvm` lacks.
+pub(crate) fn missing(kvm: &Kvm) -> Option<Capability> {
+    NEEDED.into_iter().find(|capability| !kvm.check_extension(capability.number))
 }
 
 const fn needed(number: Cap, name: &'static str, purpose: &'static str) -> Capability {

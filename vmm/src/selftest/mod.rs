@@ -12,11 +12,10 @@ use std::io;
 
 use kvm_ioctls::Kvm;
 
+pub(crate) use self::capabilities::missing as missing_capability;
 pub use self::capabilities::{Capability, CapabilityFinding, NEEDED};
 pub use self::guest::Step;
-
-/// The one API version that there has been since Linux 2.6.22 (`KVM_API_VERSION`).
-const KVM_API_VERSION: i32 = 12;
+use crate::kvm::API_VERSION;
 
 /// Runs a small guest on `/dev/kvm`. Takes a few milliseconds, and five seconds at the most.
 ///
@@ -24,7 +23,9 @@ const KVM_API_VERSION: i32 = 12;
 /// What this KVM cannot do.
 pub fn run() -> Result<(), SelfTestError> {
     let kvm = open()?;
-    capabilities::check(&kvm)?;
+    if let Some(Capability { name, .. }) = missing_capability(&kvm) {
+        return Err(SelfTestError::MissingCapability { name });
+    }
     trial::run(&kvm)
 }
 
@@ -122,7 +123,7 @@ pub enum Failure {
 fn open() -> Result<Kvm, SelfTestError> {
     let kvm = Kvm::new().map_err(|error| open_error(error.into()))?;
     let version = kvm.get_api_version();
-    if version == KVM_API_VERSION { Ok(kvm) } else { Err(SelfTestError::OldApi { version }) }
+    if version == API_VERSION { Ok(kvm) } else { Err(SelfTestError::OldApi { version }) }
 }
 
 fn open_error(source: io::Error) -> SelfTestError {

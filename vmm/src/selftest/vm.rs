@@ -10,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::SelfTestError;
 use super::guest;
+use crate::kvm::create_vm;
 
 /// Where KVM may put what it needs for real mode on Intel: below the end of 4 GiB.
 const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
@@ -29,7 +30,7 @@ impl Vm {
     /// A machine that has the guest in its memory and is about to enter it.
     pub(super) fn create(kvm: &Kvm) -> Result<Self, SelfTestError> {
         let memory = memory()?;
-        let fd = create_vm(kvm)?;
+        let fd = create_vm(kvm).map_err(SelfTestError::refused("create a virtual machine"))?;
         set_memory_slot(&fd, &memory)?;
         fd.set_identity_map_address(KVM_IDENTITY_MAP)
             .map_err(SelfTestError::refused("place KVM's identity map"))?;
@@ -51,16 +52,6 @@ fn memory() -> Result<GuestMemoryMmap, SelfTestError> {
     })?;
     guest::write(&memory).expect("the guest fits into its memory");
     Ok(memory)
-}
-
-/// A signal makes this fail with `EINTR` on a busy host; it is then tried again.
-fn create_vm(kvm: &Kvm) -> Result<VmFd, SelfTestError> {
-    loop {
-        match kvm.create_vm() {
-            Err(error) if error.errno() == libc::EINTR => {}
-            result => return result.map_err(SelfTestError::refused("create a virtual machine")),
-        }
-    }
 }
 
 fn set_memory_slot(fd: &VmFd, memory: &GuestMemoryMmap) -> Result<(), SelfTestError> {
