@@ -33,9 +33,18 @@ need_packages() {
     done
     [ ${#missing[@]} = 0 ] && return
     step "installing ${missing[*]}"
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+    quietly as_root apt-get update
+    quietly as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# quietly COMMAND…: what it says is shown only when it fails.
+quietly() {
+    local said
+    if ! said=$("$@" 2>&1); then
+        printf '%s\n' "$said" >&2
+        fail "$* failed"
+    fi
 }
 
 # publish FILE DESTINATION: a hard link where possible, put in place in one step.
