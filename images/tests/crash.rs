@@ -79,8 +79,8 @@ fn kills_at_any_moment_leave_a_whole_store() {
     store.load(source, &Limits::default()).unwrap();
     let removed = store.remove("crash:1", false).unwrap();
     assert_eq!(removed.deleted.len(), 4, "the image and its three layers: {removed:?}");
-    for folder in ["images", "layers", "disks", "blobs/sha256", "tmp"] {
-        let left = std::fs::read_dir(root.path().join("images").join(folder)).unwrap().count();
+    for folder in ["records", "layers", "disks", "blobs/sha256", "tmp"] {
+        let left = std::fs::read_dir(root.path().join(folder)).unwrap().count();
         assert_eq!(left, 0, "{folder} after {:?}", started.elapsed().max(Duration::ZERO));
     }
 }

@@ -192,26 +192,26 @@ fn a_damaged_layer_is_unpacked_again() {
 #[test]
 fn a_newer_store_is_left_alone() {
     let sandbox = Sandbox::new();
-    let version = sandbox.folder.path().join("images/version");
+    let version = sandbox.root().join("version");
     fs::write(&version, "2\n").unwrap();
-    let error = Store::open(sandbox.folder.path()).unwrap_err();
+    let error = Store::open(&sandbox.root()).unwrap_err();
     assert!(error.to_string().contains("has version 2, this program knows 1"), "{error}");
     fs::write(&version, "soon\n").unwrap();
-    assert!(Store::open(sandbox.folder.path()).unwrap_err().to_string().contains("is damaged"));
+    assert!(Store::open(&sandbox.root()).unwrap_err().to_string().contains("is damaged"));
 }
 
 #[test]
 fn what_a_killed_process_left_is_swept_when_nobody_is_at_work() {
     let sandbox = Sandbox::new();
-    let left = sandbox.folder.path().join("images/tmp/.tmpabc");
+    let left = sandbox.root().join("tmp/.tmpabc");
     fs::create_dir(&left).unwrap();
     fs::write(left.join("data"), b"half").unwrap();
-    let lock = fs::File::open(sandbox.folder.path().join("images/lock")).unwrap();
+    let lock = fs::File::open(sandbox.root().join("lock")).unwrap();
     lock.lock_shared().unwrap();
-    drop(Store::open(sandbox.folder.path()).unwrap());
+    drop(Store::open(&sandbox.root()).unwrap());
     assert!(left.exists());
     drop(lock);
-    drop(Store::open(sandbox.folder.path()).unwrap());
+    drop(Store::open(&sandbox.root()).unwrap());
     assert!(!left.exists());
 }
 
@@ -231,5 +231,5 @@ fn two_loads_of_one_image_at_once_do_no_harm() {
         }
     });
     assert_eq!(sandbox.store.list().unwrap().len(), 1);
-    assert!(fs::read_dir(sandbox.folder.path().join("images/tmp")).unwrap().next().is_none());
+    assert!(fs::read_dir(sandbox.root().join("tmp")).unwrap().next().is_none());
 }

@@ -27,7 +27,7 @@ pub(crate) use error::space_hint;
 /// What `version` says. A store with a higher number is left alone.
 const VERSION: u32 = 1;
 
-/// The store of images under a root folder. Holds no state: every call reads what is there, so any
+/// The store of images in a folder. Holds no state: every call reads what is there, so any
 /// number of processes may use one store at once.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -35,16 +35,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `root/images` and makes it if it is not there. What a killed process left
+    /// Opens the store in the folder `root` and makes it if it is not there. What a killed process left
     /// behind is removed if nobody else is at work.
     ///
     /// # Errors
     /// If a newer version wrote it, or its folders cannot be made.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
-        let store = Store { root: root.join("images") };
+        let store = Store { root: root.to_owned() };
         let is_new = store.check_version()?;
         for folder in
-            [store.images(), store.blobs(), store.layers(), store.disks(), store.temporary()]
+            [store.records(), store.blobs(), store.layers(), store.disks(), store.temporary()]
         {
             files::create_private_folder(&folder)?;
         }
@@ -143,8 +143,8 @@ impl Store {
         files::write_atomically(&self.temporary(), &path, format!("{VERSION}\n").as_bytes())
     }
 
-    fn images(&self) -> PathBuf {
-        self.root.join("images")
+    fn records(&self) -> PathBuf {
+        self.root.join("records")
     }
 
     fn blobs(&self) -> PathBuf {

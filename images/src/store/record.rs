@@ -1,4 +1,4 @@
-//! `images/<id>.json`: what an image is made of. Written once, when all of that is in the store.
+//! `records/<id>.json`: what an image is made of. Written once, when all of that is in the store.
 
 use std::io;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub(super) struct LayerRecord {
 impl Store {
     /// Ids of all images, in order.
     pub(super) fn ids(&self) -> Result<Vec<Digest>, StoreError> {
-        let names = names_in(&self.images())?;
+        let names = names_in(&self.records())?;
         Ok(names
             .iter()
             .filter_map(|name| Digest::from_hex(name.strip_suffix(".json")?).ok())
@@ -42,7 +42,7 @@ impl Store {
     }
 
     pub(super) fn record_path(&self, id: Digest) -> PathBuf {
-        self.images().join(format!("{}.json", id.hex()))
+        self.records().join(format!("{}.json", id.hex()))
     }
 
     /// Adds an image. A record is never replaced: locks are held on the file that is there.

@@ -45,7 +45,7 @@ impl Store {
         })?;
         if lock.is_some() {
             fs::remove_file(&path).map_err(failed("remove", &path))?;
-            sync_folder(&self.images())?;
+            sync_folder(&self.records())?;
             removed.deleted.push(image.id);
             removed.deleted.extend(self.collect()?);
         }

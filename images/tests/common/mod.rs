@@ -187,8 +187,13 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     pub(crate) fn new() -> Sandbox {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(&folder.path().join("images")).unwrap();
         Sandbox { folder, store }
+    }
+
+    /// The store's folder. Beside it there is room for a test's own files.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("images")
     }
 
     pub(crate) fn load(&self, archive: Vec<u8>) -> Result<Vec<Loaded>, Error> {
@@ -211,7 +216,7 @@ impl Sandbox {
 
     /// Everything below the store's folder but the locks, relative to it.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let root = self.folder.path().join("images");
+        let root = self.root();
         let mut out = Vec::new();
         walk(&root, &mut |path| {
             let path = path.strip_prefix(&root).unwrap();
