@@ -11,7 +11,6 @@
 //! data             one layer's data file behind the other
 //! ```
 
-mod checksum;
 mod directory;
 mod format;
 mod layout;

@@ -2,7 +2,6 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use super::checksum::crc32c;
 use super::directory::{self, Name};
 use super::format::{
     BLOCK, BLOCK_LENGTH, DataLayout, EROFS_NULL_ADDR, EROFS_SUPER_OFFSET, InodeFields, S_IFBLK,
@@ -224,7 +223,8 @@ impl<W: Write + Seek> Output<W> {
     /// Goes back to fill in the superblock's checksum.
     fn finish(mut self) -> io::Result<()> {
         let start = usize::try_from(EROFS_SUPER_OFFSET).unwrap_or_default();
-        let checksum = crc32c(!0, &self.first[start..]);
+        // EROFS leaves out the inversion that ends a CRC-32C elsewhere.
+        let checksum = !crc32c::crc32c(&self.first[start..]);
         self.inner.seek(SeekFrom::Start(Superblock::CHECKSUM_AT as u64))?;
         self.inner.write_all(&checksum.to_le_bytes())?;
         self.inner.flush()
