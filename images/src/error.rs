@@ -163,6 +163,7 @@ impl Error {
                 format!("choose an image that is built for {wanted}")
             }
             Error::Layer { source, .. } => return layer_hint(source),
+            Error::Merge { .. } => DISTRUST.into(),
             _ => return None,
         })
     }
@@ -180,6 +181,8 @@ impl Error {
     }
 }
 
+const DISTRUST: &str = "no honest tool writes such a layer; do not trust this image";
+
 fn layer_hint(error: &LayerError) -> Option<String> {
     Some(match error {
         LayerError::Write(source) => return crate::store::space_hint(source),
@@ -189,7 +192,7 @@ fn layer_hint(error: &LayerError) -> Option<String> {
                 .into()
         }
         LayerError::DotDot { .. } | LayerError::Name { .. } | LayerError::Invalid { .. } => {
-            "no honest tool writes such a layer; do not trust this image".into()
+            DISTRUST.into()
         }
         LayerError::Tar(_)
         | LayerError::Content { .. }

@@ -76,12 +76,17 @@ fn hostile_layers_are_refused_by_entry() {
     let mut device = header(tar::EntryType::Char, 0);
     device.set_device_major(4096).unwrap();
     let many = (0..50).fold(Layer::new(), |layer, at| layer.dir(&format!("d{at}")));
-    let mut looping = Layer::new().symlink("a", "b").symlink("b", "a");
-    looping = looping.file("a/x", b"");
     let cases: Vec<(Layer, &str)> = vec![
         (plain().file("../escape", b""), "\"../escape\" has `..`"),
         (plain().file("a/../../escape", b""), "\"a/../../escape\" has `..`"),
         (plain().hard_link("h", "../../etc/passwd"), "\"../../etc/passwd\" has `..`"),
+        (
+            plain().hard_link("h", "/etc/passwd"),
+            "hard link to \"etc/passwd\", which does not exist",
+        ),
+        (plain().symlink("up", "../..").hard_link("h", "up/etc/passwd"), "which does not exist"),
+        (plain().dir("d").hard_link("h", "d"), "\"h\" is a hard link to the directory \"d\""),
+        (plain().symlink("a", "b").symlink("b", "a").file("a/x", b""), "too many symbolic links"),
         (plain().file("a/.wh...", b""), "\"a/.wh...\" has an invalid name"),
         (plain().file(".wh.", b""), "\".wh.\" has an invalid name"),
         (plain().pax(&[("path", &[b'n'; 256])]).file("x", b""), "has an invalid name"),
@@ -106,14 +111,14 @@ fn hostile_layers_are_refused_by_entry() {
         ..Limits::default()
     };
     let sandbox = Sandbox::new();
+    let before = sandbox.files();
     for (layer, expected) in cases {
         let layers = [layer.finish()];
         let archive = docker_archive_of("x", &config(&layers), &[gzip(&layers[0])]);
         let error = sandbox.load_within(archive, &limits).unwrap_err();
         assert!(chain(&error).contains(expected), "{expected}\n{}", chain(&error));
+        assert_eq!(sandbox.files(), before, "{expected}");
     }
-    let image = sandbox.image("x", &[looping.finish()]);
-    assert!(chain(&image.disk().unwrap_err()).contains("too many symbolic links"));
 }
 
 #[test]
@@ -157,6 +162,11 @@ fn layers_that_are_there_already_count_as_well() {
 /// A file system of 3 MiB, unmounted in the end.
 struct SmallDisk(tempfile::TempDir);
 
+/// Takes up room on a small disk until it is dropped.
+struct Filler {
+    _file: tempfile::NamedTempFile,
+}
+
 impl SmallDisk {
     fn new() -> SmallDisk {
         let folder = tempfile::tempdir().unwrap();
@@ -164,6 +174,20 @@ impl SmallDisk {
         mount.args(["-t", "tmpfs", "-o", "size=3m", "small"]).arg(folder.path());
         assert!(mount.status().unwrap().success(), "this test needs root");
         SmallDisk(folder)
+    }
+}
+
+impl SmallDisk {
+    /// Leaves `free` bytes, a multiple of 4 KiB.
+    fn fill(&self, free: u64) -> Filler {
+        let there = rustix::fs::statvfs(self.0.path()).unwrap();
+        let filler = tempfile::NamedTempFile::new_in(self.0.path()).unwrap();
+        let length = there.f_bavail * there.f_frsize - free;
+        if length > 0 {
+            let flags = rustix::fs::FallocateFlags::empty();
+            rustix::fs::fallocate(filler.as_file(), flags, 0, length).unwrap();
+        }
+        Filler { _file: filler }
     }
 }
 
@@ -195,4 +219,31 @@ fn a_full_disk_is_named_and_loses_nothing() {
         assert_eq!(store.list().unwrap().len(), 1);
         store.find("good").unwrap().disk().unwrap();
     }
+}
+
+#[test]
+fn the_disk_may_be_full_at_any_step() {
+    let small = SmallDisk::new();
+    let store = Store::open(&small.0.path().join("images")).unwrap();
+    let load = |name: &str, layer: Layer| {
+        let archive = docker_archive(name, &[layer.finish()]);
+        store.load(LoadSource::Reader(Box::new(std::io::Cursor::new(archive))), &Limits::default())
+    };
+    load("good", Layer::new().file("f", b"good")).unwrap();
+    let before = common::files(&small.0.path().join("images"));
+    let mut failures = 0;
+    for free in (0..).map(|pages| pages * 4096) {
+        let filler = small.fill(free);
+        let loaded = load("next", Layer::new().file("f", &[1; 9000]));
+        drop(filler);
+        let Err(error) = loaded else { break };
+        assert!(chain(&error).contains("No space left on device"), "{free}: {}", chain(&error));
+        assert!(error.hint().unwrap().contains("free some space"));
+        assert_eq!(common::files(&small.0.path().join("images")), before, "{free} bytes free");
+        failures += 1;
+    }
+    assert!(failures > 5, "only {failures} steps");
+    let _filler = small.fill(0);
+    assert_eq!(store.remove("next", false).unwrap().deleted.len(), 2);
+    assert_eq!(store.list().unwrap().len(), 1);
 }

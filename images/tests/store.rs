@@ -233,3 +233,30 @@ fn two_loads_of_one_image_at_once_do_no_harm() {
     assert_eq!(sandbox.store.list().unwrap().len(), 1);
     assert!(fs::read_dir(sandbox.root().join("tmp")).unwrap().next().is_none());
 }
+
+#[test]
+fn a_load_beside_a_removal_of_the_same_image_keeps_what_it_loaded() {
+    let sandbox = Sandbox::new();
+    let archive = |name: &str| docker_archive(name, &[layer()]);
+    for round in 0..50 {
+        sandbox.load(archive("goes")).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| sandbox.load(archive("stays")).unwrap());
+            scope.spawn(|| sandbox.store.remove("goes", false).unwrap());
+        });
+        assert!(sandbox.store.find("goes").is_err(), "round {round}");
+        sandbox.store.find("stays").expect("it was loaded").disk().unwrap();
+        sandbox.store.remove("stays", false).unwrap();
+    }
+    assert!(sandbox.store.list().unwrap().is_empty());
+}
+
+#[test]
+fn names_of_an_image_that_is_gone_do_not_come_back_with_it() {
+    let sandbox = Sandbox::new();
+    let image = sandbox.image("old", &[layer()]);
+    // What a removal leaves that is killed after the image and before its names.
+    fs::remove_file(sandbox.root().join(format!("records/{}.json", image.id.hex()))).unwrap();
+    assert!(matches!(sandbox.store.find("old"), Err(Error::UnknownImage { .. })));
+    assert_eq!(sandbox.image("new", &[layer()]).references.len(), 1);
+}

@@ -43,14 +43,10 @@ impl Disk {
     }
 }
 
-/// The disk of an image; its metadata is written now if it is not there yet.
+/// The disk of an image.
 pub(super) fn of(store: &Store, id: Digest, record: &Record) -> Result<Disk, Error> {
+    let metadata = ensure(store, id, record)?;
     let (layers, _) = distinct_layers(record);
-    let metadata = store.disks().join(key(record).hex()).join("meta.erofs");
-    if !metadata.try_exists().map_err(failed("look for", &metadata))? {
-        let _busy = store.lock_shared()?;
-        build(store, id, record, &metadata)?;
-    }
     let mut extents = Vec::new();
     let data = layers.iter().map(|layer| store.layer(*layer).join("data"));
     for path in std::iter::once(metadata).chain(data) {
@@ -64,6 +60,16 @@ pub(super) fn of(store: &Store, id: Digest, record: &Record) -> Result<Disk, Err
         }
     }
     Ok(Disk { extents })
+}
+
+/// Makes sure that the disk's metadata is there, and gives its path.
+pub(super) fn ensure(store: &Store, id: Digest, record: &Record) -> Result<PathBuf, Error> {
+    let metadata = store.disks().join(key(record).hex()).join("meta.erofs");
+    if !metadata.try_exists().map_err(failed("look for", &metadata))? {
+        let _busy = store.lock_shared()?;
+        build(store, id, record, &metadata)?;
+    }
+    Ok(metadata)
 }
 
 /// What names the disk: the writer and the layers, nothing else of the image.

@@ -36,8 +36,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// The read-only disk with the image's file tree. Built when it is first asked for, which
-    /// writes metadata only; afterwards this is a handful of `stat`s.
+    /// The read-only disk with the image's file tree: a handful of `stat`s. Only where another
+    /// version of this program has loaded the image, the disk's metadata is written now.
     ///
     /// Hold the image's [`lock`](Image::lock) from before this call until the disk's files are open.
     ///

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Store;
 use super::files::{failed, read_if_there, sync_folder, write_atomically};
-use super::record::{LayerRecord, Record};
+use super::record::{LayerRecord, Record, Written};
+use super::{Store, disk};
 use crate::archive::{self, Archive, ArchivedImage, ArchivedLayer, LoadSource};
 use crate::config::ImageConfig;
 use crate::digest::{Digest, Hasher};
@@ -59,21 +59,37 @@ impl Store {
         let archive = Archive::open(source, temporary.path(), limits)?;
         let load = Load { store: self, archive: &archive, temporary: temporary.path(), limits };
         let images = archive::images(&archive, limits)?;
-        let images: Result<Vec<_>, Error> =
-            images.into_iter().map(|image| load.image(image)).collect();
-        let mut loaded = Vec::new();
-        for (image, record) in images? {
-            self.write_record(&record)?;
-            loaded.push(image);
+        let mut complete = Vec::new();
+        for image in images {
+            let (image, record) = load.image(image)?;
+            // Layers that make no file tree are found now, and the first run finds its disk ready.
+            disk::ensure(self, image.id, &record)?;
+            complete.push((image, record));
         }
-        self.change_names(|names| {
-            for image in &loaded {
-                for reference in &image.references {
-                    names.insert(reference.clone(), image.id);
-                }
+        self.publish(&complete)?;
+        Ok(complete.into_iter().map(|(image, _)| image).collect())
+    }
+
+    /// Makes images known whose parts are all there: all of them, or none.
+    fn publish(&self, images: &[(Loaded, Record)]) -> Result<(), Error> {
+        let mut taken = self.take_names()?;
+        let mut new = Vec::new();
+        let complete = images.iter().try_for_each(|(image, record)| {
+            if self.write_record(record)? == Written::Now {
+                new.push(image.id);
             }
-        })?;
-        Ok(loaded)
+            let references = image.references.iter().cloned();
+            references.for_each(|reference| taken.names.insert(reference, image.id));
+            Ok(())
+        });
+        let published = complete.and_then(|()| taken.save());
+        if published.is_err() {
+            for id in new {
+                // Best effort: what stays is an image without a name.
+                let _stays = self.withdraw(id);
+            }
+        }
+        Ok(published?)
     }
 }
 

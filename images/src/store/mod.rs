@@ -60,16 +60,19 @@ impl Store {
     /// # Errors
     /// [`Error::UnknownImage`] if there is none, [`Error::AmbiguousId`] if there are several.
     pub fn find(&self, name: &str) -> Result<Image, Error> {
+        self.find_among(&self.read_names()?, name)
+    }
+
+    fn find_among(&self, names: &names::Names, name: &str) -> Result<Image, Error> {
         let unknown = || Error::UnknownImage { name: name.to_owned() };
-        let names = self.read_names()?;
         let parsed: Result<Reference, _> = name.parse();
         if let Ok(reference) = &parsed
-            && let Some(id) = self.id_of(&names, reference)?
+            && let Some(id) = self.id_of(names, reference)?
         {
-            return self.image(id, &names)?.ok_or_else(unknown);
+            return self.image(id, names)?.ok_or_else(unknown);
         }
         match self.ids_beginning_with(name)?[..] {
-            [id] => self.image(id, &names)?.ok_or_else(unknown),
+            [id] => self.image(id, names)?.ok_or_else(unknown),
             [] => match parsed {
                 // `Debian` is no image that is missing: it is no name at all.
                 Err(error) if !is_hex(name) => Err(error.into()),

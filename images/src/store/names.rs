@@ -1,6 +1,8 @@
-//! `names.json`: which reference means which image. One file, replaced as a whole.
+//! `names.json`: which reference means which image. One file, replaced as a whole; images come and
+//! go under its lock.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,25 @@ impl Names {
     }
 }
 
+/// The names while they are this process's own.
+pub(super) struct TakenNames<'a> {
+    store: &'a Store,
+    pub(super) names: Names,
+    _lock: File,
+}
+
+impl TakenNames<'_> {
+    /// Writes the names.
+    pub(super) fn save(&self) -> Result<(), StoreError> {
+        // Whoever holds the other lock empties the folder that the new file is made in.
+        let _busy = self.store.lock_shared()?;
+        let path = self.store.root.join("names.json");
+        let bytes = serde_json::to_vec_pretty(&self.names)
+            .map_err(|error| failed("write", &path)(error.into()))?;
+        write_atomically(&self.store.temporary(), &path, &bytes)
+    }
+}
+
 impl Store {
     pub(super) fn read_names(&self) -> Result<Names, StoreError> {
         let path = self.root.join("names.json");
@@ -41,18 +62,15 @@ impl Store {
             .map_err(|error| StoreError::Corrupt { path, source: error.into() })
     }
 
-    /// Changes the names while no other process does.
-    pub(super) fn change_names(&self, change: impl FnOnce(&mut Names)) -> Result<(), StoreError> {
-        // Whoever holds the other lock empties the folder that the new file is made in.
-        let _busy = self.lock_shared()?;
+    /// Takes the names, so that nobody else changes them, adds an image or removes one.
+    pub(super) fn take_names(&self) -> Result<TakenNames<'_>, StoreError> {
         let lock_path = self.root.join("names.lock");
         let lock = open_lock(&lock_path)?;
         lock.lock().map_err(failed("lock", &lock_path))?;
         let mut names = self.read_names()?;
-        change(&mut names);
-        let path = self.root.join("names.json");
-        let bytes = serde_json::to_vec_pretty(&names)
-            .map_err(|error| failed("write", &path)(error.into()))?;
-        write_atomically(&self.temporary(), &path, &bytes)
+        // Names outlive their image where `rmi` was killed, and must not come back with it.
+        let ids = self.ids()?;
+        names.references.retain(|_, id| ids.contains(id));
+        Ok(TakenNames { store: self, names, _lock: lock })
     }
 }

@@ -31,6 +31,13 @@ pub(super) struct LayerRecord {
     pub(super) media_type: String,
 }
 
+/// Whether a record is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Now,
+    Before,
+}
+
 impl Store {
     /// Ids of all images, in order.
     pub(super) fn ids(&self) -> Result<Vec<Digest>, StoreError> {
@@ -45,15 +52,17 @@ impl Store {
         self.records().join(format!("{}.json", id.hex()))
     }
 
-    /// Adds an image. A record is never replaced: locks are held on the file that is there.
-    pub(super) fn write_record(&self, record: &Record) -> Result<(), StoreError> {
+    /// Adds an image, unless it is there. A record is never replaced: locks are held on the file
+    /// that is there.
+    pub(super) fn write_record(&self, record: &Record) -> Result<Written, StoreError> {
         let path = self.record_path(record.config);
         if path.try_exists().map_err(failed("look for", &path))? {
-            return Ok(());
+            return Ok(Written::Before);
         }
         let bytes = serde_json::to_vec_pretty(record)
             .map_err(|error| failed("write", &path)(error.into()))?;
-        write_atomically(&self.temporary(), &path, &bytes)
+        write_atomically(&self.temporary(), &path, &bytes)?;
+        Ok(Written::Now)
     }
 
     pub(super) fn read_record(&self, id: Digest) -> Result<Option<Record>, StoreError> {

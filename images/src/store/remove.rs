@@ -27,29 +27,38 @@ impl Store {
     /// # Errors
     /// [`Error::UnknownImage`], [`Error::StillTagged`], [`Error::InUse`]; nothing is changed then.
     pub fn remove(&self, name: &str, force: bool) -> Result<Removed, Error> {
-        let image = self.find(name)?;
+        let mut taken = self.take_names()?;
+        let image = self.find_among(&taken.names, name)?;
         let untagged = self.names_to_remove(&image, name, force)?;
         let mut removed = Removed { untagged, deleted: Vec::new() };
         let is_last = removed.untagged.len() == image.references.len();
-        let path = self.record_path(image.id);
-        let lock = if is_last { self.lock_for_removal(&image)? } else { None };
+        let lock = if is_last { self.lock_for_removal(image.id)? } else { None };
         if is_last && lock.is_none() && (!force || removed.untagged.is_empty()) {
             return Err(Error::InUse { name: name.to_owned() });
         }
-        self.change_names(|names| {
-            for reference in &removed.untagged {
-                if names.get(reference) == Some(image.id) {
-                    names.remove(reference);
-                }
-            }
-        })?;
+        // The image goes first: on a full disk, the names find room in what it leaves.
         if lock.is_some() {
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
-            sync_folder(&self.records())?;
+            self.remove_record(image.id)?;
             removed.deleted.push(image.id);
             removed.deleted.extend(self.collect()?);
         }
+        removed.untagged.iter().for_each(|reference| taken.names.remove(reference));
+        taken.save()?;
         Ok(removed)
+    }
+
+    /// Takes back an image that was added a moment ago, unless somebody uses it already.
+    pub(super) fn withdraw(&self, id: Digest) -> Result<(), Error> {
+        match self.lock_for_removal(id)? {
+            Some(_lock) => self.remove_record(id),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_record(&self, id: Digest) -> Result<(), Error> {
+        let path = self.record_path(id);
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        Ok(sync_folder(&self.records())?)
     }
 
     /// The names that `name` stands for: itself, or all if it is an id.
@@ -72,12 +81,12 @@ impl Store {
     }
 
     /// The exclusive lock on the image's record, or `None` if a container holds it.
-    fn lock_for_removal(&self, image: &Image) -> Result<Option<File>, Error> {
-        let path = self.record_path(image.id);
+    fn lock_for_removal(&self, id: Digest) -> Result<Option<File>, Error> {
+        let path = self.record_path(id);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::UnknownImage { name: image.id.short() });
+                return Err(Error::UnknownImage { name: id.short() });
             }
             Err(error) => return Err(failed("open", &path)(error).into()),
         };

@@ -216,19 +216,22 @@ impl Sandbox {
 
     /// Everything below the store's folder but the locks, relative to it.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let root = self.root();
-        let mut out = Vec::new();
-        walk(&root, &mut |path| {
-            let path = path.strip_prefix(&root).unwrap();
-            if path.extension().is_none_or(|extension| extension != "lock")
-                && path != Path::new("lock")
-            {
-                out.push(path.to_owned());
-            }
-        });
-        out.sort();
-        out
+        files(&self.root())
     }
+}
+
+/// Everything below a store's folder but the locks, relative to it.
+pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    walk(root, &mut |path| {
+        let path = path.strip_prefix(root).unwrap();
+        if path.extension().is_none_or(|extension| extension != "lock") && path != Path::new("lock")
+        {
+            out.push(path.to_owned());
+        }
+    });
+    out.sort();
+    out
 }
 
 /// Calls `visit` with every path below `folder`, and with no path twice.
