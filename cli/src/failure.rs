@@ -19,6 +19,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Words that no library has.
+    pub(crate) fn new(error: &str, hint: &str) -> Self {
+        Self { error: error.into(), hint: Some(hint.to_owned()), console: None, code: 1 }
+    }
+
     /// A failure of `run`, with Docker's exit codes.
     pub(crate) fn of_run(error: runtime::Error) -> Self {
         Self { code: error.exit_code(), ..Self::from(error) }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::digest::Digest;
 use crate::document::DocumentError;
 use crate::layer::LayerError;
+use crate::limits::Excess;
 use crate::reference::ReferenceError;
 use crate::rootfs::MergeError;
 use crate::store::StoreError;
@@ -82,7 +83,7 @@ pub enum Error {
         /// The path, or `standard input`.
         archive: String,
         /// What there is too much of.
-        what: &'static str,
+        what: Excess,
         /// The limit.
         limit: u64,
     },
@@ -162,6 +163,7 @@ impl Error {
             Error::NoPlatform { wanted, .. } => {
                 format!("choose an image that is built for {wanted}")
             }
+            Error::ArchiveLimit { what, .. } => return what.hint(),
             Error::Layer { source, .. } => return layer_hint(source),
             Error::Merge { .. } => DISTRUST.into(),
             _ => return None,
@@ -186,11 +188,7 @@ const DISTRUST: &str = "no honest tool writes such a layer; do not trust this im
 fn layer_hint(error: &LayerError) -> Option<String> {
     Some(match error {
         LayerError::Write(source) => return crate::store::space_hint(source),
-        LayerError::Limit { .. } => {
-            "if you trust the image, raise the limit; a small file that unpacks to this much is \
-             often an attack"
-                .into()
-        }
+        LayerError::Limit { what, .. } => return what.hint(),
         LayerError::DotDot { .. } | LayerError::Name { .. } | LayerError::Invalid { .. } => {
             DISTRUST.into()
         }

@@ -28,7 +28,7 @@ pub use digest::{Digest, DigestError};
 pub use document::DocumentError;
 pub use error::Error;
 pub use layer::LayerError;
-pub use limits::Limits;
+pub use limits::{Excess, Limits};
 pub use platform::Platform;
 pub use reference::{Reference, ReferenceError};
 pub use rootfs::MergeError;

@@ -146,7 +146,11 @@ fn too_many_layers_or_members_are_refused() {
     assert!(chain(&error).contains("more than 4 files"), "{}", chain(&error));
     let limits = Limits { max_unpacked_bytes: 3000, ..Limits::default() };
     let error = sandbox.load_within(docker_archive("x", &layers), &limits).unwrap_err();
-    assert!(chain(&error).contains("more than 3000 bytes"), "{}", chain(&error));
+    assert!(chain(&error).contains("more than 3000 unpacked bytes"), "{}", chain(&error));
+    assert!(error.hint().unwrap().contains("--max-size"));
+    let archive = docker_archive("x", &layers);
+    let limits = Limits { max_unpacked_bytes: archive.len() as u64, ..Limits::default() };
+    sandbox.load_within(archive, &limits).unwrap();
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `hyperrun load`: images out of an archive or a folder.
 
+use std::io::{IsTerminal, stdin};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use images::{Limits, LoadSource};
+use runtime::limits::Size;
 
 use crate::arguments::Common;
 use crate::commands::{open_store, print};
@@ -16,17 +18,29 @@ pub(crate) struct LoadArgs {
     /// Read this file or folder instead of standard input
     #[arg(short, long, value_name = "FILE|-", default_value = "-")]
     input: PathBuf,
+    /// Unpack no more than this from one image, as 500m or 200g
+    #[arg(long, value_name = "SIZE", default_value_t = Size { bytes: LIMITS.max_unpacked_bytes })]
+    max_size: Size,
+    /// Refuse images whose layers have more files, folders and links
+    #[arg(long, value_name = "NUMBER", default_value_t = LIMITS.max_entries)]
+    max_entries: u64,
+    /// Refuse images whose names and attributes need more
+    #[arg(long, value_name = "SIZE", default_value_t = Size { bytes: LIMITS.max_metadata_bytes })]
+    max_metadata: Size,
 }
+
+const LIMITS: Limits = Limits::DEFAULT;
 
 /// Loads, and says what was loaded.
 pub(crate) fn run(args: &LoadArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let store = open_store(common)?;
-    let source = if args.input == Path::new("-") {
-        LoadSource::Reader(Box::new(std::io::stdin().lock()))
-    } else {
-        LoadSource::Path(args.input.clone())
+    let source = source(&args.input)?;
+    let limits = Limits {
+        max_unpacked_bytes: args.max_size.bytes,
+        max_entries: args.max_entries,
+        max_metadata_bytes: args.max_metadata.bytes,
+        ..LIMITS
     };
-    for loaded in store.load(source, &Limits::default())? {
+    for loaded in open_store(common)?.load(source, &limits)? {
         if loaded.references.is_empty() {
             print(&format!("Loaded image ID: {}\n", loaded.id))?;
         }
@@ -35,4 +49,15 @@ pub(crate) fn run(args: &LoadArgs, common: &Common) -> Result<ExitCode, Failure>
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn source(input: &Path) -> Result<LoadSource, Failure> {
+    if input != Path::new("-") {
+        return Ok(LoadSource::Path(input.to_owned()));
+    }
+    if stdin().is_terminal() {
+        let hint = "redirect an archive into it, or name one with `-i`";
+        return Err(Failure::new("standard input is a terminal, not an archive", hint));
+    }
+    Ok(LoadSource::Reader(Box::new(stdin().lock())))
 }

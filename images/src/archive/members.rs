@@ -10,7 +10,7 @@ use super::LoadSource;
 use crate::compression::{Compression, decompress, read_up_to};
 use crate::document::DocumentError;
 use crate::error::Error;
-use crate::limits::Limits;
+use crate::limits::{Excess, Limits};
 use crate::tar::{Kind, Reader, TarError};
 
 /// An opened archive.
@@ -76,6 +76,7 @@ impl Archive {
             copy: tempfile::tempfile_in(scratch)
                 .map_err(|source| Error::io("create a file in", scratch, source))?,
             left: limits.max_unpacked_bytes,
+            exceeded: false,
             write_error: None,
         };
         let mut reader = Reader::new(BufReader::with_capacity(128 << 10, &mut spool));
@@ -87,8 +88,8 @@ impl Archive {
         if let Some(source) = spool.write_error {
             return Err(Error::io("write the archive to", scratch, source));
         }
-        if spool.left == 0 {
-            return Err(limit_error(&name, "bytes", limits.max_unpacked_bytes));
+        if spool.exceeded {
+            return Err(limit_error(&name, Excess::UnpackedBytes, limits.max_unpacked_bytes));
         }
         Ok(Archive { name, storage: Storage::Tar { file: spool.copy, index: indexed? } })
     }
@@ -106,7 +107,10 @@ impl Archive {
         match &self.storage {
             Storage::Folder(folder) => {
                 let safe = !member.starts_with('/') && member.split('/').all(|part| part != "..");
-                let file = if safe { File::open(folder.join(member)) } else { Err(missing_file()) };
+                let path = folder.join(member);
+                // Opening a pipe would wait for somebody who writes to it.
+                let file =
+                    if safe && path.is_file() { File::open(path) } else { Err(missing_file()) };
                 let file = match file {
                     Ok(file) => file,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -160,7 +164,7 @@ impl Archive {
         }
     }
 
-    pub(crate) fn limit(&self, what: &'static str, limit: u64) -> Error {
+    pub(crate) fn limit(&self, what: Excess, limit: u64) -> Error {
         limit_error(&self.name, what, limit)
     }
 }
@@ -230,7 +234,7 @@ fn index<R: Read>(
         };
         members.insert(name, member);
         if members.len() > limits.max_archive_members {
-            return Err(limit_error(archive, "files", limits.max_archive_members as u64));
+            return Err(limit_error(archive, Excess::Files, limits.max_archive_members as u64));
         }
     }
     let cut_off_at = if reader.is_closed() { None } else { Some(reader.position()) };
@@ -262,7 +266,7 @@ fn resolve(folder: &str, path: &str) -> String {
     parts.join("/")
 }
 
-fn limit_error(archive: &str, what: &'static str, limit: u64) -> Error {
+fn limit_error(archive: &str, what: Excess, limit: u64) -> Error {
     Error::ArchiveLimit { archive: archive.to_owned(), what, limit }
 }
 
@@ -275,19 +279,18 @@ struct Spool<'a> {
     input: Box<dyn Read + 'a>,
     copy: File,
     left: u64,
+    exceeded: bool,
     write_error: Option<io::Error>,
 }
 
 impl Read for Spool<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        match self.left.checked_sub(count as u64) {
-            Some(left) if left > 0 => self.left = left,
-            _ => {
-                self.left = 0;
-                return Err(io::Error::other("more bytes than the limit allows"));
-            }
-        }
+        let Some(left) = self.left.checked_sub(count as u64) else {
+            self.exceeded = true;
+            return Err(io::Error::other("more bytes than the limit allows"));
+        };
+        self.left = left;
         if let Err(error) = self.copy.write_all(&buffer[..count]) {
             self.write_error = Some(error);
             return Err(io::Error::other("cannot keep a copy"));

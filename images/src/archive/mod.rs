@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::limits::Limits;
+use crate::limits::{Excess, Limits};
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
 
@@ -53,7 +53,7 @@ pub(crate) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<ArchivedI
         return Err(archive.missing("manifest.json or index.json"));
     };
     if images.len() > limits.max_archive_members {
-        return Err(archive.limit("images", limits.max_archive_members as u64));
+        return Err(archive.limit(Excess::Images, limits.max_archive_members as u64));
     }
     Ok(images)
 }

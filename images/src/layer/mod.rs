@@ -7,6 +7,7 @@ mod stream;
 mod unpack;
 
 use crate::digest::Digest;
+use crate::limits::Excess;
 use crate::tar::TarError;
 
 pub(crate) use record::{Content, FileData, Metadata, Next, Record, RecordReader, Summary};
@@ -65,7 +66,7 @@ pub enum LayerError {
     #[error("the image has more than {limit} {what}")]
     Limit {
         /// What there is too much of.
-        what: &'static str,
+        what: Excess,
         /// The limit.
         limit: u64,
     },

@@ -11,7 +11,7 @@ use super::stream::{Plain, Sniffed, Tee};
 use super::{BLOCK_SIZE, LayerError};
 use crate::compression::{Compression, decompress};
 use crate::digest::{Digest, Hasher};
-use crate::limits::Limits;
+use crate::limits::{Excess, Limits};
 use crate::tar::{Entry, Kind, Reader, Segment, Xattrs};
 
 /// Bytes that pass between decompressor and tar reader at once.
@@ -46,10 +46,10 @@ impl Budget {
     fn check(&self) -> Result<(), LayerError> {
         let (entries, metadata) = (self.limits.max_entries, self.limits.max_metadata_bytes);
         if self.entries > entries {
-            return Err(LayerError::Limit { what: "entries", limit: entries });
+            return Err(LayerError::Limit { what: Excess::Entries, limit: entries });
         }
         if self.metadata > metadata {
-            return Err(LayerError::Limit { what: "bytes of metadata", limit: metadata });
+            return Err(LayerError::Limit { what: Excess::MetadataBytes, limit: metadata });
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ fn unpack_stream<R: Read>(
     let unpacked = entries(&mut plain, outputs, budget);
     if plain.exceeded {
         let limit = budget.limits.max_unpacked_bytes;
-        return Err(LayerError::Limit { what: "unpacked bytes", limit });
+        return Err(LayerError::Limit { what: Excess::UnpackedBytes, limit });
     }
     let summary = unpacked?;
     budget.bytes += plain.taken;
@@ -304,9 +304,8 @@ fn copy_error(error: CopyError, entry: &str) -> LayerError {
     match error {
         CopyError::Read(source) => LayerError::Content { entry: entry.to_owned(), source },
         CopyError::Write(source) => LayerError::Write(source),
-        CopyError::Full => LayerError::Limit {
-            what: "bytes of file data",
-            limit: u64::from(u32::MAX) * BLOCK_SIZE,
-        },
+        CopyError::Full => {
+            LayerError::Limit { what: Excess::FileBytes, limit: u64::from(u32::MAX) * BLOCK_SIZE }
+        }
     }
 }

@@ -57,6 +57,7 @@ pub(crate) fn space_hint(error: &io::Error) -> Option<String> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("free some space, or keep images elsewhere with `--root`".into())
         }
+        io::ErrorKind::ReadOnlyFilesystem => Some("use another store with `--root`".into()),
         io::ErrorKind::PermissionDenied => {
             Some("run as the store's owner, or use another store with `--root`".into())
         }

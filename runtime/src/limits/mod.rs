@@ -1,7 +1,9 @@
-//! How much of the host a machine may use: `-m` and `--cpus`, parsed once.
+//! How much of the host a machine or an image may use, parsed once.
 
 mod cpus;
 mod memory;
+mod size;
 
 pub use cpus::{Cpus, CpusError};
 pub use memory::{MemoryError, MemorySize};
+pub use size::{Size, SizeError};
