@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::{
     Layer, Sandbox, chain, config, docker_archive, docker_archive_of, gzip, header, layer,
-    oci_layout, pack, tar,
+    oci_layout, pack, tar, zstd,
 };
 use hyperrun_images::{Digest, Limits, LoadSource, Store};
 
@@ -67,6 +67,33 @@ fn bad_archives_are_named_and_leave_the_store_as_it_was() {
         }
         assert_eq!(sandbox.store.list().unwrap().len(), 0, "{expected}");
         assert_eq!(sandbox.files(), before, "{expected}");
+    }
+}
+
+#[test]
+fn no_cut_leaves_anything() {
+    let sandbox = Sandbox::new();
+    let before = sandbox.files();
+    let layers = [layer(), Layer::new().file("b", b"2").finish()];
+    let plain = docker_archive("x", &layers);
+    let oci = pack(&oci_layout("x:1", &layers, &[gzip(&layers[0]), gzip(&layers[1])]));
+    let path = sandbox.folder.path().join("archive");
+    for (whole, step) in [(gzip(&plain), 1), (zstd(&plain), 1), (plain, 128), (oci, 128)] {
+        for end in (0..whole.len()).step_by(step).flat_map(|end| [end, end + 1]) {
+            fs::write(&path, &whole[..end]).unwrap();
+            let cursor = std::io::Cursor::new(whole[..end].to_vec());
+            for source in [LoadSource::Path(path.clone()), LoadSource::Reader(Box::new(cursor))] {
+                let result = sandbox.store.load(source, &Limits::default());
+                if let Ok(loaded) = result {
+                    // Only the end mark, or padding in front of it, was cut off.
+                    assert!(whole[end..].iter().all(|byte| *byte == 0), "cut at {end}");
+                    sandbox.store.remove(&loaded[0].id.short(), true).unwrap();
+                }
+                let mut left = sandbox.files();
+                left.retain(|path| path.as_os_str() != "names.json");
+                assert_eq!(left, before, "cut at {end} of {}", whole.len());
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::Output;
+use crate::{Output, Snapshot};
 
 /// The binary under test: `HYPERRUN_BIN`, or the tree's own release build.
 pub fn binary() -> PathBuf {
@@ -36,6 +36,11 @@ impl Sandbox {
     /// Uses `root` as the state folder instead.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: Some(root.into()), env: Vec::new() }
+    }
+
+    /// Everything in the image store but its locks.
+    pub fn stored(&self) -> Snapshot {
+        Snapshot::of(&self.root.clone().unwrap_or_else(store).join("images"))
     }
 
     /// Sets a variable of the binary's environment.

@@ -1,4 +1,4 @@
-//! What the tests of the store share: layers and archives made in memory, and a mounted disk.
+//! What the tests of the store share: archives made in memory, a store, and a mounted disk.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -8,146 +8,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hyperrun_images::{Digest, Disk, Error, Image, Limits, LoadSource, Loaded, Store};
-
-/// Builds a layer's tar.
-pub(crate) struct Layer {
-    builder: tar::Builder<Vec<u8>>,
-}
-
-/// Owner, mode and time of the entries that a test does not care about.
-pub(crate) fn header(kind: tar::EntryType, size: u64) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(kind);
-    header.set_size(size);
-    header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(1_700_000_000);
-    header
-}
-
-impl Layer {
-    pub(crate) fn new() -> Layer {
-        Layer { builder: tar::Builder::new(Vec::new()) }
-    }
-
-    pub(crate) fn file(self, path: &str, data: &[u8]) -> Layer {
-        self.entry(path, header(tar::EntryType::Regular, data.len() as u64), data)
-    }
-
-    pub(crate) fn dir(self, path: &str) -> Layer {
-        self.entry(path, header(tar::EntryType::Directory, 0), b"")
-    }
-
-    pub(crate) fn symlink(self, path: &str, target: &str) -> Layer {
-        self.link(tar::EntryType::Symlink, path, target)
-    }
-
-    pub(crate) fn hard_link(self, path: &str, target: &str) -> Layer {
-        self.link(tar::EntryType::Link, path, target)
-    }
-
-    /// PAX records for the next entry.
-    pub(crate) fn pax(mut self, records: &[(&str, &[u8])]) -> Layer {
-        self.builder.append_pax_extensions(records.iter().copied()).unwrap();
-        self
-    }
-
-    /// An entry with a name of at most 100 bytes, written as it is, even if it is hostile.
-    pub(crate) fn entry(mut self, path: &str, mut header: tar::Header, data: &[u8]) -> Layer {
-        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-        header.set_cksum();
-        self.builder.append(&header, data).unwrap();
-        self
-    }
-
-    fn link(self, kind: tar::EntryType, path: &str, target: &str) -> Layer {
-        let mut header = header(kind, 0);
-        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
-        self.entry(path, header, b"")
-    }
-
-    pub(crate) fn finish(self) -> Vec<u8> {
-        self.builder.into_inner().unwrap()
-    }
-}
-
-/// A tar of files.
-pub(crate) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let layer = members.iter().fold(Layer::new(), |layer, (path, data)| layer.file(path, data));
-    layer.finish()
-}
-
-/// An image configuration for layers with these uncompressed bytes.
-pub(crate) fn config(layers: &[Vec<u8>]) -> Vec<u8> {
-    let diff_ids: Vec<String> =
-        layers.iter().map(|layer| format!("\"{}\"", Digest::of(layer))).collect();
-    format!(
-        r#"{{"architecture":"amd64","os":"linux","created":"2024-05-14T01:28:06Z",
-            "config":{{"Cmd":["sh"],"Env":["A=b"]}},
-            "rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
-        diff_ids.join(",")
-    )
-    .into_bytes()
-}
-
-/// A Docker archive whose layers are stored as `stored`.
-pub(crate) fn docker_archive_of(name: &str, config: &[u8], stored: &[Vec<u8>]) -> Vec<u8> {
-    let config_name = format!("{}.json", Digest::of(config).hex());
-    let names: Vec<String> = (0..stored.len()).map(|at| format!("{at}/layer.tar")).collect();
-    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    let manifest = format!(
-        r#"[{{"Config":"{config_name}","RepoTags":["{name}"],"Layers":[{}]}}]"#,
-        quoted.join(",")
-    );
-    let mut members: Vec<(&str, &[u8])> = Vec::new();
-    for (name, layer) in names.iter().zip(stored) {
-        members.push((name, layer));
-    }
-    members.push((&config_name, config));
-    members.push(("manifest.json", manifest.as_bytes()));
-    tar(&members)
-}
-
-/// A Docker archive of plain layers.
-pub(crate) fn docker_archive(name: &str, layers: &[Vec<u8>]) -> Vec<u8> {
-    docker_archive_of(name, &config(layers), layers)
-}
-
-/// The files of an OCI image layout.
-pub(crate) fn oci_layout(
-    name: &str,
-    layers: &[Vec<u8>],
-    stored: &[Vec<u8>],
-) -> Vec<(String, Vec<u8>)> {
-    let config = config(layers);
-    let descriptor = |bytes: &[u8], media_type: &str| {
-        let (digest, size) = (Digest::of(bytes), bytes.len());
-        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
-    };
-    let layer_type = "application/vnd.oci.image.layer.v1.tar+gzip";
-    let list: Vec<String> = stored.iter().map(|layer| descriptor(layer, layer_type)).collect();
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
-        descriptor(&config, "application/vnd.oci.image.config.v1+json"),
-        list.join(",")
-    );
-    let index = format!(
-        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json",
-            "digest":"{}","size":{},"annotations":{{"org.opencontainers.image.ref.name":"{name}"}}}}]}}"#,
-        Digest::of(manifest.as_bytes()),
-        manifest.len()
-    );
-    let mut files = vec![
-        ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
-        ("index.json".to_owned(), index.into_bytes()),
-    ];
-    for blob in stored.iter().chain([&config, &manifest.into_bytes()]) {
-        files.push((format!("blobs/sha256/{}", Digest::of(blob).hex()), blob.clone()));
-    }
-    files
-}
+use hyperrun_images::{Disk, Error, Image, Limits, LoadSource, Loaded, Store};
+pub(crate) use tests::archive::*;
 
 /// A small layer of one file.
 pub(crate) fn layer() -> Vec<u8> {
@@ -163,19 +25,6 @@ pub(crate) fn chain(error: &Error) -> String {
         next = source.source();
     }
     text
-}
-
-/// A tar of an OCI layout's files.
-pub(crate) fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let members: Vec<(&str, &[u8])> =
-        files.iter().map(|(name, data)| (&name[..], &data[..])).collect();
-    tar(&members)
-}
-
-pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// A store of its own that vanishes with the test.
