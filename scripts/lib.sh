@@ -78,3 +78,30 @@ say_where() {
         step "this machine's KVM cannot run guests: they run in the lab"
     fi
 }
+
+# unpack_kernel META FOLDER: the kernel package that META now stands for, downloaded and unpacked but
+# never installed.
+unpack_kernel() {
+    local package new=$2.new
+    package=$(apt-cache depends "$1" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+    [ -n "$package" ] || fail "no package $1 is known" "run apt-get update"
+    step "fetching $package"
+    rm -rf "$new" && mkdir -p "$new"
+    (cd "$new" && apt-get download -qq "$package" 2>/dev/null) ||
+        fail "cannot download $package" "run apt-get update and try again"
+    dpkg -x "$new"/*.deb "$new"
+    rm "$new"/*.deb
+    rm -rf "$2" && mv "$new" "$2"
+}
+
+# pack_initramfs PROGRAM FILE: an initramfs with the program as /init, and a console to be heard on.
+pack_initramfs() {
+    local folder
+    folder=$(mktemp -d)
+    mkdir "$folder/dev"
+    as_root mknod -m 600 "$folder/dev/console" c 5 1
+    cp "$1" "$folder/init"
+    (cd "$folder" && printf 'dev\ndev/console\ninit\n' |
+        cpio --quiet --reproducible -o -H newc -R 0:0) >"$2"
+    rm -rf "$folder"
+}

@@ -1,7 +1,9 @@
 //! What a user sees: the built binary, real images, a real KVM.
 
+mod failures;
 mod images;
 mod isolation;
+mod kernels;
 mod process;
 mod refusals;
 mod resources;

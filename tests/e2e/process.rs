@@ -16,6 +16,8 @@ fn the_exit_status_is_the_programs_own() {
 fn a_signal_gives_128_and_its_number() {
     busybox(&["busybox", "sh", "-c", "kill -TERM $$; sleep 60 & kill -KILL $!; wait $!"])
         .code_is(137);
+    // A fault ends even the first process of a namespace, which signals from within do not.
+    busybox(&["debian:bookworm", "perl", "-e", "unpack 'p', pack 'Q', 8"]).code_is(139);
 }
 
 #[test]

@@ -1,6 +1,60 @@
-//! Containers and terminals.
+//! Containers on a real terminal.
 
-use hyperrun_tests::Sandbox;
+use hyperrun_tests::{Sandbox, Terminal};
+use rustix::process::Signal;
+
+fn debian(script: &[&str]) -> Terminal {
+    let arguments = [&["run", "--rm", "-it", "debian:bookworm"], script].concat();
+    Terminal::start(&Sandbox::with_images().command(arguments), 30, 101)
+}
+
+/// A prompt, which comes again after each command.
+const PROMPT: &str = "# ";
+
+// Words that are to be seen in a program's output are typed with quotes in them, so that the echo of
+// what was typed is not mistaken for it.
+
+#[test]
+fn bash_has_the_windows_size_at_once_and_when_it_changes() {
+    let mut terminal = debian(&["bash"]);
+    terminal.wait_for(PROMPT);
+    terminal.send("stty size; echo $TERM\n");
+    terminal.wait_for("30 101\r\nxterm\r\n");
+    terminal.resize(40, 120);
+    terminal.send("until [ \"$(stty size)\" = '40 120' ]; do :; done; echo re''sized\n");
+    terminal.wait_for("resized");
+    terminal.wait_for(PROMPT);
+    terminal.send("\x04");
+    assert_eq!(terminal.wait(), 0);
+    assert!(terminal.is_restored());
+}
+
+#[test]
+fn bash_has_job_control() {
+    let mut terminal = debian(&["bash"]);
+    terminal.wait_for(PROMPT);
+    terminal.send("sleep 1000 &\n");
+    terminal.wait_for("[1] ");
+    terminal.send("jobs; kill %1; wait %1\n");
+    terminal.wait_for("Running");
+    terminal.wait_for("Terminated");
+    terminal.wait_for(PROMPT);
+    terminal.send("sh -c 'echo re\"\"ady; cat'\n");
+    terminal.wait_for("ready");
+    terminal.send("\x1a");
+    terminal.wait_for("Stopped");
+    terminal.wait_for(PROMPT);
+    terminal.send("fg\n");
+    terminal.wait_for("cat'\r\n");
+    terminal.send("again\n");
+    terminal.wait_for("again\r\nagain\r\n");
+    terminal.send("\x03");
+    terminal.wait_for("^C");
+    terminal.wait_for(PROMPT);
+    terminal.send("exit $?\n");
+    assert_eq!(terminal.wait(), 130);
+    assert!(terminal.is_restored());
+}
 
 #[test]
 fn a_terminal_needs_a_terminal() {
@@ -8,4 +62,14 @@ fn a_terminal_needs_a_terminal() {
         .hyperrun(["run", "--rm", "-it", "busybox", "true"])
         .code_is(1)
         .stderr_has("the input device is not a TTY");
+}
+
+#[test]
+fn a_signal_reaches_the_program_and_the_terminal_is_restored() {
+    let script = "trap 'exit 9' TERM; echo ready; sleep 1000 & wait";
+    let mut terminal = debian(&["bash", "-c", script]);
+    terminal.wait_for("ready");
+    terminal.signal(Signal::TERM);
+    assert_eq!(terminal.wait(), 9);
+    assert!(terminal.is_restored());
 }

@@ -1,14 +1,20 @@
 //! What the end-to-end tests share: a place to run the built binary, and words to judge it by.
 
 pub mod archive;
+mod initramfs;
 mod output;
+mod running;
 mod sample;
 mod sandbox;
+mod small_disk;
 mod snapshot;
 mod terminal;
 
+pub use initramfs::initramfs;
 pub use output::Output;
+pub use running::Running;
 pub use sample::Sample;
 pub use sandbox::{Sandbox, binary, store};
+pub use small_disk::SmallDisk;
 pub use snapshot::Snapshot;
 pub use terminal::Terminal;

@@ -284,8 +284,11 @@ impl<R: Read> Reader<R> {
         Ok(name)
     }
 
+    /// Goes to the next header. The padding behind the last file may be missing, as `umoci insert`
+    /// leaves it out.
     fn skip_rest(&mut self) -> Result<(), TarError> {
-        let mut rest = self.remaining.saturating_add(self.padding);
+        let padding = usize::try_from(self.padding).expect("less than a block");
+        let mut rest = self.remaining;
         (self.remaining, self.padding) = (0, 0);
         let mut scratch = [0; 16 << 10];
         while rest > 0 {
@@ -296,7 +299,7 @@ impl<R: Read> Reader<R> {
             }
             rest -= count as u64;
         }
-        Ok(())
+        self.fill(&mut scratch[..padding]).map(drop)
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {

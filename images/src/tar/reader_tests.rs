@@ -64,6 +64,14 @@ fn plain_members_come_with_their_fields_and_data() {
 }
 
 #[test]
+fn the_last_file_may_lack_its_padding_but_none_of_its_data() {
+    let bytes = member("only", b'0', b"hello");
+    assert_eq!(read_all(&bytes[..512 + 5]).unwrap()[0].1, b"hello");
+    assert_eq!(read_all(&bytes[..512 + 100]).unwrap()[0].1, b"hello");
+    read_all(&bytes[..512 + 4]).unwrap_err();
+}
+
+#[test]
 fn extended_headers_speak_of_the_next_member_only() {
     let pax =
         [record("path", &[b'n'; 300]), record("uid", b"70000"), record("size", b"3")].concat();

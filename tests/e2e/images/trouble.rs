@@ -6,36 +6,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use hyperrun_tests::archive::{Layer, docker_archive};
-use hyperrun_tests::{Output, Sandbox};
+use hyperrun_tests::{Output, Sandbox, SmallDisk};
 
 use super::{empty_store, layer, load};
 
-/// A file system of 3 MiB, unmounted in the end.
-struct SmallDisk {
-    folder: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=3m", "small"]).arg(folder.path());
-        assert!(mount.status().unwrap().success(), "this test needs root");
-        Self { folder }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg(self.folder.path()).status();
-        assert!(std::thread::panicking() || status.is_ok_and(|status| status.success()));
-    }
-}
-
 #[test]
 fn a_full_disk_is_named_and_loses_nothing() {
-    let small = SmallDisk::new();
-    let sandbox = Sandbox::at(small.folder.path());
+    let small = SmallDisk::new(3);
+    let sandbox = Sandbox::at(small.path());
     load(&sandbox, &docker_archive("small:1", &[layer("x")])).code_is(0);
     let before = sandbox.stored();
     let large = [Layer::new().file("f", &vec![7; 4 << 20]).finish()];
@@ -50,12 +28,12 @@ fn a_full_disk_is_named_and_loses_nothing() {
     }
     assert_eq!(sandbox.stored(), before);
 
-    fs::write(small.folder.path().join("filler"), vec![1; 4 << 20]).unwrap_err();
+    fs::write(small.path().join("filler"), vec![1; 4 << 20]).unwrap_err();
     load(&sandbox, &docker_archive("next:1", &[layer("y")])).fails_with(1, "No space left");
     assert_eq!(sandbox.stored(), before);
     sandbox.hyperrun(["images"]).code_is(0).stdout_has("small");
     sandbox.hyperrun(["rmi", "small:1"]).code_is(0).stdout_has("Untagged: small:1");
-    fs::remove_file(small.folder.path().join("filler")).unwrap();
+    fs::remove_file(small.path().join("filler")).unwrap();
     load(&sandbox, &docker_archive("next:1", &[layer("y")])).code_is(0);
 }
 
