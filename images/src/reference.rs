@@ -21,7 +21,7 @@ pub struct Reference {
 }
 
 const DEFAULT_REGISTRY: &str = "docker.io";
-const DEFAULT_FOLDER: &str = "library/";
+const DEFAULT_FOLDER: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 const NAME_LIMIT: usize = 255;
 const TAG_LIMIT: usize = 128;
@@ -54,12 +54,15 @@ impl Reference {
     /// Registry and repository without Docker's defaults: `debian`, `grafana/grafana`, `quay.io/a/b`.
     #[must_use]
     pub fn familiar_name(&self) -> String {
+        let whole = || format!("{}/{}", self.registry, self.repository);
         if self.registry != DEFAULT_REGISTRY {
-            return format!("{}/{}", self.registry, self.repository);
+            return whole();
         }
-        match self.repository.strip_prefix(DEFAULT_FOLDER) {
+        match self.repository.split_once('/') {
             // `docker.io/library/a/b` must keep its folder: `a/b` is another repository.
-            Some(rest) if !rest.contains('/') => rest.to_owned(),
+            Some((DEFAULT_FOLDER, rest)) if !rest.contains('/') => rest.to_owned(),
+            // `docker.io/a.b/c` must keep its registry: `a.b` would be taken for one.
+            Some((first, _)) if is_registry(first) => whole(),
             _ => self.repository.clone(),
         }
     }
@@ -211,10 +214,11 @@ fn split_registry(name: &str) -> Result<(String, String), ReferenceError> {
     };
     check_registry(registry)?;
     let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
-    let mut repository = path.to_owned();
-    if registry == DEFAULT_REGISTRY && !path.contains('/') {
-        repository.insert_str(0, DEFAULT_FOLDER);
-    }
+    let repository = if registry == DEFAULT_REGISTRY && !path.contains('/') {
+        format!("{DEFAULT_FOLDER}/{path}")
+    } else {
+        path.to_owned()
+    };
     Ok((registry.to_owned(), repository))
 }
 
@@ -292,6 +296,8 @@ mod tests {
             ("docker.io/debian", "docker.io/library/debian:latest", "debian:latest"),
             ("index.docker.io/debian", "docker.io/library/debian:latest", "debian:latest"),
             ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+            ("docker.io/localhost/x", "docker.io/localhost/x:latest", ""),
             ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
             ("localhost:5000/x:1", "localhost:5000/x:1", "localhost:5000/x:1"),
             ("127.0.0.1:5000/x", "127.0.0.1:5000/x:latest", "127.0.0.1:5000/x:latest"),
