@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::limits::Excess;
 use crate::tar::TarError;
 
+pub(crate) use path::NAME_LIMIT;
 pub(crate) use record::{Content, FileData, Metadata, Next, Record, RecordReader, Summary};
 pub(crate) use unpack::{Budget, Expected, Outputs, unpack};
 

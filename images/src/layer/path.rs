@@ -3,7 +3,7 @@
 use super::LayerError;
 
 /// NAME_MAX of Linux, and EROFS_NAME_LEN.
-const NAME_LIMIT: usize = 255;
+pub(crate) const NAME_LIMIT: usize = 255;
 
 /// The components of an entry's path. Empty ones and `.` vanish, so `/a`, `./a` and `a//` are the
 /// same, as they are for Docker; `..` is an error wherever it stands.

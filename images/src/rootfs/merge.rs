@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::MergeError;
 use super::tree::{Dirent, Inode, InodeId, Node, ROOT, Tree};
-use crate::layer::{Content, Metadata, Record};
+use crate::layer::{Content, Metadata, NAME_LIMIT, Record};
 use crate::tar::Timestamp;
 
 /// Links followed on the way to one entry: MAXSYMLINKS of Linux, path_resolution(7).
 const SYMLINK_LIMIT: usize = 40;
 
-/// Nested directories: what a path of 4,095 bytes can name at most. Bounds every recursion.
+/// Nested directories: what a path of 4,095 bytes can name at most.
 const DEPTH_LIMIT: usize = 2048;
 
 /// What happens on the way to a directory that is not there.
@@ -124,20 +124,28 @@ impl Tree {
         }
     }
 
-    /// Removes all that is below `directory` and not of this layer.
+    /// Removes all that is below `directory` and not of this layer. Calls nothing for each directory
+    /// in another: a hostile tree is deeper than a stack.
     fn remove_lower(&mut self, directory: InodeId, layer: usize) {
-        if self.names(directory).is_none() || !self.prune_once(directory, layer) {
-            return;
+        let mut below = Vec::new();
+        let mut left = vec![directory];
+        while let Some(inode) = left.pop() {
+            if self.names(inode).is_some() && self.prune_once(inode, layer) {
+                below.push(inode);
+                left.extend(self.names(inode).into_iter().flatten().map(|(_, name)| name.inode));
+            }
         }
-        let Some(names) = self.names_mut(directory) else { return };
-        let mut kept = std::mem::take(names);
-        kept.retain(|_, dirent| {
-            self.remove_lower(dirent.inode, layer);
-            let has_names = self.names(dirent.inode).is_some_and(|names| !names.is_empty());
-            dirent.layer == layer || has_names
-        });
-        if let Some(names) = self.names_mut(directory) {
-            *names = kept;
+        // What is in a directory comes behind it, and decides whether it stays.
+        for directory in below.into_iter().rev() {
+            let Some(names) = self.names_mut(directory) else { continue };
+            let mut kept = std::mem::take(names);
+            kept.retain(|_, dirent| {
+                let has_names = self.names(dirent.inode).is_some_and(|names| !names.is_empty());
+                dirent.layer == layer || has_names
+            });
+            if let Some(names) = self.names_mut(directory) {
+                *names = kept;
+            }
         }
     }
 
@@ -187,6 +195,10 @@ impl Tree {
                 }
                 _ => match missing {
                     Missing::GiveUp => return Ok(None),
+                    // The names of entries were checked when they were read, those of targets not.
+                    Missing::Create { .. } if name.len() > NAME_LIMIT => {
+                        return Err(MergeError::LongName { entry: lossy(path) });
+                    }
                     Missing::Create { layer, mtime } => {
                         let metadata = Metadata { mode: 0o755, mtime, ..Metadata::default() };
                         let node = Node::Directory(BTreeMap::new());
@@ -328,6 +340,11 @@ mod tests {
             ("opaque, deep", vec![base(), vec![file("d/s/n"), opaque("d")]], "d/ d/s/ d/s/n@1 k@0"),
             ("opaque root", vec![base(), vec![opaque(""), file("n")]], "n@1"),
             (
+                "deep",
+                vec![vec![dir(&vec!["d"; 2040].join("/"))], vec![opaque(""), file("n")]],
+                "n@1",
+            ),
+            (
                 "then again",
                 vec![base(), vec![whiteout("k")], vec![file("k")]],
                 "d/ d/s/ d/s/z@0 d/x@0 d/y@0 k@2",
@@ -369,6 +386,9 @@ mod tests {
         }
         let circle = vec![vec![symlink("a", "b"), symlink("b", "a"), file("a/x")]];
         assert_eq!(merge(circle).unwrap_err(), MergeError::SymlinkLoop { entry: "a/x".into() });
+        let long = |length| vec![vec![symlink("l", &"n".repeat(length)), file("l/x")]];
+        assert!(merge(long(255)).is_ok());
+        assert_eq!(merge(long(256)).unwrap_err(), MergeError::LongName { entry: "l/x".into() });
     }
 
     #[test]

@@ -31,6 +31,12 @@ pub enum MergeError {
         /// The entry's path.
         entry: String,
     },
+    /// A symbolic link among the parents leads to a name that no directory can have.
+    #[error("layer entry {entry:?} lies behind a symbolic link to a name of more than 255 bytes")]
+    LongName {
+        /// The entry's path.
+        entry: String,
+    },
     /// A directory tree that no path can reach the end of.
     #[error("layer entry {entry:?} lies in more than {limit} nested directories")]
     TooDeep {
