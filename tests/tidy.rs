@@ -1,5 +1,6 @@
 //! The rules of the house that a machine can check: file and function lengths, the direction of
-//! imports, first lines, and that docs/architecture.md names only what is there.
+//! imports, first lines, that fuzz targets are tests, and that docs/architecture.md names only what
+//! is there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,9 @@ fn rust_files() -> Vec<(String, String)> {
     for (folder, _) in IMPORTS {
         collect(&house.join(folder), &house, &mut files);
     }
-    collect(&house.join("tests"), &house, &mut files);
+    for folder in ["tests", "fuzz"] {
+        collect(&house.join(folder), &house, &mut files);
+    }
     assert!(files.len() > 20, "the walk has lost its way: {} files", files.len());
     files
 }
@@ -184,6 +187,25 @@ fn the_architecture_names_only_what_is_there() {
         .iter()
         .filter(|path| !house.join(path).exists())
         .map(|path| format!("docs/architecture.md names {path}, which is not there"))
+        .collect();
+    report(&broken);
+}
+
+#[test]
+fn every_fuzz_target_is_also_a_test() {
+    let files = rust_files();
+    let targets: Vec<_> = files
+        .iter()
+        .filter_map(|(name, _)| name.strip_prefix("fuzz/src/bin/")?.strip_suffix(".rs"))
+        .collect();
+    assert!(targets.len() > 5, "the walk has lost its way: {targets:?}");
+    let broken: Vec<_> = targets
+        .iter()
+        .filter(|target| {
+            let test = format!("corpus::each(\"{target}\"");
+            !files.iter().any(|(_, text)| text.contains(&test))
+        })
+        .map(|target| format!("nothing tests the corpus of the fuzz target {target}"))
         .collect();
     report(&broken);
 }

@@ -12,6 +12,9 @@ mod digest;
 mod document;
 mod erofs;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod layer;
 mod limits;
 mod manifest;

@@ -7,6 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod message;
 mod spec;
 

@@ -9,6 +9,9 @@ mod devices;
 pub mod error;
 pub mod event;
 pub mod exit;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod kick;
 mod kvm;
 mod loader;

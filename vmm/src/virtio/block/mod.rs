@@ -4,6 +4,8 @@ mod buffer;
 mod disk;
 mod extents;
 mod file_io;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod overlay;
 mod request;
 #[cfg(test)]

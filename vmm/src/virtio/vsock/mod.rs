@@ -15,6 +15,8 @@
 mod buffers;
 mod connection;
 mod credit;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handshake;
 mod muxer;
 mod outbox;
@@ -33,7 +35,6 @@ use virtio_queue::{QueueOwnedT, QueueT};
 use self::buffers::{Buffers, Direction};
 use self::connection::Payload;
 use self::muxer::{Muxer, MuxerError};
-use self::packet::{HEADER_BYTES, Header};
 use self::poll::{Interest, Patience, Poll, Token, Wake};
 use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
 use crate::config::VsockConfig;
@@ -284,21 +285,5 @@ fn device_error(error: MuxerError) -> DeviceError {
     match error {
         MuxerError::Memory(_) => DeviceError::Protocol { what: "a packet lies outside of memory" },
         MuxerError::Poll(source) => DeviceError::Host { what: "watch a vsock connection", source },
-    }
-}
-
-/// Reads bytes as a packet's header, for tests with arbitrary bytes: whatever they are, this
-/// returns, and what was read is written back as it was.
-///
-/// # Panics
-/// When reading and writing disagree.
-#[doc(hidden)]
-pub fn check_packet(bytes: &[u8]) {
-    let Some(header_bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return };
-    let header = Header::decode(header_bytes);
-    assert_eq!(&header.encode(), header_bytes, "a header changes when it is read and written");
-    assert_eq!(header.refusal().refusal().src_port, header.src_port, "a refusal goes astray");
-    if let Some(operation) = header.operation() {
-        assert_eq!(operation.bits(), header.op, "an operation changes its number");
     }
 }

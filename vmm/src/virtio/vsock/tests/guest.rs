@@ -13,7 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::super::credit::BUF_ALLOC;
-use super::super::packet::{HOST_CID, Operation, VIRTIO_VSOCK_TYPE_STREAM};
+use super::super::packet::{HEADER_BYTES, HOST_CID, Header, Operation, VIRTIO_VSOCK_TYPE_STREAM};
 use super::super::*;
 use crate::virtio::device::{ActiveQueue, Interrupt};
 

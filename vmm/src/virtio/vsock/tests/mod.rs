@@ -10,7 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use self::guest::{CID, Guest, PORT, SIZE};
 use super::credit::BUF_ALLOC;
-use super::packet::{HOST_CID, Operation};
+use super::packet::{HOST_CID, Header, Operation};
 use super::*;
 
 fn pattern(bytes: usize) -> Vec<u8> {
@@ -311,14 +311,4 @@ fn connections_survive_a_pause_and_not_a_new_driver() {
     guest.run(device, activated);
     assert_eq!(client.read(&mut read).unwrap(), 0);
     guest.is_alive();
-}
-
-#[test]
-fn any_bytes_are_a_packet_or_none() {
-    check_packet(&[]);
-    for seed in 0..=255u8 {
-        check_packet(&[seed; 43]);
-        let bytes: Vec<u8> = (0..64).map(|index: u8| index.wrapping_mul(seed)).collect();
-        check_packet(&bytes);
-    }
 }

@@ -1,0 +1,4 @@
+//! See `vmm::fuzz::kernel`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vmm::fuzz::kernel(bytes));
