@@ -1,6 +1,7 @@
 //! Measures hyperrun beside its peers, all in one run on one machine, since only ratios within a
 //! run mean something. `scripts/bench` prepares what is measured and calls this.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod memory;

@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 
 use vm_memory::GuestMemoryError;
-use vm_memory::mmap::FromRangesError;
 
 use crate::event::EventError;
 use crate::loader::LoadError;
@@ -49,7 +48,7 @@ pub enum Error {
         /// The size that was asked for.
         mib: u32,
         /// Why it failed.
-        source: FromRangesError,
+        source: io::Error,
     },
     /// The tables for the kernel did not fit.
     #[error("cannot write the boot tables")]

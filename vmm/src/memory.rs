@@ -1,29 +1,66 @@
 //! The guest's memory: private, anonymous, taken from the host as the guest touches it.
+#![allow(unsafe_code, reason = "a mapping at an address of our choice is a raw pointer")]
 
-use vm_memory::mmap::FromRangesError;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use std::io;
+use std::ptr;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use vm_memory::mmap::MmapRegion;
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 use crate::arch::x86_64::layout;
 
-/// Maps `bytes` of memory around the hole for devices.
+/// The size of a huge page, and of an entry of KVM's second-level page tables that maps one.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Maps `bytes` of memory around the hole for devices. It stays mapped as long as the process
+/// lives, as a machine does.
 ///
 /// # Errors
 /// When the host has not that much address space.
-pub(crate) fn allocate(bytes: u64) -> Result<GuestMemoryMmap, FromRangesError> {
-    let ranges: Vec<(GuestAddress, usize)> = layout::memory_ranges(bytes)
-        .into_iter()
-        .map(|(start, length)| {
-            let length = usize::try_from(length).expect("addresses have 64 bits");
-            (GuestAddress(start), length)
-        })
-        .collect();
-    GuestMemoryMmap::from_ranges(&ranges)
+pub(crate) fn allocate(bytes: u64) -> io::Result<GuestMemoryMmap> {
+    let mut regions = Vec::new();
+    for (start, length) in layout::memory_ranges(bytes) {
+        let length = usize::try_from(length).expect("addresses have 64 bits");
+        let region = GuestRegionMmap::new(map(length)?, GuestAddress(start));
+        regions.push(region.expect("the layout's ranges end below 2^64"));
+    }
+    Ok(GuestMemoryMmap::from_regions(regions).expect("the layout's ranges are apart"))
+}
+
+/// Maps `length` bytes where the host may use huge pages, and says that it should: the first touch
+/// of a page is an exit to KVM, and most of a boot's time goes into such exits. A guest's
+/// address and the host's must be the same modulo the huge page's size for that; every range of
+/// the guest's begins at a multiple of it.
+fn map(length: usize) -> io::Result<MmapRegion> {
+    let reserved = length + HUGE_PAGE;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: a new mapping at an address that the kernel chooses touches no other.
+    let start = unsafe { mmap_anonymous(ptr::null_mut(), reserved, protection, flags) }?;
+    let before = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
+    let aligned = start.wrapping_byte_add(before);
+    let end = aligned.wrapping_byte_add(length);
+    if before > 0 {
+        // SAFETY: the pages lie in the mapping just made, below `aligned`; nobody knows of them.
+        unsafe { munmap(start, before) }?;
+    }
+    // SAFETY: the pages lie in the mapping just made, from `end` on; nobody knows of them.
+    unsafe { munmap(end, HUGE_PAGE - before) }?;
+    // A host without huge pages refuses, and is only slower.
+    // SAFETY: the advice changes how the pages are backed, not what is in them.
+    let _ = unsafe { madvise(aligned, length, Advice::LinuxHugepage) };
+    let bits = i32::try_from(protection.bits()).expect("two low bits");
+    // SAFETY: `length` bytes from `aligned` are mapped readable and writable, used by nobody
+    // else, and never unmapped.
+    let region = unsafe { MmapRegion::build_raw(aligned.cast(), length, bits, 0) };
+    Ok(region.expect("the address is that of a page"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend};
+    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
     #[test]
     fn a_large_guest_has_memory_above_4_gib_and_none_in_the_hole() {
@@ -31,5 +68,16 @@ mod tests {
         assert_eq!(memory.num_regions(), 2);
         assert_eq!(memory.last_addr(), GuestAddress((5 << 30) - 1));
         assert!(memory.write_obj(1u8, GuestAddress(layout::MMIO_DEVICES)).is_err());
+    }
+
+    #[test]
+    fn huge_pages_fit_and_the_last_byte_is_there() {
+        let memory = allocate(65 << 20).expect("untouched memory costs nothing");
+        for region in memory.iter() {
+            let host = region.get_host_address(MemoryRegionAddress(0)).expect("mapped");
+            assert_eq!(host.addr() % HUGE_PAGE, 0);
+        }
+        memory.write_obj(7u8, memory.last_addr()).expect("writable");
+        assert_eq!(memory.read_obj::<u8>(memory.last_addr()).expect("readable"), 7);
     }
 }
