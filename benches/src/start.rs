@@ -68,9 +68,9 @@ impl Places<'_> {
 }
 
 /// hyperrun's own words, as far as they are not about its devices, so that the kernel does the same.
-const QEMU_COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=2 panic=-1 reboot=k nomodule \
+const QEMU_COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=2 panic=-1 reboot=k \
                                  tsc=reliable no_timer_check noreplace-smp random.trust_cpu=on \
-                                 cryptomgr.notests rcupdate.rcu_expedited=1";
+                                 cryptomgr.notests rcupdate.rcu_expedited=1 dummy.numdummies=0";
 
 impl Subject {
     /// Starts it once and waits for its end; the time is that to the first byte of its output.

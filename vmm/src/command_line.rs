@@ -4,16 +4,26 @@ use std::fmt::Write;
 
 use crate::arch::x86_64::layout;
 
-/// What every machine has; each word and its reason stand in docs/guest-kernel.md.
-const DEFAULT: &str = "console=ttyS0 panic=-1 reboot=k nomodule tsc=reliable no_timer_check \
-                       noreplace-smp random.trust_cpu=on cryptomgr.notests \
-                       rcupdate.rcu_expedited=1 hyperrun.power=0xcf0";
+/// What every machine has.
+const DEFAULT: [&str; 11] = [
+    "console=ttyS0",            // a panic is heard
+    "panic=-1",                 // a kernel without our option for it does not wait after one
+    "reboot=k",                 // a restart through the keyboard controller's port, which is ours
+    "tsc=reliable",             // no watchdog over the clock
+    "no_timer_check",           // nobody waits for the PIT's interrupt
+    "noreplace-smp",            // one processor does not patch its locks away
+    "random.trust_cpu=on",      // RDRAND seeds the entropy pool at once
+    "cryptomgr.notests",        // no self-tests of algorithms
+    "rcupdate.rcu_expedited=1", // mounts do not wait for grace periods
+    "dummy.numdummies=0",       // no dummy0 that nobody asked for
+    "hyperrun.power=0xcf0",     // where our patch tells the VMM the machine's end
+];
 
 /// The command line of a machine with `devices` virtio-mmio devices. Unless `trace` is on, the
 /// kernel tells only what is critical, since each byte on the UART is an exit; a panic is told with
 /// all its lines anyway. `extra` comes last, so that it wins.
 pub(crate) fn build(trace: bool, devices: usize, extra: &str) -> String {
-    let mut line = String::from(DEFAULT);
+    let mut line = DEFAULT.join(" ");
     if !trace {
         line.push_str(" quiet loglevel=2");
     }
