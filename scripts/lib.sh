@@ -79,10 +79,19 @@ say_where() {
     fi
 }
 
-# unpack_kernel META FOLDER: the kernel package that META now stands for, downloaded and unpacked but
-# never installed.
+# build_for_guest CARGO-ARGUMENT…: a small static program without position-independent code, since
+# loading is what an exec costs. It is put into GUEST_BUILT.
+build_for_guest() {
+    RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" cargo build --quiet \
+        --locked --profile agent --target "$TARGET" --target-dir "$TREE/target/agent-build" "$@"
+}
+GUEST_BUILT=$TREE/target/agent-build/$TARGET/agent
+
+# unpack_kernel META FOLDER: unless FOLDER is there, the kernel package that META now stands for,
+# downloaded and unpacked with its list of modules, but never installed.
 unpack_kernel() {
     local package new=$2.new
+    [ -d "$2" ] && return
     package=$(apt-cache depends "$1" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
     [ -n "$package" ] || fail "no package $1 is known" "run apt-get update"
     step "fetching $package"
@@ -91,7 +100,8 @@ unpack_kernel() {
         fail "cannot download $package" "run apt-get update and try again"
     dpkg -x "$new"/*.deb "$new"
     rm "$new"/*.deb
-    rm -rf "$2" && mv "$new" "$2"
+    depmod -b "$new" "$(ls "$new/lib/modules")"
+    mv "$new" "$2"
 }
 
 # pack_initramfs PROGRAM FILE: an initramfs with the program as /init, and a console to be heard on.

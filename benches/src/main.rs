@@ -49,11 +49,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    times.iter_mut().for_each(|times| times.sort_unstable());
 
     let mut found = Map::new();
     println!("{:24} {:>9} {:>9} {:>9} {:>7}", "", "median", "least", "most", "ratio");
-    let yardstick = median(&mut times[yardstick(&subjects)]);
-    for (subject, times) in subjects.iter().zip(&mut times) {
+    let yardstick = median(&times[yardstick(&subjects)]);
+    for (subject, times) in subjects.iter().zip(&times) {
         let median = median(times);
         let (least, most) = (times[0], times[times.len() - 1]);
         let ratio = median.as_secs_f64() / yardstick.as_secs_f64();
@@ -79,8 +80,8 @@ fn yardstick(subjects: &[start::Subject]) -> usize {
     subjects.iter().position(|subject| subject.key == "qemu_init_ms").expect("it is one of them")
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
+/// Of times in order.
+fn median(times: &[Duration]) -> Duration {
     times[times.len() / 2]
 }
 

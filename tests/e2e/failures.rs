@@ -1,10 +1,9 @@
 //! What goes wrong while a container runs: nothing is left behind, and it is told.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::fs;
 use std::path::Path;
 
-use hyperrun_tests::{Running, Sandbox, SmallDisk, Snapshot, initramfs};
+use hyperrun_tests::{Running, Sandbox, SmallDisk, Snapshot, busybox_archive, initramfs};
 
 /// A state folder of this test's own with the busybox image, after one run: blank disk and image
 /// disk are made.
@@ -37,9 +36,8 @@ impl Home {
 }
 
 fn furnished(folder: &Path) -> Sandbox {
-    let archive = std::env::var("HYPERRUN_TEST_IMAGES").expect("scripts/test sets it");
     let sandbox = Sandbox::at(folder);
-    sandbox.hyperrun(["load", "-i", &(archive + "/busybox.tar")]).code_is(0);
+    sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
     sandbox
 }
 
@@ -84,10 +82,8 @@ fn a_name_is_given_once() {
 }
 
 /// A machine that starts the program `init` instead of the agent.
-fn run_with_init(init: &[u8]) -> hyperrun_tests::Output {
-    let busybox = fs::read("/bin/busybox").expect("scripts/setup installs busybox-static");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), initramfs(&[("init", init), ("bin/busybox", &busybox)])).unwrap();
+fn run_with_init(init: &str) -> hyperrun_tests::Output {
+    let file = initramfs(init);
     Sandbox::with_images()
         .env("HYPERRUN_AGENT", file.path().to_str().unwrap())
         .env("HYPERRUN_BOOT_TIMEOUT", "8")
@@ -96,22 +92,21 @@ fn run_with_init(init: &[u8]) -> hyperrun_tests::Output {
 
 #[test]
 fn a_guest_that_panics_shows_its_last_words() {
-    run_with_init(b"#!/bin/busybox sh\nexit 3\n")
+    run_with_init("exit 3")
         .fails_with(125, "the guest's kernel panicked")
         .stderr_has("Attempted to kill init! exitcode=0x00000300");
 }
 
 #[test]
 fn a_guest_that_never_answers_is_given_up() {
-    run_with_init(b"#!/bin/busybox sh\nexec /bin/busybox sleep 1000\n")
+    run_with_init("exec /bin/busybox sleep 1000")
         .fails_with(125, "did not get ready within 8 s")
         .stderr_has("hint: ");
 }
 
 #[test]
 fn a_guest_that_ends_too_early_is_told() {
-    run_with_init(b"#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n")
-        .fails_with(125, "before its program had ended");
+    run_with_init("exec /bin/busybox poweroff -f").fails_with(125, "before its program had ended");
 }
 
 #[test]

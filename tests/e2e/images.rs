@@ -10,7 +10,7 @@ use std::path::Path;
 use hyperrun_tests::archive::{
     Layer, digest, docker_archive, docker_archive_of, gzip, oci_layout, pack, zstd,
 };
-use hyperrun_tests::{Sandbox, archive};
+use hyperrun_tests::{Sandbox, archive, busybox_archive};
 
 /// A store of its own, empty, that vanishes with the test.
 fn empty_store() -> (Sandbox, tempfile::TempDir) {
@@ -35,15 +35,10 @@ fn id(layers: &[Vec<u8>]) -> String {
     digest["sha256:".len()..][..12].to_owned()
 }
 
-/// The archive with the busybox image, made by `scripts/test`.
-fn busybox() -> String {
-    std::env::var("HYPERRUN_TEST_IMAGES").expect("scripts/test sets it") + "/busybox.tar"
-}
-
 #[test]
 fn an_archive_is_loaded_listed_and_removed() {
     let (sandbox, _root) = empty_store();
-    sandbox.hyperrun(["load", "-i", &busybox()]).code_is(0).stdout_has("busybox:latest");
+    sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0).stdout_has("busybox:latest");
     sandbox.hyperrun(["images"]).code_is(0).stdout_has("busybox").stdout_has("latest");
     sandbox.hyperrun(["rmi", "busybox"]).code_is(0).stdout_has("Untagged: busybox:latest");
     sandbox.hyperrun(["images", "-q"]).code_is(0).stdout_is("");
@@ -52,7 +47,7 @@ fn an_archive_is_loaded_listed_and_removed() {
 #[test]
 fn an_archive_comes_through_standard_input() {
     let (sandbox, _root) = empty_store();
-    let bytes = fs::read(busybox()).unwrap();
+    let bytes = fs::read(busybox_archive()).unwrap();
     sandbox
         .hyperrun_with_input(["load", "-i", "-"], &bytes)
         .code_is(0)

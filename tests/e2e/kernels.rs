@@ -12,11 +12,7 @@ const REBOOT: i32 = 10;
 fn debians_cloud_kernel_boots_untouched() {
     let [example, kernel] = ["HYPERRUN_TEST_BOOT", "HYPERRUN_TEST_CLOUD_KERNEL"]
         .map(|name| std::env::var(name).expect("scripts/test sets it"));
-    let init =
-        b"#!/bin/busybox sh\n/bin/busybox echo the init of this test\n/bin/busybox reboot -f\n";
-    let busybox = std::fs::read("/bin/busybox").expect("scripts/setup installs busybox-static");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), initramfs(&[("init", init), ("bin/busybox", &busybox)])).unwrap();
+    let file = initramfs("/bin/busybox echo the init of this test\n/bin/busybox reboot -f");
     let mut command = Command::new(example);
     command.args(["--kernel", &kernel, "--initramfs"]).arg(file.path());
     command.args(["--memory", "256", "--append", "quiet"]);

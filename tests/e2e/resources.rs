@@ -46,36 +46,13 @@ fn limits_are_dockers() {
 
 #[test]
 fn a_part_of_a_processor_is_a_quota() {
-    Sandbox::with_images()
-        .hyperrun([
-            "run",
-            "--rm",
-            "--cpus",
-            "0.5",
-            "busybox",
-            "sh",
-            "-c",
-            "grep -c ^processor /proc/cpuinfo; cat /sys/fs/cgroup/cpu.max",
-        ])
-        .code_is(0)
-        .stdout_is("1\n50000 100000\n");
-}
-
-#[test]
-fn more_than_one_processor_may_have_a_part() {
-    Sandbox::with_images()
-        .hyperrun([
-            "run",
-            "--rm",
-            "--cpus",
-            "1.5",
-            "busybox",
-            "sh",
-            "-c",
-            "grep -c ^processor /proc/cpuinfo; cat /sys/fs/cgroup/cpu.max",
-        ])
-        .code_is(0)
-        .stdout_is("2\n150000 100000\n");
+    let script = "grep -c ^processor /proc/cpuinfo; cat /sys/fs/cgroup/cpu.max";
+    for (cpus, seen) in [("0.5", "1\n50000 100000\n"), ("1.5", "2\n150000 100000\n")] {
+        Sandbox::with_images()
+            .hyperrun(["run", "--rm", "--cpus", cpus, "busybox", "sh", "-c", script])
+            .code_is(0)
+            .stdout_is(seen);
+    }
 }
 
 #[test]

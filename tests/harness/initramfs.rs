@@ -2,31 +2,29 @@
 //! (Documentation/driver-api/early-userspace/buffer-format.rst of Linux).
 
 use std::fmt::Write as _;
+use std::fs;
+
+use tempfile::NamedTempFile;
 
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
-/// An archive of programs, with `/dev/console` so that they can be heard.
-pub fn initramfs(programs: &[(&str, &[u8])]) -> Vec<u8> {
+/// A file with an initial file system whose `/init` is this script, with busybox to run it and
+/// `/dev/console` to be heard on.
+pub fn initramfs(init: &str) -> NamedTempFile {
+    let busybox = fs::read("/bin/busybox").expect("scripts/setup installs busybox-static");
+    let init = format!("#!/bin/busybox sh\n{init}\n");
     let mut archive = Vec::new();
-    let mut folders = vec!["dev"];
-    for (path, _) in programs {
-        if let Some((folder, _)) = path.rsplit_once('/')
-            && !folders.contains(&folder)
-        {
-            folders.push(folder);
-        }
-    }
-    for folder in folders {
-        entry(&mut archive, folder, FOLDER, (0, 0), b"");
-    }
+    entry(&mut archive, "dev", FOLDER, (0, 0), b"");
     entry(&mut archive, "dev/console", CHARACTER_DEVICE, (5, 1), b"");
-    for (path, content) in programs {
-        entry(&mut archive, path, PROGRAM, (0, 0), content);
-    }
+    entry(&mut archive, "bin", FOLDER, (0, 0), b"");
+    entry(&mut archive, "bin/busybox", PROGRAM, (0, 0), &busybox);
+    entry(&mut archive, "init", PROGRAM, (0, 0), init.as_bytes());
     entry(&mut archive, "TRAILER!!!", 0, (0, 0), b"");
-    archive
+    let file = NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), archive).expect("the host has room");
+    file
 }
 
 fn entry(archive: &mut Vec<u8>, path: &str, mode: u32, device: (u32, u32), content: &[u8]) {

@@ -14,7 +14,7 @@ pub use initramfs::initramfs;
 pub use output::Output;
 pub use running::Running;
 pub use sample::Sample;
-pub use sandbox::{Sandbox, binary, store};
+pub use sandbox::{Sandbox, busybox_archive};
 pub use small_disk::SmallDisk;
 pub use snapshot::Snapshot;
 pub use terminal::Terminal;

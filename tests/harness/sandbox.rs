@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::{Output, Snapshot};
 
 /// The binary under test: `HYPERRUN_BIN`, or the tree's own release build.
-pub fn binary() -> PathBuf {
+fn binary() -> PathBuf {
     match std::env::var_os("HYPERRUN_BIN") {
         Some(path) => path.into(),
         None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/hyperrun")),
@@ -16,8 +16,13 @@ pub fn binary() -> PathBuf {
 }
 
 /// The store with the test images, which `scripts/test` names and fills.
-pub fn store() -> PathBuf {
+fn store() -> PathBuf {
     std::env::var_os("HYPERRUN_ROOT").map(PathBuf::from).expect("scripts/test sets HYPERRUN_ROOT")
+}
+
+/// The archive with the busybox image, which `scripts/test` makes.
+pub fn busybox_archive() -> String {
+    std::env::var("HYPERRUN_TEST_IMAGES").expect("scripts/test sets it") + "/busybox.tar"
 }
 
 /// One test's use of the binary: its state folder and its environment.

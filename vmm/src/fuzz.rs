@@ -7,10 +7,23 @@ mod corpus;
 mod kernel;
 mod memory;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
 pub use crate::virtio::block::fuzz::block;
 pub use crate::virtio::vsock::fuzz::vsock;
 pub use kernel::kernel;
 pub(crate) use memory::Image;
+
+/// A file in memory that holds `bytes`.
+pub(crate) fn file(bytes: &[u8]) -> File {
+    let file = memfd_create("fuzz", MemfdFlags::CLOEXEC).expect("the host has room");
+    let file = File::from(file);
+    file.write_all_at(bytes, 0).expect("the host has room");
+    file
+}
 
 #[cfg(test)]
 mod tests {

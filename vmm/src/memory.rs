@@ -29,9 +29,9 @@ pub(crate) fn allocate(bytes: u64) -> io::Result<GuestMemoryMmap> {
 }
 
 /// Maps `length` bytes where the host may use huge pages, and says that it should: the first touch
-/// of a page is an exit to KVM, and most of a boot's time goes into such exits. A guest's
-/// address and the host's must be the same modulo the huge page's size for that; every range of
-/// the guest's begins at a multiple of it.
+/// of a page is an exit to KVM, and a boot touches thousands of small ones. A guest's address and
+/// the host's must be the same modulo the huge page's size for that; every range of the guest's
+/// begins at a multiple of it.
 fn map(length: usize) -> io::Result<MmapRegion> {
     let reserved = length + HUGE_PAGE;
     let protection = ProtFlags::READ | ProtFlags::WRITE;

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+/// Powers of 1024, the first one being 1.
+const UNITS: [&str; 6] = ["", "k", "m", "g", "t", "p"];
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size {
@@ -47,12 +50,11 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     /// In the largest unit that gives a whole number.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = ["", "k", "m", "g", "t", "p"];
         let (mut number, mut unit) = (self.bytes, 0);
-        while number > 0 && number.is_multiple_of(1024) && unit + 1 < units.len() {
+        while number > 0 && number.is_multiple_of(1024) && unit + 1 < UNITS.len() {
             (number, unit) = (number / 1024, unit + 1);
         }
-        write!(formatter, "{number}{}", units[unit])
+        write!(formatter, "{number}{}", UNITS[unit])
     }
 }
 
@@ -61,7 +63,7 @@ fn unit_shift(unit: &str) -> Option<u32> {
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
     let unit = unit.strip_suffix('b').unwrap_or(&unit);
     let letter = unit.strip_suffix('i').unwrap_or(unit);
-    ["", "k", "m", "g", "t", "p"]
+    UNITS
         .iter()
         .position(|known| *known == letter)
         .map(|at| u32::try_from(at * 10).expect("six units have six shifts"))

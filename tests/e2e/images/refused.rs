@@ -4,10 +4,10 @@ use hyperrun_tests::archive::{
     self, Layer, config, digest, docker_archive, docker_archive_of, gzip, header, oci_layout, pack,
     tar, zstd,
 };
-use hyperrun_tests::{Output, Sample, Sandbox, Terminal};
+use hyperrun_tests::{Output, Sample, Sandbox, Terminal, busybox_archive};
 use tar::EntryType;
 
-use super::{busybox, empty_store, layer, load, write_files};
+use super::{empty_store, layer, load, write_files};
 
 /// It says why, what to do if anything can be done, and the store is as it was.
 #[track_caller]
@@ -93,7 +93,7 @@ fn fails_or_is_whole(sandbox: &Sandbox, out: &Output, may_be_whole: bool) {
 #[test]
 fn a_real_archive_with_any_bit_changed() {
     let (sandbox, _root) = empty_store();
-    let whole = std::fs::read(busybox()).unwrap();
+    let whole = std::fs::read(busybox_archive()).unwrap();
     let mut sample = Sample::of_this_run();
     for _ in 0..8 {
         let (at, bit) = (sample.below(whole.len()), sample.below(8));

@@ -1,11 +1,8 @@
 //! Kernels: ELF files and bzImages, loaded into memory as far as they go.
 
-use std::fs::File;
-use std::io::Write;
-
-use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
+use super::file;
 use crate::arch::x86_64::boot_params;
 use crate::loader;
 
@@ -24,11 +21,4 @@ pub fn kernel(bytes: &[u8]) {
         boot_params::write(&memory, MEMORY_BYTES as u64, &kernel, None)
             .expect("the zero page has its place");
     }
-}
-
-fn file(bytes: &[u8]) -> File {
-    let file = memfd_create("kernel", MemfdFlags::CLOEXEC).expect("the host has room");
-    let mut file = File::from(file);
-    file.write_all(bytes).expect("the host has room");
-    file
 }

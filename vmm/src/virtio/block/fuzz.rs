@@ -4,12 +4,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::config::{DiskBacking, DiskExtent};
-use crate::fuzz::Image;
+use crate::fuzz::{Image, file};
 
 /// What lies below both disks: three blocks, each of its own letter, and a half one.
 const BASE_BYTES: usize = 3 * 4096 + 2048;
@@ -71,13 +70,6 @@ fn base() -> File {
 
 fn pattern() -> Vec<u8> {
     [[b'a'; 4096], [b'b'; 4096], [b'c'; 4096], [b'd'; 4096]].concat()[..BASE_BYTES].to_vec()
-}
-
-fn file(bytes: &[u8]) -> File {
-    let file = memfd_create("disk", MemfdFlags::CLOEXEC).expect("the host has room");
-    let file = File::from(file);
-    file.write_all_at(bytes, 0).expect("the host has room");
-    file
 }
 
 fn bytes_of(file: &File) -> Vec<u8> {
