@@ -1,22 +1,20 @@
 //! Lays the writable disk over the image's: the container's root file system, seen from outside.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs,
     io::Read,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    thread,
-    time::Duration,
 };
 
 use protocol::{ContainerSpec, Device};
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmod, chown, fstat, mkdir, open,
-        openat2, stat, statat,
+        AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmod, chown, fstat, mkdir,
+        open, openat2, stat, statat,
     },
     io::Errno,
-    mount::{MountFlags, UnmountFlags, unmount},
+    mount::{MountFlags, mount_remount},
 };
 
 use crate::{
@@ -29,12 +27,14 @@ pub(crate) const CONTAINER: &str = "/container";
 const IMAGE: &str = "/image";
 const SCRATCH: &str = "/scratch";
 const UPPER: &str = "/scratch/upper";
-const WORK: &str = "/scratch/work";
+/// What overlayfs makes when it is mounted over a scratch disk for the first time.
+const USED: &str = "/scratch/work/work";
+/// Nothing runs in the background: no inode table is filled with zeros, no bitmap read ahead.
+const SCRATCH_OPTIONS: &CStr = c"noinit_itable,no_prefetch_block_bitmaps";
 
 /// The container's root with the disks it is made of.
 pub(crate) struct Disks {
     root: OwnedFd,
-    scratch: String,
 }
 
 impl Disks {
@@ -45,9 +45,9 @@ impl Disks {
         }
         let image = device_path(spec.image_disk)?;
         let scratch = device_path(spec.scratch_disk)?;
-        mount_disk(&image, c"erofs", c"/image", MountFlags::RDONLY)?;
-        mount_disk(&scratch, c"ext4", c"/scratch", NOTHING_SPECIAL)?;
-        Ok(Self { root: overlay()?, scratch })
+        mount_disk(&image, c"erofs", c"/image", MountFlags::RDONLY, c"")?;
+        mount_disk(&scratch, c"ext4", c"/scratch", NOTHING_SPECIAL, SCRATCH_OPTIONS)?;
+        Ok(Self { root: overlay()? })
     }
 
     /// What the container's root is now, for a look at the image's files.
@@ -55,23 +55,11 @@ impl Disks {
         self.root.as_fd()
     }
 
-    /// Takes everything apart and waits until the scratch disk is nobody's, so that its file
-    /// system is left clean. The container's own mounts go with its last process, a little later.
+    /// Leaves the scratch disk's file system clean, with all that was written in it. Its processes
+    /// are gone by now, and with them whatever they had open.
     pub(crate) fn release(self) {
-        const TRIES: u32 = 100;
-        const PAUSE: Duration = Duration::from_millis(2);
-        drop(self.root);
-        for target in [CONTAINER, SCRATCH, IMAGE] {
-            let _ = unmount(target, UnmountFlags::DETACH);
-        }
-        for _ in 0..TRIES {
-            // A mounted file system holds its disk exclusively, open(2).
-            let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
-            match open(&self.scratch, flags, Mode::empty()) {
-                Err(Errno::BUSY) => thread::sleep(PAUSE),
-                Ok(_) | Err(_) => return,
-            }
-        }
+        // What is still busy has nothing more to say: the machine ends next.
+        let _ = mount_remount(SCRATCH, MountFlags::RDONLY, c"");
     }
 }
 
@@ -106,12 +94,13 @@ pub(crate) fn read_file(
 
 fn mount_disk(
     device: &str,
-    kind: &std::ffi::CStr,
-    target: &std::ffi::CStr,
+    kind: &CStr,
+    target: &CStr,
     flags: MountFlags,
+    options: &CStr,
 ) -> Result<(), StepError> {
     let source = CString::new(device).doing("name a disk")?;
-    mounts::from(&source, kind, target, flags, c"")
+    mounts::from(&source, kind, target, flags, options)
         .map_err(std::io::Error::other)
         .doing(format_args!("use the disk {device}"))
 }
@@ -119,29 +108,30 @@ fn mount_disk(
 /// Puts the scratch disk's folders over the image. The options keep the upper folder a plain
 /// layer: no redirects, no metadata-only copies, no index.
 fn overlay() -> Result<OwnedFd, StepError> {
-    const OPTIONS: &std::ffi::CStr = c"lowerdir=/image,upperdir=/scratch/upper,\
+    const OPTIONS: &CStr = c"lowerdir=/image,upperdir=/scratch/upper,\
         workdir=/scratch/work,redirect_dir=off,metacopy=off,index=off";
-    make_upper()?;
-    make_folder(WORK, Mode::RWXU)?;
+    if statat(CWD, USED, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+        resemble_image()?;
+    }
     mounts::new(c"overlay", c"/container", NOTHING_SPECIAL, OPTIONS)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     open(CONTAINER, flags, Mode::empty()).doing("open the container's root")
 }
 
-/// Makes the upper folder, if this is the disk's first start. The root of an overlay shows the
-/// owner and mode of the upper folder, so they are copied from the image's.
-fn make_upper() -> Result<(), StepError> {
-    if statat(rustix::fs::CWD, UPPER, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-        return Ok(());
+/// The root of an overlay shows the owner and mode of the upper folder, so on the disk's first
+/// start they become the image's.
+fn resemble_image() -> Result<(), StepError> {
+    let image = stat(IMAGE).doing("look at the image's root")?;
+    let upper = stat(UPPER).doing("look at the scratch disk's upper folder")?;
+    if (image.st_uid, image.st_gid) != (upper.st_uid, upper.st_gid) {
+        let (owner, group) = (Uid::from_raw(image.st_uid), Gid::from_raw(image.st_gid));
+        chown(UPPER, Some(owner), Some(group)).doing("give the upper folder its owner")?;
     }
-    const UNFINISHED: &str = "/scratch/upper.new";
-    let status = stat(IMAGE).doing("look at the image's root")?;
-    make_folder(UNFINISHED, Mode::RWXU)?;
-    let (owner, group) = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
-    chown(UNFINISHED, Some(owner), Some(group)).doing("give the upper folder its owner")?;
-    let mode = Mode::from_raw_mode(status.st_mode);
-    chmod(UNFINISHED, mode).doing("give the upper folder its mode")?;
-    rustix::fs::rename(UNFINISHED, UPPER).doing("name the upper folder")
+    if image.st_mode != upper.st_mode {
+        let mode = Mode::from_raw_mode(image.st_mode);
+        chmod(UPPER, mode).doing("give the upper folder its mode")?;
+    }
+    Ok(())
 }
 
 fn make_folder(path: &str, mode: Mode) -> Result<(), StepError> {

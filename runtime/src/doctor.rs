@@ -5,8 +5,9 @@ use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
+use vmm::error::chain;
 
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::guest_files::{GuestFile, find_agent, find_kernel};
 use crate::kvm;
 use crate::limits::MemorySize;

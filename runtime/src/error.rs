@@ -152,16 +152,3 @@ fn file_hint(path: &std::path::Path, source: &io::Error) -> Option<String> {
         _ => None,
     }
 }
-
-/// An error and its causes in one line, joined by colons.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

@@ -23,6 +23,24 @@ pub(crate) fn look() -> Result<Host, Error> {
     })
 }
 
+/// Words for the processor and the kernel that a saved machine depends on: features, and KVM's own.
+pub(crate) fn processor() -> String {
+    use std::arch::x86_64::__cpuid_count;
+    let mut text = String::new();
+    for leaf in [0, 1, 7, 0xd, 0x8000_0001, 0x8000_0008] {
+        let mut found = __cpuid_count(leaf, 0);
+        if leaf == 1 {
+            // The rest is the number of the processor that asks.
+            found.ebx &= 0x00ff_ffff;
+        }
+        let words = [found.eax, found.ebx, found.ecx, found.edx];
+        text.push_str(&format!("{leaf:x}:{words:x?} "));
+    }
+    let uname = rustix::system::uname();
+    let kernel = [uname.release(), uname.version()].map(std::ffi::CStr::to_string_lossy);
+    text + &kernel.join(" ")
+}
+
 /// Fills an array from the kernel's random source.
 pub(crate) fn random<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
     let mut bytes = [0; BYTES];

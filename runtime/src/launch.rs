@@ -18,8 +18,9 @@ use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
 use crate::process::Process;
 use crate::scratch::Scratch;
-use crate::spec::RunSpec;
-use crate::supervisor::{MachineParts, Task, supervise};
+use crate::spec::{RunSpec, TemplateUse};
+use crate::supervisor::{MachineParts, Origin, Task, supervise};
+use crate::templates::{Recipe, Templates, Unfinished};
 use crate::timings::{Clocks, Stopwatch};
 use crate::voice::say;
 use crate::{host, kvm};
@@ -49,17 +50,101 @@ pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outc
     let plan = plan(spec, planned, &host::look()?)?;
     plan.warnings.iter().for_each(|warning| say("warning", warning));
     kvm::check()?;
-    let (near, far) = Link::pair()
-        .map_err(|source| Error::System { action: "make a pair of sockets", source })?;
-    let outcome = Container::create(&places.containers(), spec.name.as_ref(), &name)
-        .and_then(|container| prepare(spec, places, &image, plan, container, far, stopwatch))
-        .and_then(|task| start(task, near))
-        .and_then(|(supervisor, link)| follow(supervisor, link, spec, stopwatch));
-    if matches!(outcome, Err(Error::SupervisorDied | Error::File { .. } | Error::System { .. })) {
-        // Nobody else cleans up after these; what fails here the next run does.
-        let _ = containers::sweep_dead(&places.containers());
-    }
+    let launch = Launch { spec, places, image: &image, name: &name, plan: &plan, stopwatch };
+    let (templates, key) = launch.template()?;
+    let outcome = match launch.run(&templates, key.as_deref()) {
+        Err(Error::Supervised(failure)) if failure.blame == Blame::Template => {
+            say("warning", format_args!("{}; booting instead", failure.message));
+            key.iter().for_each(|key| templates.set_aside(key));
+            launch.run(&templates, None)
+        }
+        outcome => outcome,
+    };
     outcome.map_err(ask_the_host)
+}
+
+/// All that is decided about a container before its machine is made.
+struct Launch<'a> {
+    spec: &'a RunSpec,
+    places: &'a Places,
+    image: &'a Image,
+    name: &'a str,
+    plan: &'a Plan,
+    stopwatch: Stopwatch,
+}
+
+impl Launch<'_> {
+    /// Where templates are, and the name of the one for this container, unless it shall boot.
+    fn template(&self) -> Result<(Templates, Option<String>), Error> {
+        let templates = Templates::new(self.places.templates());
+        if self.spec.debug || self.spec.template == TemplateUse::Never {
+            return Ok((templates, None));
+        }
+        let (kernel, agent) = (find_kernel()?.path, find_agent()?.path);
+        let recipe = Recipe { kernel: &kernel, agent: &agent, shape: self.plan.vm };
+        Ok((templates, Some(recipe.key()?)))
+    }
+
+    /// Runs it in a machine that goes on from a template, or that boots and becomes one.
+    fn run(&self, templates: &Templates, key: Option<&str>) -> Result<Outcome, Error> {
+        let (near, far) = Link::pair()
+            .map_err(|source| Error::System { action: "make a pair of sockets", source })?;
+        let containers = self.places.containers();
+        let outcome = Container::create(&containers, self.spec.name.as_ref(), self.name)
+            .and_then(|container| self.prepare(container, far, templates, key))
+            .and_then(|task| start(task, near))
+            .and_then(|(supervisor, link)| follow(supervisor, link, self.spec, self.stopwatch));
+        if matches!(outcome, Err(Error::SupervisorDied | Error::File { .. } | Error::System { .. }))
+        {
+            // Nobody else cleans up after these; what fails here the next run does.
+            let _ = containers::sweep_dead(&containers);
+        }
+        outcome
+    }
+
+    /// Opens all that a container is made of.
+    fn prepare(
+        &self,
+        container: Container,
+        link: Link,
+        templates: &Templates,
+        key: Option<&str>,
+    ) -> Result<Task, Error> {
+        let image = self.image.lock()?;
+        let (origin, template) = origin(templates, key)?;
+        let machine = MachineParts {
+            shape: self.plan.vm,
+            origin,
+            image: open_disk(self.image)?,
+            scratch: Scratch::create(&self.places.scratch())?,
+            trace: self.spec.debug,
+        };
+        Ok(Task {
+            container,
+            spec: self.plan.container.clone(),
+            machine,
+            template,
+            image,
+            link,
+            patience: patience(),
+            stopwatch: self.stopwatch,
+        })
+    }
+}
+
+/// A template, or what a boot needs and the template that it becomes.
+fn origin(templates: &Templates, key: Option<&str>) -> Result<(Origin, Option<Unfinished>), Error> {
+    if let Some(files) = key.and_then(|key| templates.find(key)) {
+        return Ok((Origin::Template(files), None));
+    }
+    let unfinished = key.map_or(Ok(None), |key| templates.begin(key)).unwrap_or_else(|error| {
+        // A folder that cannot be written makes starts slow, not impossible.
+        say("warning", format_args!("no template can be made: {error}"));
+        None
+    });
+    let save = unfinished.as_ref().and_then(|unfinished| unfinished.files().ok());
+    let (kernel, agent) = (open(&find_kernel()?.path)?, open(&find_agent()?.path)?);
+    Ok((Origin::Boot { kernel, agent, save }, unfinished))
 }
 
 /// The name a person knows the image by: their own words, or the image's first name when they
@@ -71,35 +156,6 @@ fn image_name(words: &str, image: &Image) -> String {
         None if by_id => image.id.short(),
         _ => words.to_owned(),
     }
-}
-
-/// Opens all that a container is made of.
-fn prepare(
-    spec: &RunSpec,
-    places: &Places,
-    image: &Image,
-    plan: Plan,
-    container: Container,
-    link: Link,
-    stopwatch: Stopwatch,
-) -> Result<Task, Error> {
-    let machine = MachineParts {
-        shape: plan.vm,
-        kernel: open(&find_kernel()?.path)?,
-        agent: open(&find_agent()?.path)?,
-        image: open_disk(image)?,
-        scratch: Scratch::create(&places.scratch())?,
-        trace: spec.debug,
-    };
-    Ok(Task {
-        container,
-        spec: plan.container,
-        machine,
-        image: image.lock()?,
-        link,
-        patience: patience(),
-        stopwatch,
-    })
 }
 
 /// Forks the supervisor; each side keeps its own end of the link.

@@ -23,12 +23,14 @@ mod link;
 mod process;
 mod scratch;
 mod supervisor;
+pub mod templates;
 mod timings;
 mod voice;
 
 pub use attach::terminal_size;
-pub use error::{Error, chain};
+pub use error::Error;
 pub use guest_files::{GuestFile, Origin, find_agent, find_kernel};
 pub use launch::{Outcome, run};
 pub use link::{Blame, Failure};
 pub use timings::{Clocks, Stopwatch};
+pub use vmm::error::chain;

@@ -48,8 +48,10 @@ pub(crate) enum FromSupervisor {
     Failed(Failure),
     /// What the guest's kernel prints, with `--debug`.
     Console(Vec<u8>),
-    /// Something a person should know that ends nothing.
+    /// Something the guest says that a person should know, and that ends nothing.
     Trouble(String),
+    /// The same, of the host's side.
+    Warning(String),
 }
 
 /// Why a supervisor gave up, in words.
@@ -72,6 +74,8 @@ pub struct Failure {
 pub enum Blame {
     /// In the machine, so that a test of the host's KVM is worth its time.
     Machine,
+    /// In the template that the machine went on from: nothing has happened in it yet.
+    Template,
     /// Anywhere else.
     #[default]
     Other,

@@ -61,6 +61,12 @@ impl Places {
         self.data.join("scratch")
     }
 
+    /// The folder of templates.
+    #[must_use]
+    pub fn templates(&self) -> PathBuf {
+        self.data.join("templates")
+    }
+
     /// The folder with a folder for each running container.
     #[must_use]
     pub fn containers(&self) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{Cpus, MemorySize};
-use crate::spec::EnvChange;
+use crate::spec::{EnvChange, TemplateUse};
 
 fn words(text: &str) -> Vec<Vec<u8>> {
     text.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
@@ -26,6 +26,7 @@ fn spec() -> RunSpec {
         cpus: Cpus::DEFAULT,
         read_only: false,
         stdio: Stdio::OutputOnly,
+        template: TemplateUse::Allowed,
         debug: false,
     }
 }

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 
 /// Rises with every change of how the blank is formatted.
-const BLANK_VERSION: u32 = 1;
+const BLANK_VERSION: u32 = 2;
 /// The size of the blank and of every scratch disk: 10 GiB, nearly all of it holes.
 pub(crate) const SCRATCH_BYTES: u64 = 10 << 30;
 
@@ -68,8 +69,16 @@ fn format_blank(folder: &Path, path: &Path) -> Result<(), Error> {
 }
 
 /// `lazy_itable_init` leaves the inode tables as holes, which the agent's `noinit_itable` keeps
-/// them; nothing is reserved for root, who is the only user of the disk.
+/// them; nothing is reserved for root, who is the only user of the disk. The two folders that an
+/// overlay needs are there already: each container would have to write them otherwise.
 fn make_ext4(path: &Path) -> Result<(), Error> {
+    let content = tempfile::tempdir().map_err(Error::NoFormatter)?;
+    for name in ["upper", "work"] {
+        let folder = content.path().join(name);
+        fs::create_dir(&folder).map_err(file_error("create", &folder))?;
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&folder, mode).map_err(file_error("write", &folder))?;
+    }
     let arguments = [
         "-q",
         "-F",
@@ -89,6 +98,8 @@ fn make_ext4(path: &Path) -> Result<(), Error> {
     let path_variable = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("mke2fs")
         .args(arguments)
+        .arg("-d")
+        .arg(content.path())
         .arg(path)
         .env("PATH", format!("{path_variable}:/usr/sbin:/sbin"))
         .env("LC_ALL", "C")

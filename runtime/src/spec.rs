@@ -35,8 +35,19 @@ pub struct RunSpec {
     pub read_only: bool,
     /// What is connected to the process.
     pub stdio: Stdio,
+    /// Whether the machine may go on from a template; never when [`Self::debug`] is on.
+    pub template: TemplateUse,
     /// `--debug`: the guest's kernel speaks, and every step is told.
     pub debug: bool,
+}
+
+/// Whether a machine may go on from a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplateUse {
+    /// It may, and where there is none it becomes one.
+    Allowed,
+    /// It boots (`--no-template`).
+    Never,
 }
 
 /// What is connected to a container's first process.

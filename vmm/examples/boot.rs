@@ -11,7 +11,10 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::thread;
 
-use hyperrun_vmm::{DiskBacking, DiskConfig, DiskExtent, Event, Exit, Machine, MachineConfig};
+use hyperrun_vmm::error::chain;
+use hyperrun_vmm::{
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, Event, Exit, Machine, MachineConfig, Start,
+};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -22,13 +25,7 @@ fn main() -> ExitCode {
             ExitCode::from(code(&exit))
         }
         Err(error) => {
-            let mut text = format!("boot: error: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                text.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            eprintln!("{text}");
+            eprintln!("boot: error: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -53,6 +50,7 @@ fn show(mut events: File) -> io::Result<()> {
             }
             Ok(Some(Event::Running)) => eprintln!("boot: running"),
             Ok(Some(Event::AgentReady)) => eprintln!("boot: agent ready"),
+            Ok(Some(Event::Saved | Event::NotSaved(_))) => {}
             Ok(Some(Event::Ended(_)) | None) => return Ok(()),
             Err(error) => return Err(io::Error::other(error)),
         }
@@ -84,9 +82,8 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
     Ok(MachineConfig {
         memory_mib,
         vcpus,
-        kernel,
-        initramfs,
-        command_line,
+        start: Start::Boot(BootFiles { kernel, initramfs, command_line }),
+        save: None,
         disks,
         vsock: None,
         events,
@@ -98,7 +95,7 @@ fn read_only(path: &str) -> Result<DiskConfig, Failure> {
     let file = File::open(path)?;
     let length = file.metadata()?.len() & !0xfff;
     let extent = DiskExtent { file, offset: 0, length };
-    Ok(DiskConfig { backing: DiskBacking::ReadOnly(vec![extent]), id: "disk".to_owned() })
+    Ok(DiskConfig { backing: DiskBacking::read_only(vec![extent]), id: "disk".to_owned() })
 }
 
 fn scratch(word: &str) -> Result<DiskConfig, Failure> {

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use crate::arch::x86_64::layout;
 use crate::devices::power::{self, PowerRequest};
-use crate::devices::serial::Uart;
+use crate::devices::serial::{self, Uart, UartState};
 use crate::exit::Exit;
-use crate::virtio::mmio::MmioTransport;
+use crate::virtio::mmio::{MmioTransport, TransportState};
 use crate::wake::{Ending, Wake};
 
 /// The keyboard controller's "pulse the reset line".
@@ -87,6 +87,31 @@ impl Bus {
         for transport in &self.transports {
             lock(transport).stop();
         }
+    }
+
+    /// Stops all devices and keeps what they were doing.
+    pub(crate) fn pause(&self) {
+        for transport in &self.transports {
+            lock(transport).pause();
+        }
+    }
+
+    /// Lets paused devices go on.
+    pub(crate) fn resume(&self) {
+        for transport in &self.transports {
+            lock(transport).resume();
+        }
+    }
+
+    /// The state of the UART and of all paused devices; none if one of them has failed.
+    pub(crate) fn save(&self) -> Option<(UartState, Vec<TransportState>)> {
+        let devices = self.transports.iter().map(|transport| lock(transport).save());
+        Some((serial::save(&lock(&self.uart)), devices.collect::<Option<_>>()?))
+    }
+
+    /// The agent of a machine that was saved after it rang does not ring again.
+    pub(crate) fn agent_has_rung(&self) {
+        self.agent_rang.call_once(|| {});
     }
 
     fn serve_power(&self, request: PowerRequest) -> Option<Ending> {

@@ -17,12 +17,11 @@ pub struct MachineConfig {
     pub memory_mib: u32,
     /// The number of vCPUs, 1 to [`MAX_VCPUS`].
     pub vcpus: u8,
-    /// An ELF `vmlinux` or a bzImage.
-    pub kernel: File,
-    /// What the kernel unpacks into its first root.
-    pub initramfs: Option<File>,
-    /// Words appended to the default command line.
-    pub command_line: String,
+    /// Where it begins.
+    pub start: Start,
+    /// Where it is saved once its agent is ready; it goes on afterwards. Nothing is saved of a
+    /// machine that is traced.
+    pub save: Option<SnapshotFiles>,
     /// Disks in the guest's order: vda, vdb and so on.
     pub disks: Vec<DiskConfig>,
     /// Sockets between guest and host.
@@ -31,6 +30,35 @@ pub struct MachineConfig {
     pub events: File,
     /// Send the console as it comes, and let the kernel speak.
     pub trace: bool,
+}
+
+/// How a machine comes to life.
+#[derive(Debug)]
+pub enum Start {
+    /// It boots a kernel.
+    Boot(BootFiles),
+    /// It goes on where another was saved, which had the same memory, vCPUs and devices.
+    Restore(SnapshotFiles),
+}
+
+/// What a kernel needs to boot.
+#[derive(Debug)]
+pub struct BootFiles {
+    /// An ELF `vmlinux` or a bzImage.
+    pub kernel: File,
+    /// What the kernel unpacks into its first root.
+    pub initramfs: Option<File>,
+    /// Words appended to the default command line.
+    pub command_line: String,
+}
+
+/// The two files of a saved machine.
+#[derive(Debug)]
+pub struct SnapshotFiles {
+    /// The state of processors and devices.
+    pub state: File,
+    /// The memory.
+    pub memory: File,
 }
 
 /// A disk.
@@ -45,8 +73,13 @@ pub struct DiskConfig {
 /// Where a disk's bytes are.
 #[derive(Debug)]
 pub enum DiskBacking {
-    /// Pieces of files, one after the other.
-    ReadOnly(Vec<DiskExtent>),
+    /// Pieces of files.
+    ReadOnly {
+        /// The pieces, one after the other.
+        extents: Vec<DiskExtent>,
+        /// The size of the disk, in bytes: what lies behind the pieces cannot be read.
+        capacity_bytes: u64,
+    },
     /// A base that stays as it is, and an overlay file with what the guest has written.
     CopyOnWrite {
         /// What is read where nothing has been written; none reads as zeros.
@@ -58,6 +91,16 @@ pub enum DiskBacking {
         /// The size of the disk, in bytes.
         capacity_bytes: u64,
     },
+}
+
+impl DiskBacking {
+    /// A disk of these pieces and no more.
+    #[must_use]
+    pub fn read_only(extents: Vec<DiskExtent>) -> Self {
+        let lengths = extents.iter().map(|extent| extent.length);
+        let capacity_bytes = lengths.fold(0, u64::saturating_add);
+        Self::ReadOnly { extents, capacity_bytes }
+    }
 }
 
 /// A piece of a file that is part of a disk.

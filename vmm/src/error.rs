@@ -7,7 +7,21 @@ use vm_memory::GuestMemoryError;
 
 use crate::event::EventError;
 use crate::loader::LoadError;
+use crate::snapshot::SnapshotError;
 use crate::virtio::block::DiskError;
+
+/// An error and its causes, joined by colons.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
 
 /// Why a machine could not be made or run.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +70,9 @@ pub enum Error {
     /// The kernel or the initramfs.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A saved machine.
+    #[error("cannot restore the saved machine")]
+    Restore(#[source] SnapshotError),
     /// A disk's files.
     #[error("cannot use disk {id}")]
     Disk {

@@ -16,6 +16,10 @@ pub enum Event {
     Running,
     /// The agent in the guest rang.
     AgentReady,
+    /// The machine was saved, as it was asked for, and goes on.
+    Saved,
+    /// The machine could not be saved, for this reason, and goes on.
+    NotSaved(String),
     /// What the guest wrote to its console: as it comes when tracing, the tail of it before the
     /// end otherwise.
     Console(Vec<u8>),

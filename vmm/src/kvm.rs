@@ -17,6 +17,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::arch::x86_64::{cpuid, layout, msrs, regs};
 use crate::error::{Error, UnfitKvm};
 use crate::selftest::{self, Capability};
+use crate::snapshot::{self, CpuState, MachineState, SnapshotError, VmState};
 
 /// KVM's device file.
 const DEVICE: &str = "/dev/kvm";
@@ -72,6 +73,40 @@ impl Vm {
             vcpus.push(vcpu);
         }
         Ok(vcpus)
+    }
+
+    /// Makes vCPUs that go on from where others were saved, then the rest of that machine.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub(crate) fn restore(&self, state: &MachineState) -> Result<Vec<VcpuFd>, Error> {
+        let mut vcpus = Vec::with_capacity(state.vcpus.len());
+        for (index, saved) in (0..).zip(&state.vcpus) {
+            let vcpu = self.fd.create_vcpu(index).map_err(Error::kvm("create a vCPU"))?;
+            saved.restore(&vcpu).map_err(Error::Restore)?;
+            vcpus.push(vcpu);
+        }
+        state.vm.restore(&self.fd).map_err(Error::Restore)?;
+        Ok(vcpus)
+    }
+
+    /// Takes the state of the machine and of its vCPUs, none of which runs.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub(crate) fn save(
+        &self,
+        vcpus: &mut [VcpuFd],
+    ) -> Result<(VmState, Vec<CpuState>), SnapshotError> {
+        vcpus.iter_mut().for_each(snapshot::finish_pending);
+        let cpus =
+            vcpus.iter().map(|vcpu| CpuState::save(&self.kvm, vcpu)).collect::<Result<_, _>>()?;
+        Ok((VmState::save(&self.fd)?, cpus))
+    }
+
+    /// The guest's memory.
+    pub(crate) fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
     }
 
     /// A descriptor that raises interrupt line `irq` when written to.

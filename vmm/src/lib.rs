@@ -19,17 +19,19 @@ pub mod machine;
 mod memory;
 pub mod process;
 pub mod selftest;
+mod snapshot;
 mod vcpu;
 pub mod virtio;
 mod wake;
 
 pub use config::{
-    DiskBacking, DiskConfig, DiskExtent, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
-    VsockConfig,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB,
+    MachineConfig, SnapshotFiles, Start, VsockConfig,
 };
 pub use error::{ConfigError, Error, UnfitKvm};
 pub use event::{Event, EventError};
 pub use exit::Exit;
 pub use loader::LoadError;
 pub use machine::Machine;
+pub use snapshot::SnapshotError;
 pub use virtio::block::DiskError;

@@ -11,20 +11,22 @@ use crate::arch::x86_64::{boot_params, layout, mptable, regs};
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
-    DiskConfig, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, VsockConfig,
+    BootFiles, DiskConfig, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, SnapshotFiles,
+    Start, VsockConfig,
 };
 use crate::devices::serial::{self, Console};
-use crate::error::{ConfigError, Error};
+use crate::error::{ConfigError, Error, chain};
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::kick;
 use crate::kvm::Vm;
 use crate::loader;
 use crate::memory;
+use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::vcpu::RunningVcpu;
 use crate::virtio::block::Block;
 use crate::virtio::device::{Interrupt, VirtioDevice};
-use crate::virtio::mmio::{MmioTransport, Wiring};
+use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::Vsock;
 use crate::wake::{Ending, Wake};
@@ -32,8 +34,9 @@ use crate::wake::{Ending, Wake};
 /// How many messages may wait for the machine's own thread before vCPUs wait for it.
 const WAKES: usize = 64;
 
-/// A machine that has not been started: it has no threads but owns everything it is made of.
+/// A machine that does not run: it has no threads but owns everything it is made of.
 pub struct Machine {
+    memory_mib: u32,
     vcpus: Vec<VcpuFd>,
     bus: Arc<Bus>,
     console: Console,
@@ -41,55 +44,76 @@ pub struct Machine {
     wakes: Receiver<Wake>,
     wake_sender: SyncSender<Wake>,
     vm: Vm,
+    /// What is to be told when the vCPUs run.
+    news: Vec<Event>,
+    /// Where to save the machine once its agent is ready.
+    save: Option<(SnapshotFiles, Pagemap)>,
+}
+
+/// Why vCPUs are stopped.
+enum Pause {
+    End(Ending),
+    Save(SnapshotFiles, Pagemap),
 }
 
 impl Machine {
-    /// Makes a machine with its kernel loaded.
+    /// Makes a machine with its kernel loaded, or one that goes on where another was saved.
     ///
     /// # Errors
     /// When the configuration asks for too much, there is no fit KVM, a file cannot be used, or
     /// the host refuses.
     pub fn new(config: MachineConfig) -> Result<Self, Error> {
         check(&config)?;
-        let MachineConfig { memory_mib, vcpus, mut kernel, initramfs, trace, events, .. } = config;
+        let MachineConfig { memory_mib, vcpus, start, save, disks, vsock, events, trace } = config;
         let memory_bytes = u64::from(memory_mib) << 20;
-        let memory = memory::allocate(memory_bytes)
-            .map_err(|source| Error::Memory { mib: memory_mib, source })?;
+        let save = save.filter(|_| !trace).map(with_pagemap).transpose()?;
+        let failed = |source| Error::Memory { mib: memory_mib, source };
+        let (memory, origin) = match start {
+            Start::Boot(files) => {
+                (memory::allocate(memory_bytes).map_err(failed)?, Origin::Boot(files))
+            }
+            Start::Restore(mut files) => {
+                let state = snapshot::read(&mut files.state).map_err(Error::Restore)?;
+                check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
+                let memory = memory::restore(memory_bytes, &files.memory, &state.memory);
+                (memory.map_err(failed)?, Origin::Saved(state))
+            }
+        };
         let vm = Vm::create(&memory)?;
         let (wake_sender, wakes) = mpsc::sync_channel(WAKES);
         let console = Console::new(trace.then(|| wake_sender.clone()));
-
-        let devices = devices(config.disks, config.vsock)?;
-        let command_line = command_line::build(trace, devices.len(), &config.command_line);
-        let transports = attach(&vm, &memory, &console, devices)?;
-        let uart = serial::uart(&console, vm.irqfd(layout::SERIAL_IRQ)?);
-        let bus = Arc::new(Bus::new(uart, transports, wake_sender.clone()));
-
-        let kernel = loader::load_kernel(&memory, &mut kernel, &command_line)?;
-        let initramfs = match initramfs {
-            Some(mut file) => Some(loader::load_initramfs(&memory, memory_bytes, &mut file)?),
-            None => None,
+        let mut transports = attach(&vm, &memory, &console, devices(disks, vsock)?)?;
+        let irqfd = vm.irqfd(layout::SERIAL_IRQ)?;
+        let (uart, vcpus, news) = match origin {
+            Origin::Boot(files) => {
+                let line = command_line::build(trace, transports.len(), &files.command_line);
+                let entry = load(&memory, memory_bytes, vcpus, files, &line)?;
+                let uart = serial::uart(&console, irqfd);
+                (uart, vm.create_vcpus(vcpus, entry)?, vec![Event::Running])
+            }
+            Origin::Saved(state) => {
+                let vcpus = vm.restore(&state)?;
+                restore_devices(&mut transports, &state.devices).map_err(Error::Restore)?;
+                let uart = serial::restore(&state.uart, &console, irqfd);
+                (uart, vcpus, vec![Event::Running, Event::AgentReady])
+            }
         };
-        boot_params::write(&memory, memory_bytes, &kernel, initramfs).map_err(Error::BootTables)?;
-        mptable::write(&memory, vcpus).map_err(Error::BootTables)?;
-        regs::write_tables(&memory).map_err(Error::BootTables)?;
-        let vcpus = vm.create_vcpus(vcpus, kernel.entry)?;
-        Ok(Self { vcpus, bus, console, events, wakes, wake_sender, vm })
+        let bus = Arc::new(Bus::new(uart, transports, wake_sender.clone()));
+        if news.contains(&Event::AgentReady) {
+            bus.agent_has_rung();
+        }
+        Ok(Self { memory_mib, vcpus, bus, console, events, wakes, wake_sender, vm, news, save })
     }
 
     /// Runs the machine to its end and reports what happens on the way.
     ///
     /// # Errors
     /// When the host refuses a thread, or nobody reads the events.
-    pub fn run(self) -> Result<Exit, Error> {
-        let Self { vcpus, bus, console, mut events, wakes, wake_sender, vm } = self;
+    pub fn run(mut self) -> Result<Exit, Error> {
         kick::install().map_err(Error::host("install the signal handler for vCPUs"))?;
-        let running = start(vcpus, &bus, &wake_sender)?;
-        let outcome = serve(&wakes, &mut events);
-        // A vCPU may be waiting for room to trace a line; without a reader it does not.
-        drop(wakes);
-        stop(running);
-        bus.stop();
+        let outcome = self.live();
+        self.bus.stop();
+        let Self { console, mut events, vm, .. } = self;
         drop(vm);
         let exit = match outcome? {
             Ending::Exit(exit) => exit,
@@ -97,6 +121,138 @@ impl Machine {
         };
         report_end(&mut events, &console, exit)
     }
+
+    /// Runs until the guest ends, with a pause in which the machine is saved.
+    fn live(&mut self) -> Result<Ending, Error> {
+        self.bus.resume();
+        loop {
+            let running = self.start()?;
+            let pause = self.serve();
+            if !matches!(pause, Ok(Pause::Save(..))) {
+                // A vCPU may be waiting for room to trace a line; without a reader it does not.
+                self.wakes = mpsc::sync_channel(0).1;
+            }
+            self.vcpus = stop(running);
+            let (files, pagemap) = match pause? {
+                Pause::End(ending) => return Ok(ending),
+                Pause::Save(files, pagemap) => (files, pagemap),
+            };
+            // The end may have come before the pause.
+            if let Some(ending) = self.wakes.try_iter().find_map(Wake::into_ending) {
+                return Ok(ending);
+            }
+            self.bus.pause();
+            let saved = match self.save(files, &pagemap) {
+                Ok(()) => Event::Saved,
+                Err(error) => Event::NotSaved(chain(&error)),
+            };
+            self.bus.resume();
+            self.news.extend([saved, Event::AgentReady]);
+        }
+    }
+
+    /// Starts all vCPUs; stops those already running when one cannot be.
+    fn start(&mut self) -> Result<Vec<RunningVcpu>, Error> {
+        let mut running = Vec::with_capacity(self.vcpus.len());
+        for (index, vcpu) in std::mem::take(&mut self.vcpus).into_iter().enumerate() {
+            let (bus, wakes) = (Arc::clone(&self.bus), self.wake_sender.clone());
+            match RunningVcpu::start(index, vcpu, bus, wakes) {
+                Ok(vcpu) => running.push(vcpu),
+                Err(error) => {
+                    stop(running);
+                    return Err(Error::host("start a vCPU's thread")(error));
+                }
+            }
+        }
+        Ok(running)
+    }
+
+    /// Reports what happens until the first vCPU comes to an end, or it is time to save.
+    fn serve(&mut self) -> Result<Pause, Error> {
+        for event in self.news.drain(..) {
+            event.write_to(&mut self.events)?;
+        }
+        loop {
+            match self.wakes.recv() {
+                Ok(Wake::AgentReady) => match self.save.take() {
+                    // Nobody is told yet: a machine is saved without a connection.
+                    Some((files, pagemap)) => return Ok(Pause::Save(files, pagemap)),
+                    None => Event::AgentReady.write_to(&mut self.events)?,
+                },
+                Ok(Wake::Console(line)) => Event::Console(line).write_to(&mut self.events)?,
+                Ok(Wake::Ended(ending)) => return Ok(Pause::End(ending)),
+                Err(mpsc::RecvError) => {
+                    let message = "all vCPUs are gone".to_owned();
+                    return Ok(Pause::End(Ending::Exit(Exit::InternalError { message })));
+                }
+            }
+        }
+    }
+
+    /// Writes the machine, which is paused, to its files.
+    fn save(&mut self, files: SnapshotFiles, pagemap: &Pagemap) -> Result<(), SnapshotError> {
+        let SnapshotFiles { mut state, memory } = files;
+        let (vm, vcpus) = self.vm.save(&mut self.vcpus)?;
+        let failed = SnapshotError::Unfit { what: "a device has failed" };
+        let (uart, devices) = self.bus.save().ok_or(failed)?;
+        let pieces = snapshot::save_memory(self.vm.memory(), pagemap, &memory)?;
+        let memory_mib = self.memory_mib;
+        let machine = MachineState { memory_mib, memory: pieces, vm, vcpus, uart, devices };
+        snapshot::write(&mut state, &machine)
+    }
+}
+
+/// Opens what saving needs, since nothing is opened once the guest runs.
+fn with_pagemap(files: SnapshotFiles) -> Result<(SnapshotFiles, Pagemap), Error> {
+    let pagemap = Pagemap::open().map_err(Error::host("look at this process's memory"))?;
+    Ok((files, pagemap))
+}
+
+/// Where a machine's first instruction comes from.
+enum Origin {
+    Boot(BootFiles),
+    Saved(MachineState),
+}
+
+/// Puts kernel, initramfs and tables into the guest's memory; gives the address at which the kernel
+/// is entered.
+fn load(
+    memory: &GuestMemoryMmap,
+    memory_bytes: u64,
+    vcpus: u8,
+    files: BootFiles,
+    command_line: &str,
+) -> Result<u64, Error> {
+    let BootFiles { mut kernel, initramfs, .. } = files;
+    let kernel = loader::load_kernel(memory, &mut kernel, command_line)?;
+    let load = |mut file| loader::load_initramfs(memory, memory_bytes, &mut file);
+    let initramfs = initramfs.map(load).transpose()?;
+    boot_params::write(memory, memory_bytes, &kernel, initramfs).map_err(Error::BootTables)?;
+    mptable::write(memory, vcpus).map_err(Error::BootTables)?;
+    regs::write_tables(memory).map_err(Error::BootTables)?;
+    Ok(kernel.entry)
+}
+
+/// Refuses a saved machine of another shape.
+fn check_fit(state: &MachineState, memory_mib: u32, vcpus: u8) -> Result<(), SnapshotError> {
+    if state.memory_mib != memory_mib {
+        return Err(SnapshotError::Unfit { what: "its memory has another size" });
+    }
+    if state.vcpus.len() != usize::from(vcpus) {
+        return Err(SnapshotError::Unfit { what: "it has another number of vCPUs" });
+    }
+    Ok(())
+}
+
+/// Gives each device the state of its predecessor.
+fn restore_devices(
+    transports: &mut [MmioTransport],
+    states: &[TransportState],
+) -> Result<(), SnapshotError> {
+    if transports.len() != states.len() {
+        return Err(SnapshotError::Unfit { what: "it has other devices" });
+    }
+    transports.iter_mut().zip(states).try_for_each(|(transport, state)| transport.restore(state))
 }
 
 /// Refuses what no machine has.
@@ -157,49 +313,12 @@ fn attach(
     Ok(transports)
 }
 
-/// Starts all vCPUs; stops those already running when one cannot be.
-fn start(
-    vcpus: Vec<VcpuFd>,
-    bus: &Arc<Bus>,
-    wakes: &SyncSender<Wake>,
-) -> Result<Vec<RunningVcpu>, Error> {
-    let mut running = Vec::with_capacity(vcpus.len());
-    for (index, vcpu) in vcpus.into_iter().enumerate() {
-        match RunningVcpu::start(index, vcpu, Arc::clone(bus), wakes.clone()) {
-            Ok(vcpu) => running.push(vcpu),
-            Err(error) => {
-                stop(running);
-                return Err(Error::host("start a vCPU's thread")(error));
-            }
-        }
-    }
-    Ok(running)
-}
-
-/// Gets all vCPUs out of the guest.
-fn stop(running: Vec<RunningVcpu>) {
+/// Gets all vCPUs out of the guest; one whose thread panicked is lost.
+fn stop(running: Vec<RunningVcpu>) -> Vec<VcpuFd> {
     for vcpu in &running {
         vcpu.kick();
     }
-    for vcpu in running {
-        vcpu.join();
-    }
-}
-
-/// Reports what happens until the first vCPU comes to an end.
-fn serve(wakes: &Receiver<Wake>, events: &mut File) -> Result<Ending, Error> {
-    Event::Running.write_to(events)?;
-    loop {
-        match wakes.recv() {
-            Ok(Wake::AgentReady) => Event::AgentReady.write_to(events)?,
-            Ok(Wake::Console(line)) => Event::Console(line).write_to(events)?,
-            Ok(Wake::Ended(ending)) => return Ok(ending),
-            Err(mpsc::RecvError) => {
-                let message = "all vCPUs are gone".to_owned();
-                return Ok(Ending::Exit(Exit::InternalError { message }));
-            }
-        }
-    }
+    running.into_iter().filter_map(RunningVcpu::join).collect()
 }
 
 /// Reports the console's tail, or what of it has not been traced, and the end.
@@ -215,19 +334,20 @@ fn report_end(events: &mut File, console: &Console, exit: Exit) -> Result<Exit, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DiskBacking;
 
     fn config(memory_mib: u32, vcpus: u8, disks: usize) -> MachineConfig {
         let file = || File::open("/dev/null").expect("it is always there");
-        let disk = || DiskConfig {
-            backing: crate::config::DiskBacking::ReadOnly(Vec::new()),
-            id: String::new(),
-        };
+        let disk = || DiskConfig { backing: DiskBacking::read_only(Vec::new()), id: String::new() };
         MachineConfig {
             memory_mib,
             vcpus,
-            kernel: file(),
-            initramfs: None,
-            command_line: String::new(),
+            start: Start::Boot(BootFiles {
+                kernel: file(),
+                initramfs: None,
+                command_line: String::new(),
+            }),
+            save: None,
             disks: (0..disks).map(|_| disk()).collect(),
             vsock: None,
             events: file(),

@@ -1,15 +1,19 @@
-//! The guest's memory: private, anonymous, taken from the host as the guest touches it.
+//! The guest's memory: private, taken from the host as the guest touches it; anonymous, but where a
+//! saved machine's memory lies behind it.
 #![allow(unsafe_code, reason = "a mapping at an address of our choice is a raw pointer")]
 
+use std::fs::File;
 use std::io;
 use std::ptr;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::mmap::MmapRegion;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 
 use crate::arch::x86_64::layout;
 
+/// The size of a small page.
+const PAGE: u64 = 4096;
 /// The size of a huge page, and of an entry of KVM's second-level page tables that maps one.
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -26,6 +30,42 @@ pub(crate) fn allocate(bytes: u64) -> io::Result<GuestMemoryMmap> {
         regions.push(region.expect("the layout's ranges end below 2^64"));
     }
     Ok(GuestMemoryMmap::from_regions(regions).expect("the layout's ranges are apart"))
+}
+
+/// Maps `bytes` of memory with the `pieces` of a saved machine's in it, as addresses and lengths;
+/// what the guest writes stays its own. `file` must neither change nor become shorter as long as
+/// the machine lives.
+///
+/// # Errors
+/// When the file has another length, a piece lies elsewhere, or the host has not the address space.
+pub(crate) fn restore(
+    bytes: u64,
+    file: &File,
+    pieces: &[(u64, u64)],
+) -> io::Result<GuestMemoryMmap> {
+    if file.metadata()?.len() != bytes {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it has another length"));
+    }
+    let memory = allocate(bytes)?;
+    let mut end = 0;
+    for &(address, length) in pieces {
+        let elsewhere = || io::Error::new(io::ErrorKind::InvalidData, "a piece lies elsewhere");
+        let is_whole = |bytes: u64| bytes.is_multiple_of(PAGE);
+        if address < end || length == 0 || !is_whole(address) || !is_whole(length) {
+            return Err(elsewhere());
+        }
+        end = address.checked_add(length).ok_or_else(elsewhere)?;
+        let offset = layout::memory_offset(bytes, address, length).ok_or_else(elsewhere)?;
+        let length = usize::try_from(length).map_err(|_| elsewhere())?;
+        let slice = memory.get_slice(GuestAddress(address), length).map_err(|_| elsewhere())?;
+        let start = slice.ptr_guard_mut().as_ptr();
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: the range lies in memory that was just mapped and that nobody has looked at yet;
+        // it stays mapped, to the same length and for reading and writing.
+        unsafe { mmap(start.cast(), length, protection, flags, file, offset) }?;
+    }
+    Ok(memory)
 }
 
 /// Maps `length` bytes where the host may use huge pages, and says that it should: the first touch
@@ -60,7 +100,7 @@ fn map(length: usize) -> io::Result<MmapRegion> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+    use vm_memory::{Bytes, GuestMemoryRegion, MemoryRegionAddress};
 
     #[test]
     fn a_large_guest_has_memory_above_4_gib_and_none_in_the_hole() {

@@ -15,6 +15,7 @@ use crate::bus::Bus;
 use crate::exit::Exit;
 use crate::kick::{self, Kickable};
 use crate::kvm;
+use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
 
 /// A vCPU that runs; stopping it gives the vCPU back.
@@ -38,7 +39,8 @@ impl RunningVcpu {
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
-        let thread = thread::Builder::new().name(format!("vcpu{index}")).spawn(move || {
+        let builder = thread::Builder::new().name(format!("vcpu{index}")).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
             let run = AssertUnwindSafe(|| run(Kickable::new(&mut vcpu), &bus, &stopping));
             let ending = catch_unwind(run)
                 .unwrap_or_else(|_| Some(failure("a vCPU's thread panicked".to_owned())));

@@ -9,7 +9,7 @@ use clap::ArgAction;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use runtime::limits::{Cpus, MemorySize};
 use runtime::places::Places;
-use runtime::spec::{ContainerName, EnvChange, EnvError, Hostname, RunSpec, Stdio};
+use runtime::spec::{ContainerName, EnvChange, EnvError, Hostname, RunSpec, Stdio, TemplateUse};
 use runtime::{Error, Stopwatch, terminal_size};
 
 use crate::arguments::Common;
@@ -65,6 +65,9 @@ pub(crate) struct RunArgs {
     /// Refuse writes to the container's root file system
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Boot the machine, instead of going on from one that was saved when it had booted
+    #[arg(long)]
+    pub(crate) no_template: bool,
     /// Say on standard error how long each step of the start took
     #[arg(long)]
     pub(crate) timings: bool,
@@ -110,6 +113,7 @@ fn spec(args: RunArgs, common: &Common) -> Result<RunSpec, Error> {
         cpus: args.cpus,
         read_only: args.read_only,
         stdio,
+        template: if args.no_template { TemplateUse::Never } else { TemplateUse::Allowed },
         debug: common.debug,
     })
 }

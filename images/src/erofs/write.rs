@@ -122,6 +122,8 @@ impl<W: Write + Seek> Image<'_, W> {
                 let block = self.layout.inode_blocks + placed.tail_block;
                 (placed.size, u32::try_from(block).map_err(|_| WriteError::TooLarge)?)
             }
+            // It has no block, and perhaps the image no layer.
+            Node::File { size: 0, data: FileData::Contiguous { .. }, .. } => (0, 0),
             Node::File { size, data: FileData::Contiguous { block }, layer } => {
                 (*size, self.data_block(*layer, *block)?)
             }

@@ -149,14 +149,20 @@ impl Tree {
         }
     }
 
-    fn lookup(&self, directory: InodeId, name: &[u8]) -> Option<Dirent> {
+    pub(super) fn lookup(&self, directory: InodeId, name: &[u8]) -> Option<Dirent> {
         self.names(directory)?.get(name).copied()
     }
 
-    fn name(&mut self, directory: InodeId, name: &[u8], dirent: Dirent) {
+    pub(super) fn name(&mut self, directory: InodeId, name: &[u8], dirent: Dirent) {
         if let Some(names) = self.names_mut(directory) {
             names.insert(name.into(), dirent);
         }
+    }
+
+    /// The directory at `path`, if there is one, through symbolic links.
+    pub(super) fn folder(&mut self, path: &[u8]) -> Option<InodeId> {
+        let components: Vec<&[u8]> = split(path).collect();
+        self.resolve(&components, Missing::GiveUp, path).ok().flatten()
     }
 
     /// The directory that `components` lead to, through symbolic links, never above the root.

@@ -1,5 +1,6 @@
 //! Merges layers into one file tree, by the rules of OCI image-spec's layer.md. Does no I/O.
 
+mod furnish;
 mod merge;
 mod tree;
 

@@ -15,7 +15,7 @@ use crate::layer::{BLOCK_SIZE, Next, RecordReader};
 use crate::rootfs::Tree;
 
 /// Changes whenever the writer's output does, so that old disks are not taken for new ones.
-const WRITER_VERSION: &str = "erofs-1";
+const WRITER_VERSION: &str = "erofs-2";
 
 /// A read-only disk, as byte ranges of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,7 @@ fn build(store: &Store, id: Digest, record: &Record, metadata: &Path) -> Result<
     for (number, layer) in record.layers.iter().enumerate() {
         blocks.insert(layer.diff_id, apply(store, &mut tree, number, layer.diff_id)?);
     }
+    tree.furnish();
     let (layers, data_of) = distinct_layers(record);
     let layer_blocks: Vec<u32> = layers.iter().map(|layer| blocks[layer]).collect();
 

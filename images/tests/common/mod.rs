@@ -153,17 +153,25 @@ impl Mounted {
         fs::read(self.path(path)).unwrap()
     }
 
-    /// All paths in it, sorted, separated by blanks.
+    /// All paths in it, sorted, separated by blanks, but those that every disk has.
     pub(crate) fn list(&self) -> String {
         let root = self.path("");
         let mut paths = Vec::new();
         walk(&root, &mut |path| {
             paths.push(path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
         });
+        for place in EVERYWHERE {
+            let at = paths.iter().position(|path| path == place);
+            paths.remove(at.unwrap_or_else(|| panic!("there is no {place}")));
+        }
         paths.sort();
         paths.join(" ")
     }
 }
+
+/// The places that every container mounts something over.
+const EVERYWHERE: [&str; 7] =
+    ["dev", "etc", "etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "sys"];
 
 impl Drop for Mounted {
     fn drop(&mut self) {

@@ -77,6 +77,7 @@ impl Session<'_> {
                 FromSupervisor::Failed(failure) => self.ending = Some(Err(failure)),
                 FromSupervisor::Console(bytes) => pass_on(&bytes),
                 FromSupervisor::Trouble(message) => say("guest", message),
+                FromSupervisor::Warning(message) => say("warning", message),
             }
         }
         drop(self.raw.take());

@@ -7,8 +7,8 @@ use thiserror::Error;
 use vmm::exit::Exit;
 
 use super::console::printable;
-use crate::error::chain;
 use crate::link::{Blame, Failure};
+use vmm::error::chain;
 
 /// Why a supervisor gave up.
 #[derive(Debug, Error)]
@@ -37,6 +37,8 @@ pub(super) enum Error {
     Version { version: u32 },
     #[error("{}", start_error(.0))]
     Start(StartError),
+    #[error("the template is broken")]
+    Template(#[source] Box<Error>),
 }
 
 impl Error {
@@ -67,6 +69,7 @@ impl Error {
         let blame = match &self {
             Self::Machine { .. } | Self::NotReady { .. } => Blame::Machine,
             Self::Ended(_) | Self::Panicked { .. } => Blame::Machine,
+            Self::Template(_) => Blame::Template,
             _ => Blame::Other,
         };
         let hint = self.hint();

@@ -7,13 +7,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use vmm::config::{DiskBacking, DiskConfig, DiskExtent, MachineConfig, VsockConfig};
+use vmm::config::{
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, MachineConfig, SnapshotFiles, Start,
+    VsockConfig,
+};
+use vmm::error::chain;
 use vmm::event::Event;
 use vmm::machine::Machine;
 
 use super::agent::SOCKET;
 use super::error::Error;
-use crate::error::chain;
 use crate::plan::VmConfig;
 use crate::process::Process;
 use crate::scratch::{SCRATCH_BYTES, Scratch};
@@ -21,6 +24,8 @@ use crate::scratch::{SCRATCH_BYTES, Scratch};
 /// The guest's address on its vsock; the first that is not reserved. Every machine has a vsock of
 /// its own, so all can have the same.
 const GUEST_CID: u64 = 3;
+/// The size of the image's disk as every guest sees it: the most that EROFS can address.
+const IMAGE_SLOT_BYTES: u64 = 16 << 40;
 /// How long a machine may take to end that says nothing more.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The most that is read of a dying machine's words, in bytes.
@@ -30,16 +35,29 @@ const MAX_WORDS_BYTES: u64 = 8 << 10;
 pub(crate) struct MachineParts {
     /// Its shape.
     pub(crate) shape: VmConfig,
-    /// The guest kernel.
-    pub(crate) kernel: File,
-    /// The agent, packed as an initramfs.
-    pub(crate) agent: File,
+    /// Where it begins.
+    pub(crate) origin: Origin,
     /// The image's disk.
     pub(crate) image: Vec<DiskExtent>,
     /// The writable disk.
     pub(crate) scratch: Scratch,
     /// Whether the guest's kernel speaks.
     pub(crate) trace: bool,
+}
+
+/// Where a machine begins.
+pub(crate) enum Origin {
+    /// It boots.
+    Boot {
+        /// The guest kernel.
+        kernel: File,
+        /// The agent, packed as an initramfs.
+        agent: File,
+        /// Where it is saved once its agent is ready.
+        save: Option<SnapshotFiles>,
+    },
+    /// It goes on from a template.
+    Template(SnapshotFiles),
 }
 
 /// A running machine. Dropping it kills it.
@@ -120,14 +138,22 @@ fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> 
         overlay: parts.scratch.overlay,
         capacity_bytes: SCRATCH_BYTES,
     };
+    let (start, save) = match parts.origin {
+        Origin::Boot { kernel, agent, save } => {
+            let (initramfs, command_line) = (Some(agent), String::new());
+            (Start::Boot(BootFiles { kernel, initramfs, command_line }), save)
+        }
+        Origin::Template(files) => (Start::Restore(files), None),
+    };
+    // All images have the same slot: a template knows none of them.
+    let image = DiskBacking::ReadOnly { extents: parts.image, capacity_bytes: IMAGE_SLOT_BYTES };
     MachineConfig {
         memory_mib: parts.shape.memory_mib,
         vcpus: parts.shape.vcpus,
-        kernel: parts.kernel,
-        initramfs: Some(parts.agent),
-        command_line: String::new(),
+        start,
+        save,
         disks: vec![
-            DiskConfig { backing: DiskBacking::ReadOnly(parts.image), id: "image".to_owned() },
+            DiskConfig { backing: image, id: "image".to_owned() },
             DiskConfig { backing: scratch, id: "scratch".to_owned() },
         ],
         vsock: Some(VsockConfig { cid: GUEST_CID, listener }),

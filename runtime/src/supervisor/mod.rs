@@ -5,6 +5,7 @@ mod agent;
 mod console;
 mod error;
 mod machine;
+mod saving;
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -14,14 +15,16 @@ use protocol::{ContainerSpec, ExitStatus, FromAgent, ToAgent, WallClock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::event::Event;
 
-pub(crate) use self::machine::MachineParts;
+pub(crate) use self::machine::{MachineParts, Origin};
 
 use self::agent::{Agent, Door};
 use self::console::ConsoleTail;
 use self::error::Error;
 use self::machine::MachineProcess;
+use self::saving::Saving;
 use crate::containers::Container;
 use crate::link::{FromSupervisor, Link, ToSupervisor};
+use crate::templates::Unfinished;
 use crate::timings::Stopwatch;
 
 /// Everything a supervisor works with, open already.
@@ -32,6 +35,8 @@ pub(crate) struct Task {
     pub(crate) spec: ContainerSpec,
     /// What the machine is made of.
     pub(crate) machine: MachineParts,
+    /// The template that the machine is saved as.
+    pub(crate) template: Option<Unfinished>,
     /// Keeps the image from being removed.
     pub(crate) image: images::ImageLock,
     /// The attached side.
@@ -45,13 +50,16 @@ pub(crate) struct Task {
 /// Carries out `task` in a process of its own; the code that process ends with.
 pub(crate) fn supervise(task: Task) -> u8 {
     let mut console = ConsoleTail::default();
-    let Task { container, spec, machine, image, link, patience, stopwatch } = task;
+    let Task { container, spec, machine, template, image, link, patience, stopwatch } = task;
+    let is_copy = matches!(machine.origin, Origin::Template(_));
     let detached = detach(machine.trace).and_then(|()| machine::bind(&container.folder));
     // The machine's process has no use for any of these.
-    let ours = Cell::new(Some((container, image, link)));
+    let ours = Cell::new(Some((container, image, link, template)));
     let machine = detached
         .and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
-    let (container, image, link) = ours.take().expect("only the machine's process drops them");
+    let (container, image, link, template) =
+        ours.take().expect("only the machine's process drops them");
+    let mut saving = Saving::new(template);
     let ending = machine.and_then(|machine| {
         let supervisor = Supervisor {
             machine,
@@ -59,6 +67,8 @@ pub(crate) fn supervise(task: Task) -> u8 {
             spec,
             link: &link,
             console: &mut console,
+            saving: &mut saving,
+            is_copy,
             patience,
             stopwatch,
             stage: Stage::Booting,
@@ -71,6 +81,7 @@ pub(crate) fn supervise(task: Task) -> u8 {
     });
     container.remove();
     drop(image);
+    saving.end();
     match ending {
         Ok(()) => 0,
         Err(error) => {
@@ -127,6 +138,9 @@ struct Supervisor<'a> {
     spec: ContainerSpec,
     link: &'a Link,
     console: &'a mut ConsoleTail,
+    saving: &'a mut Saving,
+    /// The machine goes on from a template.
+    is_copy: bool,
     patience: Duration,
     stopwatch: Stopwatch,
     stage: Stage,
@@ -138,8 +152,19 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Serves until the program's output has been passed on, or the attached side is gone.
+    /// Serves until the program's output has been passed on, or the attached side is gone. What
+    /// fails before a copy's agent has answered is the template's fault.
     fn serve(mut self) -> Result<(), Error> {
+        let served = self.serve_all();
+        match served {
+            Err(error) if self.is_copy && self.stage == Stage::Booting => {
+                Err(Error::Template(Box::new(error)))
+            }
+            served => served,
+        }
+    }
+
+    fn serve_all(&mut self) -> Result<(), Error> {
         loop {
             match self.wait()? {
                 Wake::Machine => self.hear_machine()?,
@@ -181,6 +206,14 @@ impl Supervisor<'_> {
         match self.machine.next_event()? {
             Event::Running => self.tell(&FromSupervisor::Running(self.stopwatch.elapsed())),
             Event::AgentReady => self.greet_agent(),
+            Event::Saved => {
+                self.saving.publish();
+                Ok(())
+            }
+            Event::NotSaved(reason) => {
+                self.saving.discard();
+                self.tell(&FromSupervisor::Warning(format!("no template was made: {reason}")))
+            }
             Event::Console(bytes) => self.hear_console(bytes),
             Event::Ended(exit) => {
                 self.machine_ended = true;

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vm_superio::serial::NoEvents;
+use serde::{Deserialize, Serialize};
+use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -22,6 +23,46 @@ pub(crate) type Uart = Serial<IrqLine, NoEvents, ConsoleWriter>;
 /// Makes the UART that writes to `console` and interrupts through `irqfd`.
 pub(crate) fn uart(console: &Console, irqfd: Arc<EventFd>) -> Uart {
     Serial::new(IrqLine(irqfd), ConsoleWriter(console.clone()))
+}
+
+/// The UART's registers; it never holds a byte for the guest.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UartState {
+    divisor: [u8; 2],
+    interrupt: [u8; 2],
+    line: [u8; 2],
+    modem: [u8; 2],
+    scratch: u8,
+}
+
+/// Takes the registers.
+pub(crate) fn save(uart: &Uart) -> UartState {
+    let state = uart.state();
+    UartState {
+        divisor: [state.baud_divisor_low, state.baud_divisor_high],
+        interrupt: [state.interrupt_enable, state.interrupt_identification],
+        line: [state.line_control, state.line_status],
+        modem: [state.modem_control, state.modem_status],
+        scratch: state.scratch,
+    }
+}
+
+/// Makes a UART with registers that were saved.
+pub(crate) fn restore(state: &UartState, console: &Console, irqfd: Arc<EventFd>) -> Uart {
+    let state = SerialState {
+        baud_divisor_low: state.divisor[0],
+        baud_divisor_high: state.divisor[1],
+        interrupt_enable: state.interrupt[0],
+        interrupt_identification: state.interrupt[1],
+        line_control: state.line[0],
+        line_status: state.line[1],
+        modem_control: state.modem[0],
+        modem_status: state.modem[1],
+        scratch: state.scratch,
+        in_buffer: Vec::new(),
+    };
+    Serial::from_state(&state, IrqLine(irqfd), NoEvents, ConsoleWriter(console.clone()))
+        .expect("an empty buffer is not too full, and an eventfd takes an interrupt")
 }
 
 /// What the guest wrote to its UART. Written by vCPU threads and, about failed devices, by those

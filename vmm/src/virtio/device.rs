@@ -134,9 +134,19 @@ impl Interrupt {
         self.pending.fetch_and(!bits, Ordering::SeqCst);
     }
 
+    /// What is pending beside the bit that always reads 1, to be saved and restored.
+    pub(crate) fn pending(&self) -> u32 {
+        self.pending.load(Ordering::SeqCst)
+    }
+
+    /// Sets what was pending.
+    pub(crate) fn set_pending(&self, bits: u32) {
+        self.pending.store(bits, Ordering::SeqCst);
+    }
+
     /// A reset device has nothing pending.
     pub fn clear(&self) {
-        self.pending.store(0, Ordering::SeqCst);
+        self.set_pending(0);
     }
 
     fn raise(&self) {

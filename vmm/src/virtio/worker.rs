@@ -9,6 +9,11 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{Activated, VirtioDevice};
 use crate::devices::serial::Console;
+use crate::error::chain;
+
+/// The stack of each of a machine's threads, in bytes. The usual 2 MiB are one huge page when they
+/// happen to be aligned, and the first touch then takes all of it.
+pub(crate) const STACK_BYTES: usize = 256 << 10;
 
 /// A device that runs.
 #[derive(Debug)]
@@ -37,14 +42,19 @@ impl Worker {
         let failed = Arc::new(AtomicBool::new(false));
         let failing = Arc::clone(&failed);
         let name = device.kind().to_string();
-        let thread = thread::Builder::new().name(name).spawn(move || {
-            if let Err(error) = device.run(&mut activated) {
-                console.note(&failure(device.as_ref(), &error));
-                failing.store(true, Ordering::SeqCst);
-                activated.interrupt.signal_config();
-            }
-            (device, activated)
-        })?;
+        let thread =
+            thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+                if let Err(error) = device.run(&mut activated) {
+                    console.note(&format!(
+                        "the {} device failed: {}",
+                        device.kind(),
+                        chain(&error)
+                    ));
+                    failing.store(true, Ordering::SeqCst);
+                    activated.interrupt.signal_config();
+                }
+                (device, activated)
+            })?;
         Ok(Self { thread, stop, failed })
     }
 
@@ -59,14 +69,4 @@ impl Worker {
         let _ = self.stop.write(1);
         self.thread.join().ok()
     }
-}
-
-fn failure(device: &dyn VirtioDevice, error: &dyn std::error::Error) -> String {
-    let mut text = format!("the {} device failed: {error}", device.kind());
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -103,6 +103,21 @@ pub(crate) fn memory_ranges(bytes: u64) -> Vec<(u64, u64)> {
     }
 }
 
+/// Where `length` bytes at `address` lie when memory is counted without the hole; none if they do not
+/// all lie in one of its ranges.
+pub(crate) fn memory_offset(bytes: u64, address: u64, length: u64) -> Option<u64> {
+    let mut before = 0;
+    for (start, size) in memory_ranges(bytes) {
+        if let Some(inside) = address.checked_sub(start)
+            && inside.checked_add(length)? <= size
+        {
+            return Some(before + inside);
+        }
+        before += size;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +133,24 @@ mod tests {
         ];
         for (bytes, ranges) in cases {
             assert_eq!(memory_ranges(*bytes), *ranges, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn offsets_leave_the_hole_out() {
+        let gib = 1 << 30;
+        let cases = [
+            (4096, 4096, Some(4096)),
+            (3 * gib - 4096, 4096, Some(3 * gib - 4096)),
+            (3 * gib - 4096, 8192, None),
+            (3 * gib, 1, None),
+            (4 * gib, 4096, Some(3 * gib)),
+            (5 * gib - 1, 1, Some(4 * gib - 1)),
+            (5 * gib, 1, None),
+            (1, u64::MAX, None),
+        ];
+        for (address, length, offset) in cases {
+            assert_eq!(memory_offset(4 * gib, address, length), offset, "{address:#x} {length:#x}");
         }
     }
 

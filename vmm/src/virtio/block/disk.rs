@@ -23,7 +23,9 @@ impl Disk {
     /// When they are not what the configuration says.
     pub(crate) fn open(backing: DiskBacking) -> Result<Self, DiskError> {
         match backing {
-            DiskBacking::ReadOnly(extents) => Ok(Self::ReadOnly(Extents::open(extents)?)),
+            DiskBacking::ReadOnly { extents, capacity_bytes } => {
+                Ok(Self::ReadOnly(Extents::open(extents, capacity_bytes)?))
+            }
             DiskBacking::CopyOnWrite { base, base_bytes, overlay, capacity_bytes } => {
                 let overlay = Overlay::open(base, base_bytes, overlay, capacity_bytes)?;
                 Ok(Self::CopyOnWrite(overlay))

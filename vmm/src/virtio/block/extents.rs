@@ -13,6 +13,8 @@ use crate::config::DiskExtent;
 #[derive(Debug)]
 pub(crate) struct Extents {
     extents: Vec<Extent>,
+    /// Where the last piece ends.
+    end: u64,
     capacity_bytes: u64,
 }
 
@@ -26,13 +28,14 @@ struct Extent {
 }
 
 impl Extents {
-    /// Checks the pieces.
+    /// Checks the pieces of a disk of `capacity_bytes`.
     ///
     /// # Errors
-    /// When one is not aligned or its file is too short.
-    pub(crate) fn open(configs: Vec<DiskExtent>) -> Result<Self, DiskError> {
+    /// When one is not aligned, its file is too short, or the disk too small for them.
+    pub(crate) fn open(configs: Vec<DiskExtent>, capacity_bytes: u64) -> Result<Self, DiskError> {
+        check_aligned("its capacity", capacity_bytes)?;
         let mut extents = Vec::with_capacity(configs.len());
-        let mut capacity_bytes = 0u64;
+        let mut disk_end = 0u64;
         for DiskExtent { file, offset, length } in configs {
             check_aligned("an extent's offset", offset)?;
             check_aligned("an extent's length", length)?;
@@ -44,11 +47,14 @@ impl Extents {
                 return Err(DiskError::ShortFile { end, file_bytes });
             }
             if length > 0 {
-                extents.push(Extent { start: capacity_bytes, file, offset });
+                extents.push(Extent { start: disk_end, file, offset });
             }
-            capacity_bytes = capacity_bytes.checked_add(length).ok_or(DiskError::TooLarge)?;
+            disk_end = disk_end.checked_add(length).ok_or(DiskError::TooLarge)?;
         }
-        Ok(Self { extents, capacity_bytes })
+        if disk_end > capacity_bytes {
+            return Err(DiskError::TooLarge);
+        }
+        Ok(Self { extents, end: disk_end, capacity_bytes })
     }
 
     pub(crate) fn capacity_bytes(&self) -> u64 {
@@ -58,15 +64,15 @@ impl Extents {
     /// Fills `buffer` with what is at `offset`, which the caller has checked.
     ///
     /// # Errors
-    /// When a file has become shorter or gives an error.
+    /// When there is nothing any more, a file has become shorter or gives an error.
     pub(crate) fn read(&self, mut offset: u64, mut buffer: Buffer<'_>) -> io::Result<()> {
         // The last extent that does not begin behind the offset.
         let first = self.extents.partition_point(|extent| extent.start <= offset);
         let mut index = first.checked_sub(1).ok_or(io::ErrorKind::UnexpectedEof)?;
         while buffer.len() > 0 {
             let extent = self.extents.get(index).ok_or(io::ErrorKind::UnexpectedEof)?;
-            let end = self.extents.get(index + 1).map_or(self.capacity_bytes, |next| next.start);
-            let part = buffer.take(end - offset);
+            let end = self.extents.get(index + 1).map_or(self.end, |next| next.start);
+            let part = buffer.take(end.saturating_sub(offset));
             let bytes = part.len();
             if bytes == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

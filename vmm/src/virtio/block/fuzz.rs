@@ -38,7 +38,7 @@ pub fn block(bytes: &[u8]) {
 fn open(base: &File, overlay: &File, choice: u8) -> Block {
     let clone = |file: &File| file.try_clone().expect("the host has room");
     let backing = if choice & 1 == 1 {
-        DiskBacking::ReadOnly(vec![
+        DiskBacking::read_only(vec![
             DiskExtent { file: clone(base), offset: 4096, length: 8192 },
             DiskExtent { file: clone(base), offset: 0, length: 4096 },
         ])

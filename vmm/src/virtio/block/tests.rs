@@ -42,7 +42,7 @@ fn read_only() -> Block {
         DiskExtent { file: first, offset: 4096, length: 8192 },
         DiskExtent { file: second, offset: 0, length: 4096 },
     ];
-    let config = DiskConfig { backing: DiskBacking::ReadOnly(extents), id: "image".to_owned() };
+    let config = DiskConfig { backing: DiskBacking::read_only(extents), id: "image".to_owned() };
     Block::open(config).expect("the extents are sound")
 }
 
@@ -146,11 +146,24 @@ fn a_file_that_became_shorter_is_an_error() {
     let (memory, shared) = (memory(), file(&[b'c'; 8192]));
     let extent =
         DiskExtent { file: shared.try_clone().expect("a descriptor"), offset: 0, length: 8192 };
-    let backing = DiskBacking::ReadOnly(vec![extent]);
+    let backing = DiskBacking::read_only(vec![extent]);
     let mut block = Block::open(DiskConfig { backing, id: String::new() }).expect("it is sound");
     shared.set_len(4096).expect("it can be cut");
     assert_eq!(ask(&mut block, &memory, READ, 0, 8192), (1, 1));
     assert_eq!(ask(&mut block, &memory, READ, 0, 4096), (4097, 0));
+}
+
+#[test]
+fn a_slot_ends_where_its_pieces_do() {
+    let memory = memory();
+    let extents = vec![DiskExtent { file: file(&[b'a'; 8192]), offset: 0, length: 8192 }];
+    let backing = DiskBacking::ReadOnly { extents, capacity_bytes: 1 << 40 };
+    let mut block = Block::open(DiskConfig { backing, id: String::new() }).expect("it is sound");
+    assert_eq!(block.config()[..8], (1u64 << 31).to_le_bytes());
+    assert_eq!(ask(&mut block, &memory, READ, 0, 8192), (8193, 0));
+    for sector in [8, 16, 1 << 30] {
+        assert_eq!(ask(&mut block, &memory, READ, sector, 8192), (1, 1), "{sector}");
+    }
 }
 
 #[test]
@@ -287,7 +300,7 @@ fn foreign_overlays_are_refused() {
 fn bad_configurations_are_refused() {
     let extent = |offset, length| {
         let extent = DiskExtent { file: file(&[0; 8192]), offset, length };
-        let backing = DiskBacking::ReadOnly(vec![extent]);
+        let backing = DiskBacking::read_only(vec![extent]);
         Block::open(DiskConfig { backing, id: String::new() })
     };
     assert!(extent(0, 8192).is_ok());
@@ -295,7 +308,13 @@ fn bad_configurations_are_refused() {
     assert!(matches!(extent(0, 100), Err(DiskError::Unaligned { .. })));
     assert!(matches!(extent(4096, 8192), Err(DiskError::ShortFile { .. })));
     assert!(matches!(extent(!0xfff, 8192), Err(DiskError::TooLarge)));
-    let backing = DiskBacking::ReadOnly(Vec::new());
+    let small = DiskBacking::ReadOnly {
+        extents: vec![DiskExtent { file: file(&[0; 8192]), offset: 0, length: 8192 }],
+        capacity_bytes: 4096,
+    };
+    let small = DiskConfig { backing: small, id: String::new() };
+    assert!(matches!(Block::open(small), Err(DiskError::TooLarge)));
+    let backing = DiskBacking::read_only(Vec::new());
     let long = DiskConfig { backing, id: "x".repeat(21) };
     assert!(matches!(Block::open(long), Err(DiskError::LongId)));
 }
