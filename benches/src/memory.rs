@@ -6,8 +6,9 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The guest's memory in the machine measured; nothing else maps as much in one piece.
-const GUEST_KIB: u64 = 512 << 10;
+/// The guest's memory in the machine measured: mappings side by side that come to this. Nothing else
+/// maps as much in one piece.
+const GUEST_BYTES: u64 = 512 << 20;
 
 /// Resident memory of all processes of one running container, less the guest's, in KiB; pages that
 /// they share count once for each.
@@ -46,15 +47,36 @@ fn sum_over_processes(program: &Path) -> Result<u64, Box<dyn Error>> {
 /// What is resident of all mappings but the guest's, which grow while they are looked at: so this is
 /// one reading.
 fn own_kib(smaps: &str) -> u64 {
-    let (mut total, mut is_guest) = (0, false);
+    let mut pieces: Vec<Piece> = Vec::new();
     for line in smaps.lines() {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["Size:", kib, "kB"] => is_guest = number(kib) >= GUEST_KIB,
-            ["Rss:", kib, "kB"] if !is_guest => total += number(kib),
+            ["Rss:", kib, "kB"] => {
+                pieces.last_mut().expect("a mapping's addresses come first").rss_kib += number(kib);
+            }
+            [addresses, _, _, _, ..] => {
+                let Some((start, end)) = parse_addresses(addresses) else { continue };
+                match pieces.last_mut() {
+                    Some(piece) if piece.end == start => piece.end = end,
+                    _ => pieces.push(Piece { start, end, rss_kib: 0 }),
+                }
+            }
             _ => {}
         }
     }
-    total
+    let own = pieces.iter().filter(|piece| piece.end - piece.start < GUEST_BYTES);
+    own.map(|piece| piece.rss_kib).sum()
+}
+
+/// Mappings side by side.
+struct Piece {
+    start: u64,
+    end: u64,
+    rss_kib: u64,
+}
+
+fn parse_addresses(text: &str) -> Option<(u64, u64)> {
+    let (start, end) = text.split_once('-')?;
+    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
 }
 
 fn number(text: &str) -> u64 {
@@ -67,9 +89,15 @@ mod tests {
 
     #[test]
     fn only_what_is_as_large_as_the_guest_is_the_guests() {
-        let smaps = "7f00-8f00 rw-p 0 00:00 0\nSize: 524288 kB\nRss: 70000 kB\nPss: 1 kB\n\
-                     9f00-af00 rw-p 0 00:00 0\nSize: 132 kB\nRss: 12 kB\nPss: 3 kB\n\
-                     b000-c000 rw-p 0 00:00 0\nSize: 4 kB\nRss: 4 kB\n";
-        assert_eq!(own_kib(smaps), 16);
+        let mapping = |addresses: &str, rss: u64| {
+            format!("{addresses} rw-p 00000000 00:00 0\nSize: 4 kB\nRss: {rss} kB\nPss: 1 kB\n")
+        };
+        let smaps = [
+            mapping("10000000-20000000", 70_000),
+            mapping("20000000-30000000", 80_000),
+            mapping("40000000-40021000", 12),
+            mapping("50000000-50001000", 4),
+        ];
+        assert_eq!(own_kib(&smaps.concat()), 16);
     }
 }

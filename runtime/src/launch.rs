@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use images::{Image, Store};
-use vmm::config::DiskExtent;
+use vmm::config::{BootFiles, DiskExtent, Start};
 
 use crate::attach::{Attached, attach};
 use crate::containers::{self, Container};
@@ -19,8 +19,8 @@ use crate::plan::{Plan, PlannedImage, plan};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::spec::{RunSpec, TemplateUse};
-use crate::supervisor::{MachineParts, Origin, Task, supervise};
-use crate::templates::{Recipe, Templates, Unfinished};
+use crate::supervisor::{MachineParts, Task, supervise};
+use crate::templates::{Recipe, Templates, Unexplored, Unfinished};
 use crate::timings::{Clocks, Stopwatch};
 use crate::voice::say;
 use crate::{host, kvm};
@@ -111,10 +111,11 @@ impl Launch<'_> {
         key: Option<&str>,
     ) -> Result<Task, Error> {
         let image = self.image.lock()?;
-        let (origin, template) = origin(templates, key)?;
+        let Beginning { start, unfinished, unexplored } = begin(templates, key)?;
         let machine = MachineParts {
             shape: self.plan.vm,
-            origin,
+            start,
+            save: unfinished.as_ref().and_then(|template| template.files().ok()),
             image: open_disk(self.image)?,
             scratch: Scratch::create(&self.places.scratch())?,
             trace: self.spec.debug,
@@ -123,7 +124,8 @@ impl Launch<'_> {
             container,
             spec: self.plan.container.clone(),
             machine,
-            template,
+            template: unfinished,
+            unexplored,
             image,
             link,
             patience: patience(),
@@ -132,19 +134,28 @@ impl Launch<'_> {
     }
 }
 
-/// A template, or what a boot needs and the template that it becomes.
-fn origin(templates: &Templates, key: Option<&str>) -> Result<(Origin, Option<Unfinished>), Error> {
-    if let Some(files) = key.and_then(|key| templates.find(key)) {
-        return Ok((Origin::Template(files), None));
+/// How a machine starts, and what becomes of templates on the way.
+struct Beginning {
+    start: Start,
+    unfinished: Option<Unfinished>,
+    unexplored: Option<Unexplored>,
+}
+
+/// From the template of this name; or by a boot, which makes the template.
+fn begin(templates: &Templates, key: Option<&str>) -> Result<Beginning, Error> {
+    if let Some(template) = key.and_then(|key| templates.find(key)) {
+        let failed = |source| Error::System { action: "open a template", source };
+        let (start, unexplored) = template.start().map_err(failed)?;
+        return Ok(Beginning { start, unfinished: None, unexplored });
     }
     let unfinished = key.map_or(Ok(None), |key| templates.begin(key)).unwrap_or_else(|error| {
         // A folder that cannot be written makes starts slow, not impossible.
         say("warning", format_args!("no template can be made: {error}"));
         None
     });
-    let save = unfinished.as_ref().and_then(|unfinished| unfinished.files().ok());
-    let (kernel, agent) = (open(&find_kernel()?.path)?, open(&find_agent()?.path)?);
-    Ok((Origin::Boot { kernel, agent, save }, unfinished))
+    let (kernel, initramfs) = (open(&find_kernel()?.path)?, Some(open(&find_agent()?.path)?));
+    let start = Start::Boot(BootFiles { kernel, initramfs, command_line: String::new() });
+    Ok(Beginning { start, unfinished, unexplored: None })
 }
 
 /// The name a person knows the image by: their own words, or the image's first name when they

@@ -26,6 +26,7 @@ mod supervisor;
 pub mod templates;
 mod timings;
 mod voice;
+mod working_set;
 
 pub use attach::terminal_size;
 pub use error::Error;

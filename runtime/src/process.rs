@@ -23,6 +23,11 @@ impl Process {
         Ok(Self { child: fork(ChildKind::DiesWithParent, body)? })
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.pid()
+    }
+
     /// Lets it end by itself, but no later than after `patience`.
     pub(crate) fn end_within(self, patience: Duration) {
         self.wait_at_most(patience);

@@ -10,15 +10,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use images::Digest;
-use rustix::fs::{FlockOperation, flock};
-use vmm::config::SnapshotFiles;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
+use vmm::config::{FileRange, SnapshotFiles, Start};
 
 use crate::error::Error;
 use crate::host;
 use crate::plan::VmConfig;
+use crate::working_set;
 
 const STATE: &str = "state";
 const MEMORY: &str = "memory";
+const WORKING_SET: &str = "working-set";
 /// How many templates are kept; the one used longest ago goes first.
 const MOST: usize = 16;
 
@@ -50,6 +52,57 @@ pub struct Listed {
     pub used: i64,
 }
 
+/// A template, open.
+#[derive(Debug)]
+pub(crate) struct Template {
+    folder: PathBuf,
+    files: SnapshotFiles,
+    /// What its copies are known to write; none before the first of them has told.
+    working_set: Option<Vec<FileRange>>,
+}
+
+impl Template {
+    /// What a machine needs to go on from it; and where to note what that machine writes, if nobody
+    /// has yet.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub(crate) fn start(self) -> io::Result<(Start, Option<Unexplored>)> {
+        let Self { folder, files, working_set } = self;
+        let unexplored = match working_set {
+            Some(_) => None,
+            None => Some(Unexplored { folder, memory: files.memory.try_clone()? }),
+        };
+        Ok((Start::Restore { files, working_set: working_set.unwrap_or_default() }, unexplored))
+    }
+}
+
+/// A template of which it is not known what its copies write.
+#[derive(Debug)]
+pub(crate) struct Unexplored {
+    folder: PathBuf,
+    memory: File,
+}
+
+impl Unexplored {
+    /// Notes what a copy, the machine in this process, has written so far. What fails here is only
+    /// slower later, and tried again.
+    pub(crate) fn explore(self, process: i32) {
+        let Ok(ranges) = working_set::look(process, &self.memory) else { return };
+        let new = self.folder.join(format!("{WORKING_SET}.{process}"));
+        if fs::write(&new, working_set::to_text(&ranges)).is_ok() {
+            let _ = fs::rename(&new, self.folder.join(WORKING_SET));
+        }
+    }
+}
+
+/// Sets a template's age, for whoever has to choose which one goes. A read-only folder has no ages.
+fn note_use(folder: &Path) {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    let _ = utimensat(CWD, folder, &times, AtFlags::empty());
+}
+
 /// A template that is being made. The lock in it keeps others from making the same.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
@@ -69,18 +122,15 @@ impl Templates {
         Self { folder }
     }
 
-    /// The files of the template for a recipe, if there is one.
-    pub(crate) fn find(&self, key: &str) -> Option<SnapshotFiles> {
+    /// The template of this name, if there is one.
+    pub(crate) fn find(&self, key: &str) -> Option<Template> {
         let folder = self.folder.join(key);
         let state = File::open(folder.join(STATE)).ok()?;
         let memory = File::open(folder.join(MEMORY)).ok()?;
-        // Its age, for whoever has to choose which one goes. A read-only folder has no ages.
-        let now = rustix::fs::Timestamps {
-            last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
-            last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
-        };
-        let _ = rustix::fs::utimensat(rustix::fs::CWD, &folder, &now, rustix::fs::AtFlags::empty());
-        Some(SnapshotFiles { state, memory })
+        let working_set = fs::read_to_string(folder.join(WORKING_SET)).ok();
+        let working_set = working_set.map(|text| working_set::from_text(&text));
+        note_use(&folder);
+        Some(Template { folder, files: SnapshotFiles { state, memory }, working_set })
     }
 
     /// Begins a template; none if somebody else is at it already.
@@ -258,7 +308,7 @@ mod tests {
         assert!(templates.begin("k").unwrap().is_none(), "somebody is at it");
         assert!(templates.begin("other").unwrap().is_some());
         unfinished.publish().unwrap();
-        assert_eq!(templates.find("k").unwrap().memory.metadata().unwrap().len(), 6);
+        assert_eq!(templates.find("k").unwrap().files.memory.metadata().unwrap().len(), 6);
         assert_eq!(templates.list().unwrap().len(), 1);
     }
 

@@ -38,7 +38,21 @@ pub enum Start {
     /// It boots a kernel.
     Boot(BootFiles),
     /// It goes on where another was saved, which had the same memory, vCPUs and devices.
-    Restore(SnapshotFiles),
+    Restore {
+        /// What was saved.
+        files: SnapshotFiles,
+        /// What of the memory's file the guest is known to write soon, and so is copied ahead.
+        working_set: Vec<FileRange>,
+    },
+}
+
+/// A piece of a file, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileRange {
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
 }
 
 /// What a kernel needs to boot.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::GuestMemoryMmap;
@@ -11,8 +12,8 @@ use crate::arch::x86_64::{boot_params, layout, mptable, regs};
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
-    BootFiles, DiskConfig, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, SnapshotFiles,
-    Start, VsockConfig,
+    BootFiles, DiskConfig, FileRange, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
+    SnapshotFiles, Start, VsockConfig,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
@@ -29,6 +30,7 @@ use crate::virtio::device::{Interrupt, VirtioDevice};
 use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::Vsock;
+use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
 
 /// How many messages may wait for the machine's own thread before vCPUs wait for it.
@@ -48,6 +50,8 @@ pub struct Machine {
     news: Vec<Event>,
     /// Where to save the machine once its agent is ready.
     save: Option<(SnapshotFiles, Pagemap)>,
+    /// Touches a restored machine's memory ahead of the guest.
+    prefaulting: Option<JoinHandle<()>>,
 }
 
 /// Why vCPUs are stopped.
@@ -72,11 +76,13 @@ impl Machine {
             Start::Boot(files) => {
                 (memory::allocate(memory_bytes).map_err(failed)?, Origin::Boot(files))
             }
-            Start::Restore(mut files) => {
+            Start::Restore { mut files, working_set } => {
                 let state = snapshot::read(&mut files.state).map_err(Error::Restore)?;
                 check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
                 let memory = memory::restore(memory_bytes, &files.memory, &state.memory);
-                (memory.map_err(failed)?, Origin::Saved(state))
+                let memory = memory.map_err(failed)?;
+                let prefaulting = prefault(&memory, memory_bytes, &state, working_set)?;
+                (memory, Origin::Saved(state, prefaulting))
             }
         };
         let vm = Vm::create(&memory)?;
@@ -84,25 +90,37 @@ impl Machine {
         let console = Console::new(trace.then(|| wake_sender.clone()));
         let mut transports = attach(&vm, &memory, &console, devices(disks, vsock)?)?;
         let irqfd = vm.irqfd(layout::SERIAL_IRQ)?;
-        let (uart, vcpus, news) = match origin {
+        let (uart, vcpus, news, prefaulting) = match origin {
             Origin::Boot(files) => {
                 let line = command_line::build(trace, transports.len(), &files.command_line);
                 let entry = load(&memory, memory_bytes, vcpus, files, &line)?;
                 let uart = serial::uart(&console, irqfd);
-                (uart, vm.create_vcpus(vcpus, entry)?, vec![Event::Running])
+                (uart, vm.create_vcpus(vcpus, entry)?, vec![Event::Running], None)
             }
-            Origin::Saved(state) => {
+            Origin::Saved(state, prefaulting) => {
                 let vcpus = vm.restore(&state)?;
                 restore_devices(&mut transports, &state.devices).map_err(Error::Restore)?;
                 let uart = serial::restore(&state.uart, &console, irqfd);
-                (uart, vcpus, vec![Event::Running, Event::AgentReady])
+                (uart, vcpus, vec![Event::Running, Event::AgentReady], Some(prefaulting))
             }
         };
         let bus = Arc::new(Bus::new(uart, transports, wake_sender.clone()));
         if news.contains(&Event::AgentReady) {
             bus.agent_has_rung();
         }
-        Ok(Self { memory_mib, vcpus, bus, console, events, wakes, wake_sender, vm, news, save })
+        Ok(Self {
+            memory_mib,
+            vcpus,
+            bus,
+            console,
+            events,
+            wakes,
+            wake_sender,
+            vm,
+            news,
+            save,
+            prefaulting,
+        })
     }
 
     /// Runs the machine to its end and reports what happens on the way.
@@ -113,6 +131,10 @@ impl Machine {
         kick::install().map_err(Error::host("install the signal handler for vCPUs"))?;
         let outcome = self.live();
         self.bus.stop();
+        if let Some(thread) = self.prefaulting.take() {
+            // It touches memory and does not panic.
+            let _ = thread.join();
+        }
         let Self { console, mut events, vm, .. } = self;
         drop(vm);
         let exit = match outcome? {
@@ -211,7 +233,22 @@ fn with_pagemap(files: SnapshotFiles) -> Result<(SnapshotFiles, Pagemap), Error>
 /// Where a machine's first instruction comes from.
 enum Origin {
     Boot(BootFiles),
-    Saved(MachineState),
+    Saved(MachineState, JoinHandle<()>),
+}
+
+/// Starts the thread that touches a restored machine's memory ahead of the guest.
+fn prefault(
+    memory: &GuestMemoryMmap,
+    memory_bytes: u64,
+    state: &MachineState,
+    working_set: Vec<FileRange>,
+) -> Result<JoinHandle<()>, Error> {
+    let (memory, pieces) = (memory.clone(), state.memory.clone());
+    thread::Builder::new()
+        .name("prefault".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || memory::prefault(&memory, memory_bytes, &pieces, &working_set))
+        .map_err(Error::host("start a thread"))
 }
 
 /// Puts kernel, initramfs and tables into the guest's memory; gives the address at which the kernel

@@ -8,8 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use vmm::config::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, MachineConfig, SnapshotFiles, Start,
-    VsockConfig,
+    DiskBacking, DiskConfig, DiskExtent, MachineConfig, SnapshotFiles, Start, VsockConfig,
 };
 use vmm::error::chain;
 use vmm::event::Event;
@@ -36,28 +35,15 @@ pub(crate) struct MachineParts {
     /// Its shape.
     pub(crate) shape: VmConfig,
     /// Where it begins.
-    pub(crate) origin: Origin,
+    pub(crate) start: Start,
+    /// Where it is saved once its agent is ready.
+    pub(crate) save: Option<SnapshotFiles>,
     /// The image's disk.
     pub(crate) image: Vec<DiskExtent>,
     /// The writable disk.
     pub(crate) scratch: Scratch,
     /// Whether the guest's kernel speaks.
     pub(crate) trace: bool,
-}
-
-/// Where a machine begins.
-pub(crate) enum Origin {
-    /// It boots.
-    Boot {
-        /// The guest kernel.
-        kernel: File,
-        /// The agent, packed as an initramfs.
-        agent: File,
-        /// Where it is saved once its agent is ready.
-        save: Option<SnapshotFiles>,
-    },
-    /// It goes on from a template.
-    Template(SnapshotFiles),
 }
 
 /// A running machine. Dropping it kills it.
@@ -107,6 +93,11 @@ impl MachineProcess {
         self.events.as_fd()
     }
 
+    /// The number of its process.
+    pub(super) fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
     /// Whether all it prints is wanted.
     pub(super) fn traced(&self) -> bool {
         self.traced
@@ -138,20 +129,13 @@ fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> 
         overlay: parts.scratch.overlay,
         capacity_bytes: SCRATCH_BYTES,
     };
-    let (start, save) = match parts.origin {
-        Origin::Boot { kernel, agent, save } => {
-            let (initramfs, command_line) = (Some(agent), String::new());
-            (Start::Boot(BootFiles { kernel, initramfs, command_line }), save)
-        }
-        Origin::Template(files) => (Start::Restore(files), None),
-    };
     // All images have the same slot: a template knows none of them.
     let image = DiskBacking::ReadOnly { extents: parts.image, capacity_bytes: IMAGE_SLOT_BYTES };
     MachineConfig {
         memory_mib: parts.shape.memory_mib,
         vcpus: parts.shape.vcpus,
-        start,
-        save,
+        start: parts.start,
+        save: parts.save,
         disks: vec![
             DiskConfig { backing: image, id: "image".to_owned() },
             DiskConfig { backing: scratch, id: "scratch".to_owned() },

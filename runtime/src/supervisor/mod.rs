@@ -13,9 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use protocol::{ContainerSpec, ExitStatus, FromAgent, ToAgent, WallClock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vmm::config::Start;
 use vmm::event::Event;
 
-pub(crate) use self::machine::{MachineParts, Origin};
+pub(crate) use self::machine::MachineParts;
 
 use self::agent::{Agent, Door};
 use self::console::ConsoleTail;
@@ -24,7 +25,7 @@ use self::machine::MachineProcess;
 use self::saving::Saving;
 use crate::containers::Container;
 use crate::link::{FromSupervisor, Link, ToSupervisor};
-use crate::templates::Unfinished;
+use crate::templates::{Unexplored, Unfinished};
 use crate::timings::Stopwatch;
 
 /// Everything a supervisor works with, open already.
@@ -37,6 +38,8 @@ pub(crate) struct Task {
     pub(crate) machine: MachineParts,
     /// The template that the machine is saved as.
     pub(crate) template: Option<Unfinished>,
+    /// The template that the machine goes on from, if more is to be learnt about it.
+    pub(crate) unexplored: Option<Unexplored>,
     /// Keeps the image from being removed.
     pub(crate) image: images::ImageLock,
     /// The attached side.
@@ -50,14 +53,15 @@ pub(crate) struct Task {
 /// Carries out `task` in a process of its own; the code that process ends with.
 pub(crate) fn supervise(task: Task) -> u8 {
     let mut console = ConsoleTail::default();
-    let Task { container, spec, machine, template, image, link, patience, stopwatch } = task;
-    let is_copy = matches!(machine.origin, Origin::Template(_));
+    let Task { container, spec, machine, template, unexplored, image, link, patience, stopwatch } =
+        task;
+    let is_copy = matches!(machine.start, Start::Restore { .. });
     let detached = detach(machine.trace).and_then(|()| machine::bind(&container.folder));
     // The machine's process has no use for any of these.
-    let ours = Cell::new(Some((container, image, link, template)));
+    let ours = Cell::new(Some((container, image, link, template, unexplored)));
     let machine = detached
         .and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
-    let (container, image, link, template) =
+    let (container, image, link, template, unexplored) =
         ours.take().expect("only the machine's process drops them");
     let mut saving = Saving::new(template);
     let ending = machine.and_then(|machine| {
@@ -69,6 +73,7 @@ pub(crate) fn supervise(task: Task) -> u8 {
             console: &mut console,
             saving: &mut saving,
             is_copy,
+            unexplored,
             patience,
             stopwatch,
             stage: Stage::Booting,
@@ -141,6 +146,7 @@ struct Supervisor<'a> {
     saving: &'a mut Saving,
     /// The machine goes on from a template.
     is_copy: bool,
+    unexplored: Option<Unexplored>,
     patience: Duration,
     stopwatch: Stopwatch,
     stage: Stage,
@@ -279,7 +285,11 @@ impl Supervisor<'_> {
             self.stage = Stage::Running;
             self.deadline = None;
         }
-        self.tell(&FromSupervisor::Started)
+        self.tell(&FromSupervisor::Started)?;
+        if let Some(template) = self.unexplored.take() {
+            template.explore(self.machine.pid());
+        }
+        Ok(())
     }
 
     fn exited(&mut self, status: ExitStatus) -> Result<(), Error> {

@@ -105,6 +105,7 @@ fn write_pages(piece: &[u8], file: &File, offset: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FileRange;
     use crate::memory;
     use std::os::unix::fs::MetadataExt;
     use vm_memory::GuestAddress;
@@ -140,6 +141,21 @@ mod tests {
     fn a_copy_changes_neither_the_file_nor_another_copy() {
         let (copy, pieces, file) = round_trip(64, &[(0, 1)]);
         copy.write_obj(9u8, GuestAddress(0)).unwrap();
+        let other = memory::restore(64 << 20, &file, &pieces).unwrap();
+        assert_eq!(other.read_obj::<u8>(GuestAddress(0)).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_touched_ahead_is_as_it_was() {
+        let (copy, pieces, file) = round_trip(64, &[(0, 1), (5 << 20, 2)]);
+        let anything = [
+            FileRange { offset: 0, length: 8192 },
+            FileRange { offset: 64 << 20, length: 4096 },
+            FileRange { offset: 100, length: u64::MAX },
+        ];
+        memory::prefault(&copy, 64 << 20, &pieces, &anything);
+        assert_eq!(copy.read_obj::<u8>(GuestAddress(0)).unwrap(), 1);
+        assert_eq!(copy.read_obj::<u8>(GuestAddress(5 << 20)).unwrap(), 2);
         let other = memory::restore(64 << 20, &file, &pieces).unwrap();
         assert_eq!(other.read_obj::<u8>(GuestAddress(0)).unwrap(), 1);
     }

@@ -118,6 +118,19 @@ pub(crate) fn memory_offset(bytes: u64, address: u64, length: u64) -> Option<u64
     None
 }
 
+/// The address of what lies at `offset` when memory is counted without the hole, the inverse of
+/// [`memory_offset`].
+pub(crate) fn memory_address(bytes: u64, offset: u64) -> Option<u64> {
+    let mut before = 0;
+    for (start, size) in memory_ranges(bytes) {
+        if offset < before + size {
+            return Some(start + (offset - before));
+        }
+        before += size;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +152,7 @@ mod tests {
     #[test]
     fn offsets_leave_the_hole_out() {
         let gib = 1 << 30;
+        assert_eq!(memory_address(4 * gib, 4 * gib), None);
         let cases = [
             (4096, 4096, Some(4096)),
             (3 * gib - 4096, 4096, Some(3 * gib - 4096)),
@@ -151,6 +165,9 @@ mod tests {
         ];
         for (address, length, offset) in cases {
             assert_eq!(memory_offset(4 * gib, address, length), offset, "{address:#x} {length:#x}");
+            if let Some(offset) = offset {
+                assert_eq!(memory_address(4 * gib, offset), Some(address), "{offset:#x}");
+            }
         }
     }
 
