@@ -82,7 +82,7 @@ impl Machine {
                 let memory = memory::restore(memory_bytes, &files.memory, &state.memory);
                 let memory = memory.map_err(failed)?;
                 let prefaulting = prefault(&memory, memory_bytes, &state, working_set)?;
-                (memory, Origin::Saved(state, prefaulting))
+                (memory, Origin::Saved(Box::new(state), prefaulting))
             }
         };
         let vm = Vm::create(&memory)?;
@@ -233,7 +233,7 @@ fn with_pagemap(files: SnapshotFiles) -> Result<(SnapshotFiles, Pagemap), Error>
 /// Where a machine's first instruction comes from.
 enum Origin {
     Boot(BootFiles),
-    Saved(MachineState, JoinHandle<()>),
+    Saved(Box<MachineState>, JoinHandle<()>),
 }
 
 /// Starts the thread that touches a restored machine's memory ahead of the guest.
