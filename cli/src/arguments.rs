@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{completion, doctor, images, load, rmi, run, version};
+use crate::commands::{
+    completion, doctor, history, image, images, import, inspect, load, rmi, run, save, system, tag,
+    version,
+};
 
 /// Runs container images, each in a virtual machine of its own
 #[derive(Debug, Parser)]
@@ -42,6 +45,13 @@ pub(crate) enum Command {
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
+    Tag(tag::TagArgs),
+    Save(save::SaveArgs),
+    Import(import::ImportArgs),
+    History(history::HistoryArgs),
+    Inspect(inspect::InspectArgs),
+    Image(image::ImageArgs),
+    System(system::SystemArgs),
     Doctor(doctor::DoctorArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use crate::template::TemplateError;
+
 /// Docker's exit code for words a command does not know.
 const MISREAD: u8 = 125;
 
@@ -57,6 +59,13 @@ impl From<images::Error> for Failure {
     fn from(error: images::Error) -> Self {
         let hint = error.hint();
         Self { error: Box::new(error), hint, console: None, code: 1 }
+    }
+}
+
+impl From<TemplateError> for Failure {
+    fn from(error: TemplateError) -> Self {
+        let hint = "docs/cli.md says what `--format` understands";
+        Self::new(&format!("template parsing error: {error}"), hint)
     }
 }
 

@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod change;
 mod compression;
 mod config;
 mod digest;
 mod document;
 mod erofs;
 mod error;
+mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -26,7 +28,8 @@ mod tar;
 mod timestamp;
 
 pub use archive::LoadSource;
-pub use config::{HealthCheck, ImageConfig};
+pub use change::{Change, ChangeError};
+pub use config::{HealthCheck, History, ImageConfig};
 pub use digest::{Digest, DigestError};
 pub use document::DocumentError;
 pub use error::Error;
@@ -35,5 +38,9 @@ pub use limits::{Excess, Limits};
 pub use platform::Platform;
 pub use reference::{Reference, ReferenceError};
 pub use rootfs::MergeError;
-pub use store::{Disk, Extent, Image, ImageLock, Loaded, Removed, Store, StoreError};
+pub use store::{
+    Damage, Depth, Disk, Extent, Findings, Image, ImageLock, ImageUsage, ImportOptions, Loaded,
+    Output, Pruned, Removed, SaveTarget, Store, StoreError, Usage,
+};
 pub use tar::TarError;
+pub use timestamp::{format_rfc3339, parse_rfc3339};

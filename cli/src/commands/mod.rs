@@ -2,10 +2,17 @@
 
 pub(crate) mod completion;
 pub(crate) mod doctor;
+pub(crate) mod history;
+pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod import;
+pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod save;
+pub(crate) mod system;
+pub(crate) mod tag;
 pub(crate) mod version;
 
 use std::io::{self, Write};
@@ -25,6 +32,13 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
         Command::Load(args) => load::run(&args, &common),
         Command::Images(args) => images::run(&args, &common),
         Command::Rmi(args) => rmi::run(&args, &common),
+        Command::Tag(args) => tag::run(&args, &common),
+        Command::Save(args) => save::run(&args, &common),
+        Command::Import(args) => import::run(&args, &common),
+        Command::History(args) => history::run(&args, &common),
+        Command::Inspect(args) => inspect::run(&args, &common),
+        Command::Image(args) => image::run(&args, &common),
+        Command::System(args) => system::run(&args, &common),
         Command::Doctor(args) => doctor::run(&args, &common),
         Command::Version(args) => version::run(&args),
         Command::Completion(args) => completion::run(&args),

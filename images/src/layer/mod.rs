@@ -12,7 +12,7 @@ use crate::tar::TarError;
 
 pub(crate) use path::NAME_LIMIT;
 pub(crate) use record::{Content, FileData, Metadata, Next, Record, RecordReader, Summary};
-pub(crate) use unpack::{Budget, Expected, Outputs, unpack};
+pub(crate) use unpack::{Budget, Expected, Outputs, unpack, unpack_unnamed};
 
 /// Bytes of a block: of the data file, of EROFS, and of a page of the host.
 pub(crate) const BLOCK_SIZE: u64 = 4096;

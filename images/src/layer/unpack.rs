@@ -113,6 +113,25 @@ pub(crate) fn unpack(
     Ok(Unpacked { blob, blob_size, media_type, summary })
 }
 
+/// Unpacks a tar of which nobody has said what it is; gives the digest of its uncompressed stream as
+/// well.
+pub(crate) fn unpack_unnamed(
+    input: impl Read,
+    outputs: &Outputs,
+    budget: &mut Budget,
+) -> Result<(Digest, Unpacked), LayerError> {
+    let tee = RefCell::new(Tee::new(input, outputs.blob.as_ref()));
+    let result = unpack_stream(&tee, outputs, budget);
+    let mut tee = tee.into_inner();
+    if result.is_ok() {
+        io::copy(&mut tee, &mut io::sink()).map_err(LayerError::Decompress)?;
+    }
+    // A full disk is what is wrong, whatever it made of the stream.
+    let (blob, blob_size) = tee.finish().map_err(LayerError::Write)?;
+    let Stream { diff_id, media_type, summary } = result?;
+    Ok((diff_id, Unpacked { blob, blob_size, media_type, summary }))
+}
+
 /// What the uncompressed stream was.
 struct Stream {
     diff_id: Digest,

@@ -70,6 +70,31 @@ impl Image {
         }
     }
 
+    /// The configuration document as it came: with fields that [`Image::config`] does not have.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn document(&self) -> Result<Vec<u8>, Error> {
+        let path = self.store.blob(self.id);
+        Ok(std::fs::read(&path).map_err(failed("read", &path))?)
+    }
+
+    /// The bytes of the files of each layer, from the base upwards.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn layer_sizes(&self) -> Result<Vec<u64>, Error> {
+        let size = |layer| {
+            let summary = self.store.layer_summary(layer)?;
+            Ok(summary.map_or(0, |summary| summary.content_bytes))
+        };
+        self.layers().into_iter().map(size).collect()
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
     /// The digests of its uncompressed layers, from the base upwards.
     #[must_use]
     pub fn layers(&self) -> Vec<Digest> {

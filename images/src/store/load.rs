@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// Makes images known whose parts are all there: all of them, or none.
-    fn publish(&self, images: &[(Loaded, Record)]) -> Result<(), Error> {
+    pub(super) fn publish(&self, images: &[(Loaded, Record)]) -> Result<(), Error> {
         let mut taken = self.take_names()?;
         let mut new = Vec::new();
         let complete = images.iter().try_for_each(|(image, record)| {
