@@ -9,6 +9,7 @@ mod sandbox;
 mod small_disk;
 mod snapshot;
 mod terminal;
+pub mod tree;
 
 pub use initramfs::initramfs;
 pub use output::Output;

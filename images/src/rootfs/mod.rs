@@ -1,6 +1,7 @@
 //! Merges layers into one file tree, by the rules of OCI image-spec's layer.md. Does no I/O.
 
 mod merge;
+mod mode;
 mod tree;
 
 pub(crate) use tree::{InodeId, Node, ROOT, Tree};

@@ -15,7 +15,7 @@ use crate::layer::{BLOCK_SIZE, Next, RecordReader};
 use crate::rootfs::Tree;
 
 /// Changes whenever the writer's output does, so that old disks are not taken for new ones.
-const WRITER_VERSION: &str = "erofs-1";
+const WRITER_VERSION: &str = "erofs-2";
 
 /// A read-only disk, as byte ranges of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
