@@ -72,6 +72,56 @@ mod tests {
     }
 
     #[test]
+    fn every_command_has_an_example() {
+        let mut left = vec![Arguments::command()];
+        let mut count = 0;
+        while let Some(command) = left.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{}: {help:?}", command.get_name());
+            left.extend(command.get_subcommands().cloned());
+            count += 1;
+        }
+        assert!(count > 25, "{count} commands");
+    }
+
+    #[test]
+    fn every_shell_gets_a_script() {
+        use clap::ValueEnum;
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            let mut command = Arguments::command();
+            clap_complete::generate(*shell, &mut command, "hyperrun", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in ["history", "prune", "oci-archive", "no-trunc"] {
+                assert!(script.contains(word), "{shell} has no {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn image_commands_have_their_management_form() {
+        let lines = [
+            ("images -q", "image ls -q"),
+            ("images -q", "image list -q"),
+            ("rmi -f x", "image rm -f x"),
+            ("rmi x", "image remove x"),
+            ("history --human=false x", "image history -H=false x"),
+            ("inspect -f {{.Id}} x", "image inspect --format {{.Id}} x"),
+            ("save -o f x y", "image save --output f x y"),
+            ("load -i f", "image load --input f"),
+            ("tag a b", "image tag a b"),
+            ("import - b", "image import - b"),
+        ];
+        for (short, long) in lines {
+            for line in [short, long] {
+                parse(&format!("hyperrun {line}")).unwrap();
+            }
+        }
+        assert!(parse("hyperrun image").is_err());
+        assert!(parse("hyperrun save --format zip x").is_err());
+    }
+
+    #[test]
     fn flags_behind_the_image_are_the_commands() {
         let Ok(Command::Run(run)) = parse("hyperrun run -it --rm debian ls -i --rm -- --root x")
         else {

@@ -96,6 +96,10 @@ const BUFFER: usize = 256 << 10;
 fn write_archive(members: &[Member], output: Output<'_>) -> Result<(), Error> {
     let failed = |source| Error::WriteArchive { archive: output.name.to_owned(), source };
     let mut writer = Writer::new(BufWriter::with_capacity(BUFFER, output.writer));
+    // Readers of layouts look for these folders, though the files in them say it all.
+    for folder in ["blobs", "blobs/sha256"] {
+        writer.folder(folder, Timestamp::default()).map_err(failed)?;
+    }
     for member in members {
         let begun = writer.file(&member.path, member.content.size(), Timestamp::default());
         begun.map_err(failed)?;

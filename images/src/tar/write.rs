@@ -79,6 +79,13 @@ impl<W: Write> Writer<W> {
         self.append(&Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs })
     }
 
+    /// A folder likewise.
+    pub(crate) fn folder(&mut self, path: &str, mtime: Timestamp) -> io::Result<()> {
+        let path = path.as_bytes().to_vec();
+        let (kind, mode, xattrs) = (Kind::Directory, 0o755, Vec::new());
+        self.append(&Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs })
+    }
+
     /// Ends the archive.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.end_entry()?;
