@@ -92,7 +92,7 @@ mod tests {
             let mut command = Arguments::command();
             clap_complete::generate(*shell, &mut command, "hyperrun", &mut script);
             let script = String::from_utf8(script).unwrap();
-            for word in ["history", "prune", "oci-archive", "no-trunc"] {
+            for word in ["history", "prune", "digests", "no-trunc"] {
                 assert!(script.contains(word), "{shell} has no {word}");
             }
         }

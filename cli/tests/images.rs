@@ -268,7 +268,9 @@ fn a_prune_takes_what_nobody_needs() {
         sandbox.hyperrun_with_input(arguments, answer.as_bytes())
     };
     let count = || sandbox.hyperrun(["images", "-q"]).stdout.lines().count();
-    prune(&[], "n\n").code_is(1).stdout_is("").stderr_has("remove all dangling images.\n");
+    let refused = prune(&[], "n\n");
+    refused.stderr_has("WARNING! This will remove all dangling images.\n");
+    refused.fails_with(1, "error: image prune has been cancelled");
     assert_eq!(count(), 4);
     prune(&["-f", "--filter", "label=kind=a"], "").stdout_is("Total reclaimed space: 0B\n");
     let out = prune(&[], "y\n");

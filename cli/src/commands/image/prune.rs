@@ -39,7 +39,8 @@ pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure
         wanted.dangling(true);
     }
     if !args.force && !confirmed(all)? {
-        return Ok(ExitCode::from(1));
+        let hint = "answer with y, or ask for no question with `-f`";
+        return Err(Failure::new("image prune has been cancelled", hint));
     }
     print(&told(&store.prune(|image| !wanted.image(image))?))?;
     Ok(ExitCode::SUCCESS)
