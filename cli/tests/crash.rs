@@ -1,4 +1,4 @@
-//! A load or a removal that is killed at any moment leaves a store that `system check` calls whole.
+//! A load, an import or a removal that is killed at any moment leaves a store that `system check` calls whole.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![allow(clippy::print_stdout, reason = "a failed test shows its seed and what it has met")]
 
@@ -14,7 +14,7 @@ use rustix::fs::inotify;
 use tests::archive::{Layer, docker_archive};
 use tests::{Sample, Sandbox, sample_size};
 
-/// Moments tried with `HYPERRUN_TEST_FULL`, of each of the four ways to kill.
+/// Moments tried with `HYPERRUN_TEST_FULL`, of each way to kill.
 const MOMENTS: usize = 50;
 
 /// Three layers, each of enough files that a kill can hit the middle of it.
@@ -88,6 +88,9 @@ fn judge(sandbox: &Sandbox, archive: &Path, met: &mut Met, when: &str) {
 
 /// Loading and removing once more leaves nothing: what the kills have left is found by then.
 fn nothing_is_left(root: &Path, sandbox: &Sandbox) {
+    if sandbox.hyperrun(["images", "-q", "imported"]).stdout != "" {
+        sandbox.hyperrun(["rmi", "imported:1"]).code_is(0);
+    }
     sandbox.hyperrun(["rmi", "crash:1"]).code_is(0);
     sandbox
         .hyperrun(["system", "check"])
@@ -222,6 +225,17 @@ fn kill_between_changes(arguments: &[&str], prepare: &[&str]) {
 #[test]
 fn a_load_is_killed_between_any_two_changes() {
     kill_between_changes(&["load", "-i", "ARCHIVE"], &["image", "prune", "-a", "-f"]);
+}
+
+#[test]
+fn an_import_is_killed_between_any_two_changes() {
+    // An archive is a tar, and so a file tree.
+    kill_between_changes(&["import", "ARCHIVE", "imported:1"], &["image", "prune", "-a", "-f"]);
+}
+
+#[test]
+fn a_prune_is_killed_between_any_two_changes() {
+    kill_between_changes(&["image", "prune", "-a", "-f"], &["load", "-i", "ARCHIVE"]);
 }
 
 #[test]

@@ -35,6 +35,18 @@ fn reimported(sandbox: &Sandbox, id: &str) -> String {
     disk(sandbox, &id.to_string())
 }
 
+/// What GNU tar makes of an exported tree.
+fn by_gnu_tar(sandbox: &Sandbox, id: &str) -> String {
+    let (tar, to) = (sandbox.folder.path().join("a.tar"), sandbox.folder.path().join("by-tar"));
+    let mut file = fs::File::create(&tar).unwrap();
+    sandbox.store.export(id, Output { writer: &mut file, name: "file" }).unwrap();
+    fs::create_dir(&to).unwrap();
+    let mut unpack = Command::new("tar");
+    unpack.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]);
+    run(unpack.arg(&tar).arg("-C").arg(&to), "install tar");
+    listing(&to).unwrap()
+}
+
 /// What the disk of the image in this OCI folder says, and what umoci makes of it.
 fn both(layout: &Path, tag: &str) -> (String, String) {
     let sandbox = Sandbox::new();
@@ -43,6 +55,8 @@ fn both(layout: &Path, tag: &str) -> (String, String) {
     let ours = disk(&sandbox, &id);
     let again = reimported(&sandbox, &id);
     assert!(ours == again, "loaded - imported +\n{}", difference(&ours, &again));
+    let by_tar = by_gnu_tar(&sandbox, &id);
+    assert!(ours == by_tar, "loaded - exported +\n{}", difference(&ours, &by_tar));
     let bundle = sandbox.folder.path().join("bundle");
     let image = format!("{}:{tag}", layout.display());
     run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle), "install umoci");

@@ -91,15 +91,20 @@ fn step_id(args: &HistoryArgs, image: &Image, at: usize) -> String {
 }
 
 fn row(args: &HistoryArgs, id: String, step: &History, size: u64) -> Value {
-    let command = step.created_by.replace('\t', " ");
+    let command = one_line(&step.created_by);
     json!({
         "ID": id,
         "CreatedSince": since(step.created),
         "CreatedAt": at(step.created),
         "CreatedBy": if args.no_trunc { command } else { shorten(&command) },
         "Size": if args.human { words::size(size) } else { size.to_string() },
-        "Comment": step.comment,
+        "Comment": one_line(&step.comment),
     })
+}
+
+/// A text that a stranger has written, without anything that a terminal takes for a command.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// Cuts a text so that it ends in an ellipsis.
@@ -120,5 +125,10 @@ mod tests {
         let long = shorten(&"ö".repeat(46));
         assert_eq!(long.chars().count(), 45);
         assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_strangers_text_moves_no_cursor() {
+        assert_eq!(one_line("RUN a\n\tb\u{1b}[2J\u{9b}c"), "RUN a  b [2J c");
     }
 }
