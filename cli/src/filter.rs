@@ -74,8 +74,8 @@ impl Wanted {
                 "before" => wanted.before.push(store.find(value)?.created),
                 "since" => wanted.since.push(store.find(value)?.created),
                 "until" => wanted.until.push(moment(value)?),
-                "label" => wanted.labels.push(Label::new(value, true)),
-                _ => wanted.labels.push(Label::new(value, false)),
+                "label" => wanted.labels.push(Label::read(value)),
+                _ => wanted.labels.push(Label { wanted: false, ..Label::read(value) }),
             }
         }
         Ok(wanted)
@@ -86,9 +86,9 @@ impl Wanted {
         self.references.push(pattern.to_owned());
     }
 
-    /// Only images that have no name, or only those that have one.
-    pub(crate) fn dangling(&mut self, dangling: bool) {
-        self.dangling.get_or_insert(dangling);
+    /// Only images that have no name.
+    pub(crate) fn only_dangling(&mut self) {
+        self.dangling = Some(true);
     }
 
     /// Images with a name and without one alike.
@@ -132,10 +132,10 @@ impl Wanted {
 }
 
 impl Label {
-    fn new(text: &str, wanted: bool) -> Self {
+    fn read(text: &str) -> Self {
         match text.split_once('=') {
-            Some((key, value)) => Self { key: key.into(), value: Some(value.into()), wanted },
-            None => Self { key: text.into(), value: None, wanted },
+            Some((key, value)) => Self { key: key.into(), value: Some(value.into()), wanted: true },
+            None => Self { key: text.into(), value: None, wanted: true },
         }
     }
 }

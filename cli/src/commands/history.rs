@@ -7,7 +7,7 @@ use images::{History, Image};
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
-use crate::commands::images::{at, id, since};
+use crate::commands::images::{at, since};
 use crate::commands::{open_store, print};
 use crate::failure::Failure;
 use crate::listing::Listing;
@@ -87,7 +87,11 @@ fn steps(image: &Image) -> Result<Vec<(History, u64)>, Failure> {
 
 /// Only the image itself has an id; its steps have none.
 fn step_id(args: &HistoryArgs, image: &Image, at: usize) -> String {
-    if at == 0 { id(image.id, args.no_trunc) } else { "<missing>".to_owned() }
+    match at {
+        0 if args.no_trunc => image.id.to_string(),
+        0 => image.id.short(),
+        _ => "<missing>".to_owned(),
+    }
 }
 
 fn row(args: &HistoryArgs, id: String, step: &History, size: u64) -> Value {

@@ -89,7 +89,7 @@ pub(crate) fn run(args: &ImagesArgs, common: &Common) -> Result<ExitCode, Failur
 
 fn print_ids(args: &ImagesArgs, wanted: &Wanted, images: &[Image]) -> Result<ExitCode, Failure> {
     let meant = images.iter().filter(|image| names(image).any(|name| wanted.name(name)));
-    print(&meant.map(|image| id(image.id, args.no_trunc) + "\n").collect::<String>())?;
+    print(&meant.map(|image| args.id(image.id) + "\n").collect::<String>())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -99,16 +99,17 @@ fn names(image: &Image) -> impl Iterator<Item = Option<&Reference>> {
     image.references.iter().map(Some).chain(unnamed)
 }
 
-/// An id as tables show it.
-pub(crate) fn id(id: Digest, whole: bool) -> String {
-    if whole { id.to_string() } else { id.short() }
+impl ImagesArgs {
+    fn id(&self, id: Digest) -> String {
+        if self.no_trunc { id.to_string() } else { id.short() }
+    }
 }
 
 fn row(args: &ImagesArgs, image: &Image, name: Option<&Reference>) -> Value {
     let none = || "<none>".to_owned();
     let size = words::size(image.size);
     json!({
-        "ID": id(image.id, args.no_trunc),
+        "ID": args.id(image.id),
         "Repository": name.map_or_else(none, Reference::familiar_name),
         "Tag": name.and_then(Reference::tag).map_or_else(none, str::to_owned),
         "Digest": image.manifest.map_or_else(none, |digest| digest.to_string()),

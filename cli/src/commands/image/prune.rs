@@ -33,12 +33,14 @@ pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure
     let store = open_store(common)?;
     let mut wanted = Wanted::read(&args.filter, &FILTERS, &store)?;
     let all = args.all || wanted.has_dangling() == Some(false);
-    if all {
+    let what = if all {
         wanted.forget_dangling();
+        "all images without at least one container associated to them"
     } else {
-        wanted.dangling(true);
-    }
-    if !args.force && !confirmed(all)? {
+        wanted.only_dangling();
+        "all dangling images"
+    };
+    if !args.force && !confirmed(what)? {
         let hint = "answer with y, or ask for no question with `-f`";
         return Err(Failure::new("image prune has been cancelled", hint));
     }
@@ -47,12 +49,7 @@ pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure
 }
 
 /// Without an answer nothing is removed.
-fn confirmed(all: bool) -> Result<bool, Failure> {
-    let what = if all {
-        "all images without at least one container associated to them"
-    } else {
-        "all dangling images"
-    };
+fn confirmed(what: &str) -> Result<bool, Failure> {
     let question =
         format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] ");
     io::stderr().lock().write_all(question.as_bytes())?;
