@@ -88,7 +88,7 @@ fn judge(sandbox: &Sandbox, archive: &Path, met: &mut Met, when: &str) {
 
 /// Loading and removing once more leaves nothing: what the kills have left is found by then.
 fn nothing_is_left(root: &Path, sandbox: &Sandbox) {
-    if sandbox.hyperrun(["images", "-q", "imported"]).stdout != "" {
+    if !sandbox.hyperrun(["images", "-q", "imported"]).stdout.is_empty() {
         sandbox.hyperrun(["rmi", "imported:1"]).code_is(0);
     }
     sandbox.hyperrun(["rmi", "crash:1"]).code_is(0);
