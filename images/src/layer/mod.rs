@@ -1,5 +1,7 @@
 //! One layer: a tar stream in; file contents on block boundaries and a list of records out.
 
+mod ahead;
+mod budget;
 mod data;
 mod path;
 mod record;
@@ -10,9 +12,10 @@ use crate::digest::Digest;
 use crate::limits::Excess;
 use crate::tar::TarError;
 
+pub(crate) use budget::Budget;
 pub(crate) use path::NAME_LIMIT;
 pub(crate) use record::{Content, FileData, Metadata, Next, Record, RecordReader, Summary};
-pub(crate) use unpack::{Budget, Expected, Outputs, unpack};
+pub(crate) use unpack::{Expected, Outputs, unpack};
 
 /// Bytes of a block: of the data file, of EROFS, and of a page of the host.
 pub(crate) const BLOCK_SIZE: u64 = 4096;

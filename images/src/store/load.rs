@@ -113,10 +113,10 @@ impl Load<'_> {
         let config =
             ImageConfig::parse(&bytes).map_err(|source| Error::document(member, source))?;
         let diff_ids = self.diff_ids(&image, &config)?;
-        let mut budget = Budget::new(self.limits);
+        let budget = Budget::new(self.limits);
         let (mut layers, mut size) = (Vec::new(), 0_u64);
         for (layer, diff_id) in image.layers.iter().zip(diff_ids) {
-            let origin = self.layer(layer, *diff_id, &mut budget)?;
+            let origin = self.layer(layer, *diff_id, &budget)?;
             size = size.saturating_add(origin.summary.content_bytes);
             layers.push(LayerRecord {
                 diff_id: *diff_id,
@@ -155,7 +155,7 @@ impl Load<'_> {
         &self,
         layer: &ArchivedLayer,
         diff_id: Digest,
-        budget: &mut Budget,
+        budget: &Budget,
     ) -> Result<Origin, Error> {
         let known = self.known_layer(diff_id)?;
         if let Some(origin) = &known {
@@ -191,7 +191,7 @@ impl Load<'_> {
         &self,
         layer: &ArchivedLayer,
         diff_id: Digest,
-        budget: &mut Budget,
+        budget: &Budget,
     ) -> Result<Origin, Error> {
         let folder = tempfile::tempdir_in(self.temporary)
             .map_err(failed("create a folder in", self.temporary))?;
