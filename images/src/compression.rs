@@ -26,7 +26,7 @@ const SNIFF: usize = 6;
 /// A stream and what decompresses it.
 pub(crate) enum Decoder<R: Read> {
     Plain(Input<R>),
-    Gzip(MultiGzDecoder<Input<R>>),
+    Gzip(Box<MultiGzDecoder<Input<R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, Input<R>>>),
     /// Fails when it is read, and can still be drained.
     Unsupported(&'static str, Input<R>),
@@ -58,7 +58,7 @@ impl<R: Read> Decoder<R> {
         let buffered = BufReader::with_capacity(INPUT_BUFFER, whole);
         Ok(match compression {
             Compression::None => Decoder::Plain(buffered),
-            Compression::Gzip => Decoder::Gzip(MultiGzDecoder::new(buffered)),
+            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(buffered))),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;

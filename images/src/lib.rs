@@ -32,8 +32,12 @@ pub use document::DocumentError;
 pub use error::Error;
 pub use layer::LayerError;
 pub use limits::{Excess, Limits};
-pub use platform::Platform;
+pub use manifest::{Descriptor, Document, Manifest, choose};
+pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use rootfs::MergeError;
-pub use store::{Disk, Extent, Image, ImageLock, Loaded, Removed, Store, StoreError};
+pub use store::{
+    Blobs, Complete, Disk, Extent, Image, ImageLock, Incoming, Intake, Loaded, Missing, Removed,
+    Store, StoreError,
+};
 pub use tar::TarError;

@@ -127,7 +127,7 @@ mod tests {
         std::thread::scope(|scope| {
             let (near, thread) = ahead(scope, io::repeat(0));
             drop(near);
-            drop(thread.join().unwrap());
+            let _endless = thread.join().unwrap();
         });
     }
 }

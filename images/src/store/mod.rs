@@ -5,6 +5,8 @@ mod disk;
 mod error;
 mod files;
 mod image;
+mod intake;
+mod keep;
 mod load;
 mod names;
 mod record;
@@ -19,7 +21,7 @@ use crate::reference::Reference;
 pub use disk::{Disk, Extent};
 pub use error::StoreError;
 pub use image::{Image, ImageLock};
-pub use load::Loaded;
+pub use intake::{Blobs, Complete, Incoming, Intake, Loaded, Missing};
 pub use remove::Removed;
 
 pub(crate) use error::space_hint;
