@@ -1,4 +1,4 @@
-//! An image's name in, a read-only disk out. Knows no VMs, no registries yet, and no async.
+//! An image's name in, a read-only disk out. Knows no VMs, no registries, and no async.
 //!
 //! [`Store::load`] takes an archive apart, [`Store::find`] gives an [`Image`] by name or id, and
 //! [`Image::disk`] says which byte ranges of which files make up its disk.
@@ -24,6 +24,7 @@ mod rootfs;
 mod store;
 mod tar;
 mod timestamp;
+mod transfer;
 
 pub use archive::LoadSource;
 pub use config::{HealthCheck, ImageConfig};
@@ -37,7 +38,8 @@ pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use rootfs::MergeError;
 pub use store::{
-    Blobs, Complete, Disk, Extent, Image, ImageLock, Incoming, Intake, Loaded, Missing, Removed,
-    Store, StoreError,
+    Blobs, Complete, Disk, Extent, Image, ImageLock, Incoming, Intake, Loaded, Missing, Parts,
+    Removed, Store, StoreError,
 };
 pub use tar::TarError;
+pub use transfer::{Login, Order, Pull, Push, Talk, Transfer};

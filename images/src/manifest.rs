@@ -70,7 +70,8 @@ pub(crate) struct ArchiveManifest {
     pub(crate) layers: Option<Vec<String>>,
 }
 
-const CONFIG_TYPES: [&str; 2] =
+/// What the configuration of a container image goes by, in OCI's words and in Docker's.
+pub(crate) const CONFIG_TYPES: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
 impl Document {

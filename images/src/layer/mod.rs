@@ -96,6 +96,13 @@ pub enum LayerError {
 }
 
 impl LayerError {
+    /// Whether the bytes are damaged, or others than the image says.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        self.is_in_the_bytes()
+            || matches!(self, LayerError::BlobDigest { .. } | LayerError::DiffId { .. })
+    }
+
     /// Whether the layer's bytes themselves are at fault, rather than what they ask for.
     fn is_in_the_bytes(&self) -> bool {
         matches!(self, LayerError::Tar(_) | LayerError::Decompress(_) | LayerError::Content { .. })

@@ -101,12 +101,11 @@ impl Intake<'_> {
         Ok(sync_folder(&self.store.layers())?)
     }
 
-    /// Copies a blob into the store without unpacking it; gives its size.
-    pub(super) fn keep_blob(
-        &self,
-        mut input: impl Read,
-        descriptor: &Descriptor,
-    ) -> Result<u64, Error> {
+    /// Copies a layer's blob into the store without unpacking it; gives its size.
+    ///
+    /// # Errors
+    /// If the bytes are not those that the descriptor names, or the store cannot be written.
+    pub fn keep_blob(&self, mut input: impl Read, descriptor: &Descriptor) -> Result<u64, Error> {
         let what = descriptor.digest.to_string();
         let folder = self.folder();
         let write_failed = failed("write a blob to", folder);

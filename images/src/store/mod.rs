@@ -20,7 +20,7 @@ use crate::reference::Reference;
 
 pub use disk::{Disk, Extent};
 pub use error::StoreError;
-pub use image::{Image, ImageLock};
+pub use image::{Image, ImageLock, Parts};
 pub use intake::{Blobs, Complete, Incoming, Intake, Loaded, Missing};
 pub use remove::Removed;
 
