@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completion, doctor, history, image, images, import, inspect, load, rmi, run, save, system, tag,
-    version,
+    completion, doctor, history, image, images, import, inspect, load, login, logout, pull, push,
+    rmi, run, save, system, tag, version,
 };
 
 /// Runs container images, each in a virtual machine of its own
@@ -42,6 +42,10 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(run::RunArgs),
+    Pull(pull::PullArgs),
+    Push(push::PushArgs),
+    Login(login::LoginArgs),
+    Logout(logout::LogoutArgs),
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
@@ -144,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn registries_go_by_their_host() {
+        for (typed, wanted) in [
+            ("hyperrun login", "docker.io"),
+            ("hyperrun login https://index.docker.io/v1/", "docker.io"),
+            ("hyperrun login -u me localhost:5000", "localhost:5000"),
+            ("hyperrun login http://Ghcr.io/", "ghcr.io"),
+        ] {
+            let Ok(Command::Login(login)) = parse(typed) else { panic!("{typed}") };
+            assert_eq!(login.server.as_str(), wanted);
+        }
+    }
+
+    #[test]
     fn bad_values_are_refused_by_name() {
         let cases = [
             ("hyperrun run -m 4m debian", "minimum memory limit allowed is 64MB"),
@@ -154,6 +171,9 @@ mod tests {
             ("hyperrun run -e =x debian", "invalid environment variable: =x"),
             ("hyperrun run --name a/b debian", "invalid container name (a/b)"),
             ("hyperrun run", "IMAGE"),
+            ("hyperrun run --pull often debian", "possible values: always, missing, never"),
+            ("hyperrun pull --platform linux debian", "OS/ARCHITECTURE"),
+            ("hyperrun login a/b@c", "is not the name of a registry"),
         ];
         for (line, wanted) in cases {
             let error = parse(line).unwrap_err().to_string();

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, chain};
-use crate::guest_files::{GuestFile, find_agent, find_kernel};
+use crate::guest_files::{GuestFile, find_agent, find_kernel, find_registry};
 use crate::kvm;
 use crate::limits::MemorySize;
 use crate::places::Places;
@@ -75,6 +75,7 @@ pub fn examine(places: &Places) -> Report {
     findings.push(memory());
     findings.push(guest_file("guest kernel", find_kernel(), b"\x7fELF"));
     findings.push(guest_file("agent", find_agent(), b"0707"));
+    findings.push(guest_file("registry", find_registry(), b"\x7fELF"));
     findings.push(formatter());
     findings.push(folder("images", &places.data));
     findings.push(folder("containers", &places.run));

@@ -24,11 +24,13 @@ mod process;
 mod scratch;
 mod supervisor;
 mod timings;
+mod transfer;
 mod voice;
 
 pub use attach::terminal_size;
 pub use error::{Error, chain};
-pub use guest_files::{GuestFile, Origin, find_agent, find_kernel};
+pub use guest_files::{GuestFile, Origin, find_agent, find_kernel, find_registry};
 pub use launch::{Outcome, run};
 pub use link::{Blame, Failure};
 pub use timings::{Clocks, Stopwatch};
+pub use transfer::become_client;

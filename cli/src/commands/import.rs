@@ -56,7 +56,7 @@ pub(crate) fn run(args: &ImportArgs, common: &Common) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-fn input(args: &ImportArgs) -> Result<Box<dyn Read>, Failure> {
+fn input(args: &ImportArgs) -> Result<Box<dyn Read + Send>, Failure> {
     if !is_stream(&args.file) {
         let file = File::open(&args.file).map_err(|source| images::Error::ReadArchive {
             archive: args.file.display().to_string(),
@@ -68,5 +68,5 @@ fn input(args: &ImportArgs) -> Result<Box<dyn Read>, Failure> {
         let hint = "redirect a tar into it, or name a file instead of `-`";
         return Err(Failure::new("standard input is a terminal, not a tar", hint));
     }
-    Ok(Box::new(stdin().lock()))
+    Ok(Box::new(stdin()))
 }

@@ -22,7 +22,7 @@ pub(crate) struct LoadArgs {
     limits: LimitArgs,
 }
 
-/// How much an image may ask for.
+/// How much an image may ask for; `pull` has these flags as well.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LimitArgs {
     /// Unpack no more than this from one image, as 500m or 200g

@@ -14,8 +14,6 @@ use crate::manifest::Descriptor;
 use crate::reference::Reference;
 
 pub(crate) use members::Archive;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use oci::choose;
 
 /// Where [`Store::load`](crate::Store::load) takes an archive from.
 pub enum LoadSource {

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::files::{invalid, names_in};
-use super::load::Origin;
+use super::keep::Origin;
 use super::record::Record;
 use super::{Store, disk};
 use crate::config::ImageConfig;
@@ -207,8 +207,12 @@ impl Check<'_> {
     }
 
     fn blob(&mut self, digest: Digest, size: u64, layer: Digest) -> bool {
-        let is_new = self.blobs.insert(digest);
         let path = self.store.blob(digest);
+        if !path.try_exists().unwrap_or(true) {
+            // It was not kept when the layer came (`keep-blobs = false`).
+            return true;
+        }
+        let is_new = self.blobs.insert(digest);
         let length = fs::metadata(&path).and_then(|metadata| match metadata.len() == size {
             true => Ok(()),
             false => Err(invalid("it does not have the length that its image says")),

@@ -1,16 +1,16 @@
 //! Makes an image of one layer from the tar of a file tree.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::files::{create_private_folder, failed, read_if_there, sync_folder, write_atomically};
-use super::load::{Loaded, Origin};
-use super::record::{LayerRecord, Record};
-use super::{Store, disk};
+use super::Store;
+use super::files::{failed, read_if_there};
+use super::intake::{Blobs, Intake};
+use super::keep::Origin;
 use crate::change::Change;
 use crate::digest::Digest;
 use crate::error::Error;
@@ -40,88 +40,20 @@ impl Store {
     /// If the tar cannot be unpacked, or makes no file tree. The store is then as it was before.
     pub fn import(
         &self,
-        input: impl Read,
+        input: impl Read + Send,
         options: &ImportOptions,
         limits: &Limits,
     ) -> Result<Digest, Error> {
-        let imported = self.import_locked(input, options, limits);
-        if imported.is_err() {
-            // Best effort: what is left now, the next collection takes.
-            let _left = self.collect();
-        }
-        imported
-    }
-
-    fn import_locked(
-        &self,
-        input: impl Read,
-        options: &ImportOptions,
-        limits: &Limits,
-    ) -> Result<Digest, Error> {
-        let _busy = self.lock_shared()?;
-        let (diff_id, origin) = self.import_layer(input, limits)?;
-        let config = configuration(diff_id, options);
-        let id = Digest::of(&config);
-        let path = self.blob(id);
-        if !path.try_exists().map_err(failed("look for", &path))? {
-            write_atomically(&self.temporary(), &path, &config)?;
-        }
-        let Origin { blob, blob_size, media_type, summary } = origin;
-        let layers = vec![LayerRecord { diff_id, blob, blob_size, media_type }];
-        let record = Record { config: id, manifest: None, layers, size: summary.content_bytes };
-        disk::ensure(self, id, &record)?;
-        let references = options.reference.iter().cloned().collect();
-        self.publish(&[(Loaded { id, references }, record)])?;
-        Ok(id)
-    }
-
-    /// Unpacks the tar as it comes. Nobody has said what its digest is, so whether the layer is there
-    /// already shows in the end.
-    fn import_layer(&self, input: impl Read, limits: &Limits) -> Result<(Digest, Origin), Error> {
-        let temporary = self.temporary();
-        let folder =
-            tempfile::tempdir_in(&temporary).map_err(failed("create a folder in", &temporary))?;
-        let layer = folder.path().join("layer");
-        create_private_folder(&layer)?;
-        let create = |path: &Path| File::create_new(path).map_err(failed("create", path));
-        let blob_path = folder.path().join("blob");
-        let outputs = Outputs {
-            data: create(&layer.join("data"))?,
-            tree: create(&layer.join("tree"))?,
-            blob: Some(create(&blob_path)?),
-        };
-        let mut budget = Budget::new(limits);
-        let (diff_id, unpacked) = unpack_unnamed(input, &outputs, &mut budget)
-            .map_err(|source| Error::Import { source })?;
-        for file in [&outputs.data, &outputs.tree].into_iter().chain(&outputs.blob) {
-            file.sync_all().map_err(failed("sync", &layer))?;
-        }
-        let origin = Origin {
-            blob: unpacked.blob,
-            blob_size: unpacked.blob_size,
-            media_type: unpacked.media_type.to_owned(),
-            summary: unpacked.summary,
-        };
-        let blob = self.blob(origin.blob);
-        fs::rename(&blob_path, &blob).map_err(failed("create", &blob))?;
-        sync_folder(&self.blobs())?;
-        self.keep_layer(&layer, diff_id, &origin)?;
-        Ok((diff_id, origin))
-    }
-
-    fn keep_layer(&self, layer: &Path, diff_id: Digest, origin: &Origin) -> Result<(), Error> {
-        let path = layer.join("origin.json");
-        let bytes =
-            serde_json::to_vec(origin).map_err(|error| failed("write", &path)(error.into()))?;
-        write_atomically(&self.temporary(), &path, &bytes)?;
-        let home = self.layer(diff_id);
-        match fs::rename(layer, &home) {
-            Ok(()) => {}
-            // It is there already.
-            Err(_) if home.try_exists().map_err(failed("look for", &home))? => {}
-            Err(error) => return Err(failed("create", &home)(error).into()),
-        }
-        Ok(sync_folder(&self.layers())?)
+        self.take_in(limits, Blobs::Keep, |intake| {
+            let diff_id = intake.import_layer(input, limits)?;
+            let config = configuration(diff_id, options);
+            let id = Digest::of(&config);
+            let image = intake.image("configuration", config, None, vec![None])?;
+            image.missing(0)?;
+            let references = options.reference.iter().cloned().collect();
+            intake.publish(vec![image.complete(references)?])?;
+            Ok(id)
+        })
     }
 
     /// What a layer comes to, if it is in the store.
@@ -130,6 +62,41 @@ impl Store {
         let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
         let origin: Option<Origin> = serde_json::from_slice(&bytes).ok();
         Ok(origin.map(|origin| origin.summary))
+    }
+}
+
+impl Intake<'_> {
+    /// Unpacks the tar as it comes. Nobody has said what its digest is, so whether the layer is there
+    /// already shows in the end.
+    fn import_layer(&self, input: impl Read + Send, limits: &Limits) -> Result<Digest, Error> {
+        let folder = tempfile::tempdir_in(self.folder())
+            .map_err(failed("create a folder in", self.folder()))?;
+        let beside = tempfile::tempdir_in(self.folder())
+            .map_err(failed("create a folder in", self.folder()))?;
+        let create = |path: &Path| File::create_new(path).map_err(failed("create", path));
+        let blob = beside.path().join("blob");
+        let outputs = Outputs {
+            data: create(&folder.path().join("data"))?,
+            tree: create(&folder.path().join("tree"))?,
+            blob: Some(create(&blob)?),
+        };
+        let (diff_id, unpacked) = unpack_unnamed(input, &outputs, &Budget::new(limits))
+            .map_err(|source| Error::Import { source })?;
+        if self.known_layer(diff_id)?.is_some() {
+            return Ok(diff_id);
+        }
+        for file in [&outputs.data, &outputs.tree].into_iter().chain(&outputs.blob) {
+            file.sync_all().map_err(failed("sync", folder.path()))?;
+        }
+        let origin = Origin {
+            blob: unpacked.blob,
+            blob_size: unpacked.blob_size,
+            media_type: unpacked.media_type.to_owned(),
+            summary: unpacked.summary,
+        };
+        self.keep_renamed(&blob, origin.blob)?;
+        self.keep_layer(folder, diff_id, &origin)?;
+        Ok(diff_id)
     }
 }
 

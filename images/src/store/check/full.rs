@@ -47,12 +47,10 @@ pub(super) fn compare_layer(store: &Store, layer: Digest, blob: Digest) -> Resul
     let damaged = |path: &Path, error| Trouble::Damaged(path.to_owned(), error);
     let input = File::open(&blob_path).map_err(|error| damaged(&blob_path, error))?;
     let expected = Expected { diff_id: layer, blob: Some(blob) };
-    unpack(input, expected, &outputs, &mut Budget::new(&NO_LIMITS)).map_err(
-        |error| match error {
-            LayerError::Write(error) => failed(error),
-            error => damaged(&blob_path, io::Error::other(error)),
-        },
-    )?;
+    unpack(input, expected, &outputs, &Budget::new(&NO_LIMITS)).map_err(|error| match error {
+        LayerError::Write(error) => failed(error),
+        error => damaged(&blob_path, io::Error::other(error)),
+    })?;
     for name in ["data", "tree"] {
         let path = store.layer(layer).join(name);
         match same_bytes(&path, &folder.path().join(name)) {
