@@ -82,6 +82,7 @@ fn judge(sandbox: &Sandbox, archive: &Path, met: &mut Met, when: &str) {
     // An image that is listed works, name or no name.
     for id in sandbox.hyperrun(["images", "-q"]).code_is(0).stdout.lines() {
         sandbox.hyperrun(["image", "export", id]).code_is(0);
+        sandbox.hyperrun(["save", "-o", "/dev/null", id]).code_is(0);
     }
     sandbox.hyperrun(["load", "-i", archive.to_str().unwrap()]).code_is(0);
 }

@@ -153,3 +153,65 @@ fn no_cut_of_a_template_panics() {
         let _ = render(&whole[at..]);
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn words_in_any_order_do_not_panic(words in proptest::collection::vec(0..WORDS.len(), 0..40)) {
+        let text: String = words.into_iter().map(|word| WORDS[word]).collect();
+        let _ = render(&text);
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC*") {
+        let _ = render(&text);
+        let _ = render(&format!("{{{{{text}}}}}"));
+    }
+}
+
+/// What templates are made of, and what they break at.
+const WORDS: [&str; 44] = [
+    "{{",
+    "}}",
+    "{{- ",
+    " -}}",
+    " ",
+    "(",
+    ")",
+    "|",
+    ".",
+    ".ID",
+    ".Tags",
+    ".Config",
+    ".None",
+    "$",
+    "$x",
+    ":=",
+    "=",
+    ",",
+    "if ",
+    "else ",
+    "{{end}}",
+    "range ",
+    "with ",
+    "break",
+    "index ",
+    "slice ",
+    "len ",
+    "printf ",
+    "\"%*d%v\"",
+    "pad ",
+    "truncate ",
+    "split ",
+    "join ",
+    "eq ",
+    "lt ",
+    "and ",
+    "not ",
+    "-1",
+    "18446744073709551615",
+    "1e308",
+    "0.5",
+    "\"\"",
+    "`ä`",
+    "json ",
+];

@@ -307,4 +307,40 @@ mod tests {
         writer.append(&entry(b"a", Kind::File { size: 3 })).unwrap();
         assert!(writer.finish().is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_entry_is_read_as_it_was_written(
+            path in "[^/\\.\\x00][^/\\x00]{0,250}",
+            target in "[^\\x00]{1,400}",
+            ids in proptest::array::uniform2(0..u32::MAX),
+            mode in 0_u16..0o10000,
+            seconds in -1_i64 << 40..1 << 40,
+            nanoseconds in 0_u32..1_000_000_000,
+            data in proptest::collection::vec(proptest::num::u8::ANY, 0..2000),
+            value in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
+        ) {
+            let size = data.len() as u64;
+            let kinds = [Kind::File { size }, Kind::Symlink { target: target.into_bytes() }];
+            for kind in kinds {
+                let wanted = Entry {
+                    path: path.clone().into_bytes(),
+                    mode,
+                    uid: ids[0],
+                    gid: ids[1],
+                    mtime: Timestamp { seconds, nanoseconds },
+                    xattrs: vec![(b"user.x".to_vec(), value.clone())],
+                    kind,
+                };
+                let mut writer = Writer::new(Vec::new());
+                writer.append(&wanted).unwrap();
+                if let Kind::File { .. } = wanted.kind {
+                    writer.copy(&mut &data[..], size).unwrap();
+                }
+                let bytes = writer.finish().unwrap();
+                let mut reader = Reader::new(&bytes[..]);
+                proptest::prop_assert_eq!(reader.next_entry().unwrap().unwrap(), wanted);
+            }
+        }
+    }
 }
