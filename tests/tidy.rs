@@ -19,6 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("vmm", &[]),
     ("images", &[]),
+    ("registry", &["images"]),
     ("agent", &["protocol"]),
     ("runtime", &["protocol", "vmm", "images"]),
     ("cli", &["runtime", "images", "vmm"]),

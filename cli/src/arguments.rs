@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{completion, doctor, images, load, rmi, run, version};
+use crate::commands::{
+    completion, doctor, history, image, images, import, inspect, load, login, logout, pull, push,
+    rmi, run, save, system, tag, version,
+};
 
 /// Runs container images, each in a virtual machine of its own
 #[derive(Debug, Parser)]
@@ -39,9 +42,20 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(run::RunArgs),
+    Pull(pull::PullArgs),
+    Push(push::PushArgs),
+    Login(login::LoginArgs),
+    Logout(logout::LogoutArgs),
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
+    Tag(tag::TagArgs),
+    Save(save::SaveArgs),
+    Import(import::ImportArgs),
+    History(history::HistoryArgs),
+    Inspect(inspect::InspectArgs),
+    Image(image::ImageArgs),
+    System(system::SystemArgs),
     Doctor(doctor::DoctorArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
@@ -59,6 +73,56 @@ mod tests {
     #[test]
     fn the_command_line_makes_sense() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        let mut left = vec![Arguments::command()];
+        let mut count = 0;
+        while let Some(command) = left.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{}: {help:?}", command.get_name());
+            left.extend(command.get_subcommands().cloned());
+            count += 1;
+        }
+        assert!(count > 25, "{count} commands");
+    }
+
+    #[test]
+    fn every_shell_gets_a_script() {
+        use clap::ValueEnum;
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            let mut command = Arguments::command();
+            clap_complete::generate(*shell, &mut command, "hyperrun", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in ["history", "prune", "digests", "no-trunc"] {
+                assert!(script.contains(word), "{shell} has no {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn image_commands_have_their_management_form() {
+        let lines = [
+            ("images -q", "image ls -q"),
+            ("images -q", "image list -q"),
+            ("rmi -f x", "image rm -f x"),
+            ("rmi x", "image remove x"),
+            ("history --human=false x", "image history -H=false x"),
+            ("inspect -f {{.Id}} x", "image inspect --format {{.Id}} x"),
+            ("save -o f x y", "image save --output f x y"),
+            ("load -i f", "image load --input f"),
+            ("tag a b", "image tag a b"),
+            ("import - b", "image import - b"),
+        ];
+        for (short, long) in lines {
+            for line in [short, long] {
+                parse(&format!("hyperrun {line}")).unwrap();
+            }
+        }
+        assert!(parse("hyperrun image").is_err());
+        assert!(parse("hyperrun save --format zip x").is_err());
     }
 
     #[test]
@@ -84,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn registries_go_by_their_host() {
+        for (typed, wanted) in [
+            ("hyperrun login", "docker.io"),
+            ("hyperrun login https://index.docker.io/v1/", "docker.io"),
+            ("hyperrun login -u me localhost:5000", "localhost:5000"),
+            ("hyperrun login http://Ghcr.io/", "ghcr.io"),
+        ] {
+            let Ok(Command::Login(login)) = parse(typed) else { panic!("{typed}") };
+            assert_eq!(login.server.as_str(), wanted);
+        }
+    }
+
+    #[test]
     fn bad_values_are_refused_by_name() {
         let cases = [
             ("hyperrun run -m 4m debian", "minimum memory limit allowed is 64MB"),
@@ -94,6 +171,9 @@ mod tests {
             ("hyperrun run -e =x debian", "invalid environment variable: =x"),
             ("hyperrun run --name a/b debian", "invalid container name (a/b)"),
             ("hyperrun run", "IMAGE"),
+            ("hyperrun run --pull often debian", "possible values: always, missing, never"),
+            ("hyperrun pull --platform linux debian", "OS/ARCHITECTURE"),
+            ("hyperrun login a/b@c", "is not the name of a registry"),
         ];
         for (line, wanted) in cases {
             let error = parse(line).unwrap_err().to_string();

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use crate::template::TemplateError;
+
 /// Docker's exit code for words a command does not know.
 const MISREAD: u8 = 125;
 
@@ -16,12 +18,20 @@ pub(crate) struct Failure {
     hint: Option<String>,
     console: Option<String>,
     code: u8,
+    /// Whether a person has been told already.
+    told: bool,
 }
 
 impl Failure {
     /// Words that no library has.
     pub(crate) fn new(error: &str, hint: &str) -> Self {
-        Self { error: error.into(), hint: Some(hint.to_owned()), console: None, code: 1 }
+        Self {
+            error: error.into(),
+            hint: Some(hint.to_owned()),
+            console: None,
+            code: 1,
+            told: false,
+        }
     }
 
     /// A failure of `run`, with Docker's exit codes.
@@ -31,6 +41,9 @@ impl Failure {
 
     /// Says what is wrong on stderr.
     pub(crate) fn report(self) -> ExitCode {
+        if self.told {
+            return ExitCode::from(self.code);
+        }
         let mut text = format!("error: {}\n", runtime::chain(self.error.as_ref()));
         if let Some(console) = &self.console {
             text.push_str("the guest's last lines:\n");
@@ -49,21 +62,29 @@ impl From<runtime::Error> for Failure {
     fn from(error: runtime::Error) -> Self {
         let hint = error.hint();
         let console = error.console().map(str::to_owned);
-        Self { error: Box::new(error), hint, console, code: 1 }
+        let told = error.is_told();
+        Self { error: Box::new(error), hint, console, code: 1, told }
     }
 }
 
 impl From<images::Error> for Failure {
     fn from(error: images::Error) -> Self {
         let hint = error.hint();
-        Self { error: Box::new(error), hint, console: None, code: 1 }
+        Self { error: Box::new(error), hint, console: None, code: 1, told: false }
+    }
+}
+
+impl From<TemplateError> for Failure {
+    fn from(error: TemplateError) -> Self {
+        let hint = "docs/cli.md says what `--format` understands";
+        Self::new(&format!("template parsing error: {error}"), hint)
     }
 }
 
 /// Standard output that cannot be written.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self { error: Box::new(error), hint: None, console: None, code: 1 }
+        Self { error: Box::new(error), hint: None, console: None, code: 1, told: false }
     }
 }
 

@@ -5,7 +5,11 @@
 mod arguments;
 mod commands;
 mod failure;
+mod filter;
+mod listing;
+mod output;
 mod table;
+mod template;
 mod words;
 
 use std::process::ExitCode;

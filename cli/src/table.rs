@@ -1,26 +1,32 @@
-//! Rows of text in columns, as Docker prints them.
+//! Lines with tabs as columns, as Docker prints them.
 
 /// The spaces between two columns.
 const GAP: usize = 3;
 
-/// Lays rows out in columns as wide as their widest cell; the last column ends its line.
-pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
-    for row in rows {
+/// No column but the last is narrower than this, as with Docker.
+const MIN_WIDTH: usize = 10;
+
+/// Lays lines out whose cells are separated by tabs, in columns as wide as their widest cell; the
+/// last cell ends its line.
+pub(crate) fn lay_out(text: &str) -> String {
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for row in &rows {
+        widths.resize(widths.len().max(row.len()), MIN_WIDTH);
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
+            *width = (cell.chars().count() + GAP).max(*width);
         }
     }
-    let mut text = String::new();
+    let mut out = String::new();
     for row in rows {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            line.push_str(&format!("{cell:<0$}", width + GAP));
+            line.push_str(&format!("{cell:<width$}"));
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
+        out.push_str(line.trim_end());
+        out.push('\n');
     }
-    text
+    out
 }
 
 #[cfg(test)]
@@ -29,7 +35,9 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must() {
-        let rows = [["A", "B"], ["long", "x"]].map(|row| row.map(str::to_owned));
-        assert_eq!(columns(&rows), "A      B\nlong   x\n");
+        let text = "A\tBB\tC\nlong one\tx\ty\nö\t\tz\n";
+        let wanted = "A          BB        C\nlong one   x         y\nö                    z\n";
+        assert_eq!(lay_out(text), wanted);
+        assert_eq!(lay_out(""), "");
     }
 }

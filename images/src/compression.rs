@@ -23,26 +23,80 @@ const INPUT_BUFFER: usize = 128 << 10;
 
 const SNIFF: usize = 6;
 
+/// A stream and what decompresses it.
+pub(crate) enum Decoder<R: Read> {
+    Plain(Input<R>),
+    Gzip(Box<MultiGzDecoder<Input<R>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, Input<R>>>),
+    /// Fails when it is read, and can still be drained.
+    Unsupported(&'static str, Input<R>),
+}
+
+/// The stream from its first byte on, although some were read to tell what it is.
+type Input<R> = BufReader<io::Chain<io::Take<io::Cursor<[u8; SNIFF]>>, R>>;
+
 /// Reads the first bytes of `input` and gives a reader of the decompressed stream.
-pub(crate) fn decompress<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut magic = [0; SNIFF];
-    let length = read_up_to(&mut input, &mut magic)?;
-    let compression = Compression::of(&magic[..length]);
-    let whole = io::Cursor::new(magic).take(length as u64).chain(input);
-    let buffered = BufReader::with_capacity(INPUT_BUFFER, whole);
-    Ok(match compression {
-        Compression::None => Box::new(buffered),
-        Compression::Gzip => Box::new(MultiGzDecoder::new(buffered)),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Box::new(decoder)
+pub(crate) fn decompress<R: Read>(input: R) -> io::Result<Decoder<R>> {
+    match Decoder::new(input)? {
+        Decoder::Unsupported(name, _) => Err(unsupported(name)),
+        decoder => Ok(decoder),
+    }
+}
+
+fn unsupported(name: &str) -> io::Error {
+    let text = format!("{name} compression is not supported, only gzip and zstd are");
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+impl<R: Read> Decoder<R> {
+    /// Reads the first bytes of `input` to tell how it is compressed.
+    pub(crate) fn new(mut input: R) -> io::Result<Decoder<R>> {
+        let mut magic = [0; SNIFF];
+        let length = read_up_to(&mut input, &mut magic)?;
+        let compression = Compression::of(&magic[..length]);
+        let whole = io::Cursor::new(magic).take(length as u64).chain(input);
+        let buffered = BufReader::with_capacity(INPUT_BUFFER, whole);
+        Ok(match compression {
+            Compression::None => Decoder::Plain(buffered),
+            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(buffered))),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                Decoder::Zstd(Box::new(decoder))
+            }
+            Compression::Unsupported(name) => Decoder::Unsupported(name, buffered),
+        })
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        match self {
+            Decoder::Plain(_) => Compression::None,
+            Decoder::Gzip(_) => Compression::Gzip,
+            Decoder::Zstd(_) => Compression::Zstd,
+            Decoder::Unsupported(name, _) => Compression::Unsupported(name),
         }
-        Compression::Unsupported(name) => {
-            let text = format!("{name} compression is not supported, only gzip and zstd are");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+
+    /// Reads the compressed stream to its end, whatever it holds.
+    pub(crate) fn drain(&mut self) -> io::Result<()> {
+        let input = match self {
+            Decoder::Plain(input) | Decoder::Unsupported(_, input) => input,
+            Decoder::Gzip(decoder) => decoder.get_mut(),
+            Decoder::Zstd(decoder) => decoder.get_mut(),
+        };
+        io::copy(input, &mut io::sink()).map(drop)
+    }
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Decoder::Plain(input) => input.read(buffer),
+            Decoder::Gzip(decoder) => decoder.read(buffer),
+            Decoder::Zstd(decoder) => decoder.read(buffer),
+            Decoder::Unsupported(name, _) => Err(unsupported(name)),
         }
-    })
+    }
 }
 
 impl Compression {

@@ -47,8 +47,23 @@ pub struct ImageConfig {
     pub healthcheck: Option<HealthCheck>,
     /// Docker's shell for commands in shell form.
     pub shell: Option<Vec<String>>,
+    /// How it was built, from the base upwards; perhaps nothing is known.
+    pub history: Vec<History>,
     /// The digests of the uncompressed layers, from the base upwards.
     pub(crate) diff_ids: Vec<Digest>,
+}
+
+/// A step of the image's making.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// When.
+    pub created: Option<SystemTime>,
+    /// The command that made it.
+    pub created_by: String,
+    /// What its maker says.
+    pub comment: String,
+    /// Whether it made no layer.
+    pub empty_layer: bool,
 }
 
 /// Docker's `HEALTHCHECK`. Zero durations and counts mean Docker's defaults.
@@ -103,6 +118,17 @@ struct RawImage {
     config: Option<RawConfig>,
     #[serde(default)]
     rootfs: Option<RawRootfs>,
+    #[serde(default)]
+    history: Option<Vec<RawHistory>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawHistory {
+    created: Option<String>,
+    created_by: Option<String>,
+    comment: Option<String>,
+    empty_layer: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -166,7 +192,17 @@ fn from_raw(raw: RawImage) -> ImageConfig {
         stop_timeout: config.stop_timeout,
         healthcheck: config.healthcheck.map(health_check),
         shell: config.shell.and_then(words),
+        history: raw.history.unwrap_or_default().into_iter().map(history).collect(),
         diff_ids: raw.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default(),
+    }
+}
+
+fn history(raw: RawHistory) -> History {
+    History {
+        created: raw.created.as_deref().and_then(parse_rfc3339),
+        created_by: raw.created_by.unwrap_or_default(),
+        comment: raw.comment.unwrap_or_default(),
+        empty_layer: raw.empty_layer.unwrap_or_default(),
     }
 }
 
@@ -237,6 +273,7 @@ mod tests {
         assert_eq!(config.healthcheck.unwrap().interval, Duration::from_secs(1));
         assert_eq!(config.diff_ids, [Digest::of(b"")]);
         assert!(config.created.is_some());
+        assert_eq!(config.history[0].created_by, "x");
     }
 
     #[test]

@@ -121,6 +121,23 @@ pub enum Error {
         /// What is wrong with it.
         source: LayerError,
     },
+    /// The tar of a file tree cannot be unpacked.
+    #[error("cannot import the file tree")]
+    Import {
+        /// What is wrong with it.
+        source: LayerError,
+    },
+    /// An archive that is being made cannot be written.
+    #[error("cannot write {archive}")]
+    WriteArchive {
+        /// The path, or `standard output`.
+        archive: String,
+        /// What failed.
+        source: std::io::Error,
+    },
+    /// A name with a digest would be a promise that nobody has checked.
+    #[error("refusing to create a tag with a digest reference")]
+    DigestTag,
     /// The layers do not make a file tree.
     #[error("cannot apply layer {layer} to those below it")]
     Merge {
@@ -164,7 +181,9 @@ impl Error {
                 format!("choose an image that is built for {wanted}")
             }
             Error::ArchiveLimit { what, .. } => return what.hint(),
-            Error::Layer { source, .. } => return layer_hint(source),
+            Error::Layer { source, .. } | Error::Import { source } => return layer_hint(source),
+            Error::WriteArchive { source, .. } => return crate::store::output_hint(source),
+            Error::DigestTag => "give the image a name and a tag, as in `debian:mine`".into(),
             Error::Merge { .. } => DISTRUST.into(),
             _ => return None,
         })

@@ -1,4 +1,4 @@
-//! An image's name in, a read-only disk out. Knows no VMs, no registries yet, and no async.
+//! An image's name in, a read-only disk out. Knows no VMs, no registries, and no async.
 //!
 //! [`Store::load`] takes an archive apart, [`Store::find`] gives an [`Image`] by name or id, and
 //! [`Image::disk`] says which byte ranges of which files make up its disk.
@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod change;
 mod compression;
 mod config;
 mod digest;
 mod document;
 mod erofs;
 mod error;
+mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -24,16 +26,25 @@ mod rootfs;
 mod store;
 mod tar;
 mod timestamp;
+mod transfer;
 
 pub use archive::LoadSource;
-pub use config::{HealthCheck, ImageConfig};
+pub use change::{Change, ChangeError};
+pub use config::{HealthCheck, History, ImageConfig};
 pub use digest::{Digest, DigestError};
 pub use document::DocumentError;
 pub use error::Error;
 pub use layer::LayerError;
 pub use limits::{Excess, Limits};
-pub use platform::Platform;
+pub use manifest::{Descriptor, Document, Manifest, choose};
+pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use rootfs::MergeError;
-pub use store::{Disk, Extent, Image, ImageLock, Loaded, Removed, Store, StoreError};
+pub use store::{
+    Blobs, Complete, Damage, Depth, Disk, Extent, Findings, Image, ImageLock, ImageUsage,
+    ImportOptions, Incoming, Intake, Loaded, Missing, Output, Parts, Pruned, Removed, SaveTarget,
+    Store, StoreError, Usage,
+};
 pub use tar::TarError;
+pub use timestamp::{format_rfc3339, parse_rfc3339};
+pub use transfer::{Login, Order, Pull, Push, Talk, Transfer};

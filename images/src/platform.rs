@@ -1,6 +1,7 @@
 //! Which operating system and processor an image is for.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,37 @@ impl Platform {
     }
 }
 
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    /// Reads `os/architecture` or `os/architecture/variant`.
+    fn from_str(text: &str) -> Result<Platform, PlatformError> {
+        let is_word = |word: &&str| {
+            !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        let words: Vec<&str> = text.split('/').filter(is_word).collect();
+        let (os, architecture, variant) = match words[..] {
+            [os, architecture] => (os, architecture, ""),
+            [os, architecture, variant] => (os, architecture, variant),
+            _ => return Err(PlatformError),
+        };
+        if words.len() != text.split('/').count() {
+            return Err(PlatformError);
+        }
+        Ok(Platform {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.to_owned(),
+        })
+    }
+}
+
+/// A text that is not a [`Platform`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a platform is written as OS/ARCHITECTURE, as linux/amd64")]
+pub struct PlatformError;
+
 impl fmt::Display for Platform {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}/{}", self.os, self.architecture)?;
@@ -48,5 +80,20 @@ impl fmt::Display for Platform {
             write!(out, "/{}", self.variant)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_read_as_they_are_written() {
+        for text in ["linux/amd64", "linux/arm/v7"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for text in ["", "linux", "/amd64", "linux/", "a/b/c/d", "linux/a b", "linux//amd64"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
     }
 }

@@ -1,9 +1,10 @@
-//! RFC 3339 times, as image configurations carry them.
+//! RFC 3339 times, as image configurations carry them, read and written.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Reads `2024-05-14T01:28:06.123456789Z`, also with a `+hh:mm` zone; `None` if it is anything else.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     let bytes = text.as_bytes();
     if bytes.len() < 20 || !text.is_ascii() {
         return None;
@@ -34,6 +35,42 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<SystemTime> {
             .checked_sub(Duration::from_secs(seconds.unsigned_abs()))?
             .checked_add(Duration::from_nanos(u64::from(nanos))),
     }
+}
+
+/// Writes a time in UTC, with as many digits of nanoseconds as it needs: `2024-05-14T01:28:06.5Z`.
+#[must_use]
+pub fn format_rfc3339(time: SystemTime) -> String {
+    let (seconds, nanos) = match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
+        Err(error) => {
+            let before = error.duration();
+            let whole = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            match before.subsec_nanos() {
+                0 => (whole, 0),
+                nanos => (whole - 1, 1_000_000_000 - nanos),
+            }
+        }
+    };
+    let (year, month, day) = date(seconds.div_euclid(86_400));
+    let second = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let fraction = format!(".{nanos:09}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
+/// The inverse of [`days_since_epoch`].
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
 fn number(text: &str, at: usize, digits: usize) -> Option<i64> {
@@ -116,6 +153,20 @@ mod tests {
             "2024-05-14T01:28:06\u{e9}",
         ] {
             assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        for text in [
+            "1970-01-01T00:00:00Z",
+            "2024-02-29T23:59:59.123456789Z",
+            "2000-03-01T00:00:00.5Z",
+            "1969-12-31T23:59:58.25Z",
+            "1600-01-01T12:00:00Z",
+            "0001-01-01T00:00:00Z",
+        ] {
+            assert_eq!(format_rfc3339(parse_rfc3339(text).unwrap()), text);
         }
     }
 }

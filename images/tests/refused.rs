@@ -11,7 +11,7 @@ use common::{
     Layer, Sandbox, chain, config, docker_archive, docker_archive_of, gzip, header, layer,
     oci_layout, pack, tar, zstd,
 };
-use hyperrun_images::{Digest, Limits, LoadSource, Store};
+use hyperrun_images::{Depth, Digest, Error, ImportOptions, Limits, LoadSource, Store};
 
 #[test]
 fn bad_archives_are_named_and_leave_the_store_as_it_was() {
@@ -252,22 +252,19 @@ fn a_full_disk_is_named_and_loses_nothing() {
     }
 }
 
-#[test]
-fn the_disk_may_be_full_at_any_step() {
+/// Tries to add an image `next` with ever more room, until there is enough. Whatever happens before
+/// leaves the store as it was.
+fn fill_at_any_step(add: impl Fn(&Store, &str, Layer) -> Result<(), Error>) {
     let small = SmallDisk::new();
     let store = Store::open(&small.0.path().join("images")).unwrap();
-    let load = |name: &str, layer: Layer| {
-        let archive = docker_archive(name, &[layer.finish()]);
-        store.load(LoadSource::Reader(Box::new(std::io::Cursor::new(archive))), &Limits::default())
-    };
-    load("good", Layer::new().file("f", b"good")).unwrap();
+    add(&store, "good", Layer::new().file("f", b"good")).unwrap();
     let before = common::files(&small.0.path().join("images"));
     let mut failures = 0;
     for free in (0..).map(|pages| pages * 4096) {
         let filler = small.fill(free);
-        let loaded = load("next", Layer::new().file("f", &[1; 9000]));
+        let added = add(&store, "next", Layer::new().file("f", &[1; 9000]));
         drop(filler);
-        let Err(error) = loaded else { break };
+        let Err(error) = added else { break };
         assert!(chain(&error).contains("No space left on device"), "{free}: {}", chain(&error));
         assert!(error.hint().unwrap().contains("free some space"));
         assert_eq!(common::files(&small.0.path().join("images")), before, "{free} bytes free");
@@ -277,4 +274,27 @@ fn the_disk_may_be_full_at_any_step() {
     let _filler = small.fill(0);
     assert_eq!(store.remove("next", false).unwrap().deleted.len(), 2);
     assert_eq!(store.list().unwrap().len(), 1);
+    assert_eq!(store.check(Depth::Files).unwrap().damaged, []);
+}
+
+#[test]
+fn the_disk_may_be_full_at_any_step() {
+    fill_at_any_step(|store, name, layer| {
+        let archive = docker_archive(name, &[layer.finish()]);
+        let source = LoadSource::Reader(Box::new(std::io::Cursor::new(archive)));
+        store.load(source, &Limits::default()).map(drop)
+    });
+}
+
+#[test]
+fn the_disk_may_be_full_at_any_step_of_an_import() {
+    fill_at_any_step(|store, name, layer| {
+        let options = ImportOptions {
+            reference: Some(name.parse().unwrap()),
+            message: String::new(),
+            changes: Vec::new(),
+            created: std::time::SystemTime::now(),
+        };
+        store.import(&layer.finish()[..], &options, &Limits::default()).map(drop)
+    });
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use vmm::error::chain;
 
 use crate::error::Error;
-use crate::guest_files::{GuestFile, find_agent, find_kernel};
+use crate::guest_files::{GuestFile, find_agent, find_kernel, find_registry};
 use crate::kvm;
 use crate::limits::MemorySize;
 use crate::places::Places;
@@ -76,6 +76,7 @@ pub fn examine(places: &Places) -> Report {
     findings.push(memory());
     findings.push(guest_file("guest kernel", find_kernel(), b"\x7fELF"));
     findings.push(guest_file("agent", find_agent(), b"0707"));
+    findings.push(guest_file("registry", find_registry(), b"\x7fELF"));
     findings.push(formatter());
     findings.push(folder("images", &places.data));
     findings.push(folder("containers", &places.run));

@@ -49,6 +49,14 @@ pub enum Error {
         /// Where it was looked for.
         looked: Vec<PathBuf>,
     },
+    /// The client of registries failed.
+    #[error("{name} was not pulled")]
+    NotPulled {
+        /// The image.
+        name: String,
+        /// Whether it has said why.
+        told: bool,
+    },
     /// A live container has this name.
     #[error("the container name \"{name}\" is already in use by container {id}")]
     NameInUse {
@@ -92,6 +100,12 @@ impl Error {
         }
     }
 
+    /// Whether a person knows already, and need not be told again.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::NotPulled { told: true, .. })
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -112,7 +126,10 @@ impl Error {
             Self::NotATerminal => Some("leave out -t, or run it from a terminal".to_owned()),
             Self::Unfit(_) => Some("`hyperrun doctor` says what is missing".to_owned()),
             Self::Supervised(failure) => failure.hint.clone(),
-            Self::System { .. } | Self::Format { .. } | Self::SupervisorDied => None,
+            Self::NotPulled { .. }
+            | Self::System { .. }
+            | Self::Format { .. }
+            | Self::SupervisorDied => None,
         }
     }
 

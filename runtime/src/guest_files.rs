@@ -1,4 +1,4 @@
-//! Finds the guest's kernel and agent: named by the environment, beside the binary, or under
+//! Finds the guest's kernel and agent, and the client of registries: named by the environment, beside the binary, or under
 //! `lib/hyperrun` of its prefix.
 
 use std::env;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// A file a guest is made of.
+/// A file a guest is made of, or its image is fetched by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestFile {
     /// Where it lies.
@@ -45,6 +45,11 @@ pub fn find_kernel() -> Result<GuestFile, Error> {
 /// Finds the agent, packed as an initramfs.
 pub fn find_agent() -> Result<GuestFile, Error> {
     find("agent", "initramfs.cpio", "HYPERRUN_AGENT")
+}
+
+/// Finds `hyperrun-registry`, which talks to registries.
+pub fn find_registry() -> Result<GuestFile, Error> {
+    find("registry client", "hyperrun-registry", "HYPERRUN_REGISTRY")
 }
 
 fn find(what: &'static str, name: &str, variable: &'static str) -> Result<GuestFile, Error> {

@@ -18,11 +18,12 @@ use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
 use crate::process::Process;
 use crate::scratch::Scratch;
-use crate::spec::{RunSpec, TemplateUse};
+use crate::spec::{PullPolicy, RunSpec, TemplateUse};
 use crate::supervisor::{MachineParts, Task, supervise};
 use crate::templates::{Recipe, Templates, Unexplored, Unfinished};
 use crate::timings::{Clocks, Stopwatch};
-use crate::voice::say;
+use crate::transfer::pull;
+use crate::voice::{say, tell};
 use crate::{host, kvm};
 
 /// The environment variable with the seconds a guest may take to get ready.
@@ -44,7 +45,7 @@ pub struct Outcome {
 /// one thread.
 pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outcome, Error> {
     let store = Store::open(&places.images()).map_err(images::Error::from)?;
-    let image = store.find(&spec.image)?;
+    let image = find_or_pull(&store, spec, places)?;
     let name = image_name(&spec.image, &image);
     let planned = PlannedImage { name: &name, config: &image.config };
     let plan = plan(spec, planned, &host::look()?)?;
@@ -61,6 +62,20 @@ pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outc
         outcome => outcome,
     };
     outcome.map_err(ask_the_host)
+}
+
+/// The image from the store, or from a registry first.
+fn find_or_pull(store: &Store, spec: &RunSpec, places: &Places) -> Result<Image, Error> {
+    let name = &spec.image;
+    match (store.find(name), spec.pull) {
+        (_, PullPolicy::Always) => {}
+        (Err(images::Error::UnknownImage { .. }), PullPolicy::Missing) => {
+            tell(format_args!("Unable to find image '{name}' locally"));
+        }
+        (found, _) => return Ok(found?),
+    }
+    pull(name, places)?;
+    Ok(store.find(name)?)
 }
 
 /// All that is decided about a container before its machine is made.

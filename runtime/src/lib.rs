@@ -25,13 +25,15 @@ mod scratch;
 mod supervisor;
 pub mod templates;
 mod timings;
+mod transfer;
 mod voice;
 mod working_set;
 
 pub use attach::terminal_size;
 pub use error::Error;
-pub use guest_files::{GuestFile, Origin, find_agent, find_kernel};
+pub use guest_files::{GuestFile, Origin, find_agent, find_kernel, find_registry};
 pub use launch::{Outcome, run};
 pub use link::{Blame, Failure};
 pub use timings::{Clocks, Stopwatch};
+pub use transfer::become_client;
 pub use vmm::error::chain;

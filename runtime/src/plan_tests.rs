@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{Cpus, MemorySize};
-use crate::spec::{EnvChange, TemplateUse};
+use crate::spec::{EnvChange, PullPolicy, TemplateUse};
 
 fn words(text: &str) -> Vec<Vec<u8>> {
     text.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
@@ -14,6 +14,7 @@ fn strings(text: &str) -> Option<Vec<String>> {
 
 fn spec() -> RunSpec {
     RunSpec {
+        pull: PullPolicy::Missing,
         image: "debian:bookworm".to_owned(),
         command: Vec::new(),
         entrypoint: None,

@@ -13,6 +13,8 @@ use crate::limits::{Cpus, MemorySize};
 pub struct RunSpec {
     /// The image as it was named: a reference, or an id or the beginning of one.
     pub image: String,
+    /// `--pull`.
+    pub pull: PullPolicy,
     /// What stands behind the image: the command, or arguments of the entrypoint.
     pub command: Vec<Vec<u8>>,
     /// `--entrypoint`; an empty one takes the image's away.
@@ -47,6 +49,18 @@ pub enum TemplateUse {
     /// It may, and where there is none it becomes one.
     Allowed,
     /// It boots (`--no-template`).
+    Never,
+}
+
+/// When a run pulls its image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Every time.
+    Always,
+    /// When the store has no image of this name.
+    #[default]
+    Missing,
+    /// Not at all.
     Never,
 }
 

@@ -12,6 +12,11 @@ pub(crate) fn say(kind: &str, line: impl Display) {
     let _ = io::stderr().lock().write_all(format!("{kind}: {line}{end}").as_bytes());
 }
 
+/// Writes a line as it is.
+pub(crate) fn tell(line: impl Display) {
+    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+}
+
 /// Passes on what the guest's kernel prints; a UART ends its lines with both characters.
 pub(crate) fn pass_on(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);

@@ -9,11 +9,12 @@ mod sandbox;
 mod small_disk;
 mod snapshot;
 mod terminal;
+pub mod tree;
 
 pub use initramfs::initramfs;
 pub use output::Output;
 pub use running::Running;
-pub use sample::Sample;
+pub use sample::{Sample, sample_size};
 pub use sandbox::{Sandbox, busybox_archive};
 pub use small_disk::SmallDisk;
 pub use snapshot::Snapshot;

@@ -2,7 +2,13 @@
 
 /// A stream of numbers; `HYPERRUN_TEST_SEED` says which.
 pub struct Sample {
+    seed: u64,
     state: u64,
+}
+
+/// How many of `all` cases a test tries: with `HYPERRUN_TEST_FULL` set, all of them, else a tenth.
+pub fn sample_size(all: usize) -> usize {
+    if std::env::var_os("HYPERRUN_TEST_FULL").is_some() { all } else { all.div_ceil(10) }
 }
 
 impl Sample {
@@ -10,7 +16,13 @@ impl Sample {
     /// same one.
     pub fn of_this_run() -> Self {
         let seed = std::env::var("HYPERRUN_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        Self { state: seed.unwrap_or(1) }
+        let seed = seed.unwrap_or(1);
+        Self { seed, state: seed }
+    }
+
+    /// Which stream it is, for a test that failed.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// A number below `end`. `SplitMix64`, Steele and others 2014.

@@ -28,6 +28,7 @@ pub fn busybox_archive() -> String {
 /// One test's use of the binary: its state folder and its environment.
 #[derive(Default)]
 pub struct Sandbox {
+    binary: Option<PathBuf>,
     root: Option<PathBuf>,
     env: Vec<(String, String)>,
 }
@@ -40,7 +41,14 @@ impl Sandbox {
 
     /// Uses `root` as the state folder instead.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: Some(root.into()), env: Vec::new() }
+        Self { root: Some(root.into()), ..Self::default() }
+    }
+
+    /// Runs this binary instead: tests of a package know the one that was just built.
+    #[must_use]
+    pub fn of(mut self, binary: &str) -> Self {
+        self.binary = Some(binary.into());
+        self
     }
 
     /// Everything in the image store but its locks.
@@ -57,7 +65,7 @@ impl Sandbox {
 
     /// The command with these arguments, for a test that wants more than [`Self::hyperrun`].
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.binary.clone().unwrap_or_else(binary));
         command.args(arguments).env("HYPERRUN_ROOT", self.root.clone().unwrap_or_else(store));
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command

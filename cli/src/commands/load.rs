@@ -18,6 +18,13 @@ pub(crate) struct LoadArgs {
     /// Read this file or folder instead of standard input
     #[arg(short, long, value_name = "FILE|-", default_value = "-")]
     input: PathBuf,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// How much an image may ask for; `pull` has these flags as well.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LimitArgs {
     /// Unpack no more than this from one image, as 500m or 200g
     #[arg(long, value_name = "SIZE", default_value_t = Size { bytes: LIMITS.max_unpacked_bytes })]
     max_size: Size,
@@ -31,16 +38,22 @@ pub(crate) struct LoadArgs {
 
 const LIMITS: Limits = Limits::DEFAULT;
 
+impl LimitArgs {
+    /// The limits that these flags make.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_unpacked_bytes: self.max_size.bytes,
+            max_entries: self.max_entries,
+            max_metadata_bytes: self.max_metadata.bytes,
+            ..LIMITS
+        }
+    }
+}
+
 /// Loads, and says what was loaded.
 pub(crate) fn run(args: &LoadArgs, common: &Common) -> Result<ExitCode, Failure> {
     let source = source(&args.input)?;
-    let limits = Limits {
-        max_unpacked_bytes: args.max_size.bytes,
-        max_entries: args.max_entries,
-        max_metadata_bytes: args.max_metadata.bytes,
-        ..LIMITS
-    };
-    for loaded in open_store(common)?.load(source, &limits)? {
+    for loaded in open_store(common)?.load(source, &args.limits.limits())? {
         if loaded.references.is_empty() {
             print(&format!("Loaded image ID: {}\n", loaded.id))?;
         }

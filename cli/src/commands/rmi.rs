@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use images::Removed;
+
 use crate::arguments::Common;
 use crate::commands::{open_store, print};
 use crate::failure::Failure;
@@ -24,16 +26,16 @@ pub(crate) fn run(args: &RmiArgs, common: &Common) -> Result<ExitCode, Failure> 
     let mut code = ExitCode::SUCCESS;
     for name in &args.images {
         match store.remove(name, args.force) {
-            Ok(removed) => {
-                for reference in &removed.untagged {
-                    print(&format!("Untagged: {}\n", reference.familiar()))?;
-                }
-                for digest in &removed.deleted {
-                    print(&format!("Deleted: {digest}\n"))?;
-                }
-            }
+            Ok(removed) => print(&told(&removed))?,
             Err(error) => code = Failure::from(error).report(),
         }
     }
     Ok(code)
+}
+
+/// A line for each name and each digest that is gone.
+pub(crate) fn told(removed: &Removed) -> String {
+    let untagged = removed.untagged.iter().map(|name| format!("Untagged: {}\n", name.familiar()));
+    let deleted = removed.deleted.iter().map(|digest| format!("Deleted: {digest}\n"));
+    untagged.chain(deleted).collect()
 }

@@ -9,7 +9,9 @@ use clap::ArgAction;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use runtime::limits::{Cpus, MemorySize};
 use runtime::places::Places;
-use runtime::spec::{ContainerName, EnvChange, EnvError, Hostname, RunSpec, Stdio, TemplateUse};
+use runtime::spec::{
+    ContainerName, EnvChange, EnvError, Hostname, PullPolicy, RunSpec, Stdio, TemplateUse,
+};
 use runtime::{Error, Stopwatch, terminal_size};
 
 use crate::arguments::Common;
@@ -35,6 +37,9 @@ pub(crate) struct RunArgs {
     /// Give the program this terminal; connects standard input too
     #[arg(short, long)]
     pub(crate) tty: bool,
+    /// Pull the image first
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) pull: PullWhen,
     /// Remove the container when it ends, as every container is
     #[arg(long)]
     pub(crate) rm: bool,
@@ -79,6 +84,24 @@ pub(crate) struct RunArgs {
     pub(crate) image_and_command: Vec<OsString>,
 }
 
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum PullWhen {
+    Always,
+    Missing,
+    Never,
+}
+
+impl From<PullWhen> for PullPolicy {
+    fn from(when: PullWhen) -> Self {
+        match when {
+            PullWhen::Always => Self::Always,
+            PullWhen::Missing => Self::Missing,
+            PullWhen::Never => Self::Never,
+        }
+    }
+}
+
 /// Runs a container and becomes its exit code.
 pub(crate) fn run(
     args: RunArgs,
@@ -102,6 +125,7 @@ fn spec(args: RunArgs, common: &Common) -> Result<RunSpec, Error> {
     let image = words.next().expect("clap requires an image");
     Ok(RunSpec {
         image: image.to_string_lossy().into_owned(),
+        pull: args.pull.into(),
         command: words.map(OsStringExt::into_vec).collect(),
         entrypoint: args.entrypoint.map(OsStringExt::into_vec),
         env: args.env,

@@ -1,13 +1,13 @@
-//! `hyperrun version`: of the binary, and of what it would run guests with.
+//! `hyperrun version`: of the binary, and of what it would run guests and pull images with.
 
 use std::process::ExitCode;
 
-use runtime::{find_agent, find_kernel};
+use runtime::{find_agent, find_kernel, find_registry};
 
 use crate::commands::print;
 use crate::failure::Failure;
 
-/// Print the version, and which guest kernel and agent are used
+/// Print the version, and which guest kernel, agent and registry client are used
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hyperrun version")]
 pub(crate) struct VersionArgs {}
@@ -18,10 +18,11 @@ pub(crate) fn run(VersionArgs {}: &VersionArgs) -> Result<ExitCode, Failure> {
         found.map_or_else(|_| "not found".to_owned(), |file| file.path.display().to_string())
     };
     print(&format!(
-        "hyperrun {}\nkernel   {}\nagent    {}\n",
+        "hyperrun {}\nkernel   {}\nagent    {}\nregistry {}\n",
         env!("CARGO_PKG_VERSION"),
         place(find_kernel()),
         place(find_agent()),
+        place(find_registry()),
     ))?;
     Ok(ExitCode::SUCCESS)
 }

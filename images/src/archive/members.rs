@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::LoadSource;
-use crate::compression::{Compression, decompress, read_up_to};
+use crate::compression::{Compression, Decoder, decompress, read_up_to};
 use crate::document::DocumentError;
 use crate::error::Error;
 use crate::limits::{Excess, Limits};
@@ -275,15 +275,15 @@ fn missing_file() -> io::Error {
 }
 
 /// Copies a stream on its way through the indexer, so that offsets in the copy are known.
-struct Spool<'a> {
-    input: Box<dyn Read + 'a>,
+struct Spool {
+    input: Decoder<Box<dyn Read>>,
     copy: File,
     left: u64,
     exceeded: bool,
     write_error: Option<io::Error>,
 }
 
-impl Read for Spool<'_> {
+impl Read for Spool {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
         let Some(left) = self.left.checked_sub(count as u64) else {

@@ -14,8 +14,6 @@ use crate::manifest::Descriptor;
 use crate::reference::Reference;
 
 pub(crate) use members::Archive;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use oci::choose;
 
 /// Where [`Store::load`](crate::Store::load) takes an archive from.
 pub enum LoadSource {
@@ -45,10 +43,15 @@ pub(crate) struct ArchivedLayer {
     pub(crate) descriptor: Option<Descriptor>,
 }
 
-/// The images in the archive. `manifest.json` comes first: where both are there, it has the names.
+/// The images in the archive. `manifest.json` comes first: where both are there, it has the names, and
+/// the other one the manifests.
 pub(crate) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<ArchivedImage>, Error> {
     let images = if archive.contains(docker::MANIFEST) {
-        docker::images(archive, limits)?
+        let mut images = docker::images(archive, limits)?;
+        if archive.contains(oci::INDEX) {
+            keep_manifests(&mut images, archive, limits);
+        }
+        images
     } else if archive.contains(oci::INDEX) {
         oci::images(archive, limits)?
     } else {
@@ -58,4 +61,24 @@ pub(crate) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<ArchivedI
         return Err(archive.limit(Excess::Images, limits.max_archive_members as u64));
     }
     Ok(images)
+}
+
+/// Gives each image the manifest that the archive's OCI side has for the same configuration and the
+/// same layers. What that side says about anything else, or how it is broken, does not count.
+fn keep_manifests(images: &mut [ArchivedImage], archive: &Archive, limits: &Limits) {
+    let Ok(described) = oci::images(archive, limits) else { return };
+    for image in images {
+        let members = |image: &ArchivedImage| {
+            let layers = image.layers.iter().map(|layer| layer.member.clone());
+            layers.chain([image.config.0.clone()]).collect::<Vec<_>>()
+        };
+        let wanted = members(image);
+        if let Some(twin) = described.iter().find(|twin| members(twin) == wanted) {
+            let descriptors = twin.layers.iter().map(|layer| layer.descriptor.clone());
+            image.layers.iter_mut().zip(descriptors).for_each(|(layer, descriptor)| {
+                layer.descriptor = descriptor;
+            });
+            image.manifest.clone_from(&twin.manifest);
+        }
+    }
 }

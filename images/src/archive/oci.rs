@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::document::DocumentError;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::manifest::{Descriptor, Document, Manifest};
+use crate::manifest::{Descriptor, Document, Manifest, choose};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
@@ -28,7 +28,7 @@ pub(super) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<ArchivedI
         return Err(Error::document(INDEX, DocumentError::Ambiguous));
     };
     let mut images = Vec::new();
-    for descriptor in descriptors.iter().filter(|descriptor| !is_attestation(descriptor)) {
+    for descriptor in descriptors.iter().filter(|descriptor| !descriptor.is_attestation()) {
         images.push(image(archive, descriptor, limits)?);
     }
     if images.is_empty() {
@@ -42,7 +42,9 @@ fn image(archive: &Archive, named: &Descriptor, limits: &Limits) -> Result<Archi
     for _ in 0..NESTING_LIMIT {
         let bytes = blob_document(archive, digest, limits)?;
         match parse(digest, &bytes)? {
-            Document::Index(descriptors) => digest = choose(&descriptors)?.digest,
+            Document::Index(descriptors) => {
+                digest = choose(&descriptors, &Platform::host())?.digest
+            }
             Document::Manifest(manifest) => {
                 return Ok(from_manifest(manifest, bytes, references(named)));
             }
@@ -82,34 +84,6 @@ fn blob(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// The manifest for this machine.
-pub(crate) fn choose(descriptors: &[Descriptor]) -> Result<&Descriptor, Error> {
-    let host = Platform::host();
-    let fits = |descriptor: &&Descriptor| {
-        descriptor.platform.as_ref().is_some_and(|platform| platform.runs_on(&host))
-    };
-    let images = || descriptors.iter().filter(|descriptor| !is_attestation(descriptor));
-    if let Some(chosen) = images().find(fits) {
-        return Ok(chosen);
-    }
-    // An index of one image without a platform can only mean that one.
-    if let [only] = descriptors
-        && only.platform.is_none()
-    {
-        return Ok(only);
-    }
-    let found: Vec<String> =
-        images().filter_map(|d| d.platform.as_ref()).map(Platform::to_string).collect();
-    let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
-    Err(Error::NoPlatform { wanted: host.to_string(), found })
-}
-
-/// BuildKit puts provenance beside images, for the platform `unknown/unknown`.
-fn is_attestation(descriptor: &Descriptor) -> bool {
-    let unknown = descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-    unknown || descriptor.annotation("vnd.docker.reference.type") == Some("attestation-manifest")
-}
-
 /// A bare tag says nothing about the repository, so it names nothing; anything that is no
 /// reference at all is ignored, as the annotation is free text.
 fn references(descriptor: &Descriptor) -> Vec<Reference> {
@@ -132,19 +106,6 @@ mod tests {
             platform: Some(platform),
             annotations: None,
         }
-    }
-
-    #[test]
-    fn the_manifest_for_this_machine_is_chosen() {
-        let host = Platform::host();
-        let list = [
-            descriptor("unknown", "unknown"),
-            descriptor("linux", "s390x"),
-            descriptor("linux", &host.architecture),
-        ];
-        assert_eq!(choose(&list).unwrap().digest, list[2].digest);
-        let error = choose(&list[..2]).unwrap_err().to_string();
-        assert!(error.contains("linux/s390x") && !error.contains("unknown"), "{error}");
     }
 
     #[test]

@@ -17,4 +17,4 @@ mod layout;
 mod write;
 mod xattr;
 
-pub(crate) use write::{WriteError, write};
+pub(crate) use write::{WriteError, superblock_is_whole, write};

@@ -225,10 +225,25 @@ impl<W: Write + Seek> Output<W> {
     /// Goes back to fill in the superblock's checksum.
     fn finish(mut self) -> io::Result<()> {
         let start = usize::try_from(EROFS_SUPER_OFFSET).unwrap_or_default();
-        // EROFS leaves out the inversion that ends a CRC-32C elsewhere.
-        let checksum = !crc32c::crc32c(&self.first[start..]);
+        let checksum = checksum(&self.first[start..]);
         self.inner.seek(SeekFrom::Start(Superblock::CHECKSUM_AT as u64))?;
         self.inner.write_all(&checksum.to_le_bytes())?;
         self.inner.flush()
     }
+}
+
+/// EROFS leaves out the inversion that ends a CRC-32C elsewhere.
+fn checksum(bytes: &[u8]) -> u32 {
+    !crc32c::crc32c(bytes)
+}
+
+/// Whether the first block of an image has the checksum that it says.
+pub(crate) fn superblock_is_whole(block: &[u8]) -> bool {
+    let start = usize::try_from(EROFS_SUPER_OFFSET).unwrap_or_default();
+    let at = Superblock::CHECKSUM_AT;
+    let Some(found) = block.get(at..at + 4) else { return false };
+    let found = found.to_vec();
+    let mut covered = block[start..].to_vec();
+    covered[at - start..at - start + 4].fill(0);
+    checksum(&covered).to_le_bytes()[..] == found[..]
 }

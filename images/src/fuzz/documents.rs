@@ -1,9 +1,9 @@
 //! The JSON documents of images: manifests, indexes, configurations, lists of archives.
 
-use crate::archive::choose;
 use crate::config::ImageConfig;
 use crate::document;
-use crate::manifest::{ArchiveManifest, Document};
+use crate::manifest::{ArchiveManifest, Document, choose};
+use crate::platform::Platform;
 
 /// Parses `bytes` as every kind of document.
 ///
@@ -12,7 +12,7 @@ use crate::manifest::{ArchiveManifest, Document};
 /// chosen from an index is not in it.
 pub fn documents(bytes: &[u8]) {
     if let Ok(Document::Index(descriptors)) = Document::parse(bytes)
-        && let Ok(chosen) = choose(&descriptors)
+        && let Ok(chosen) = choose(&descriptors, &Platform::host())
     {
         assert!(descriptors.contains(chosen));
     }

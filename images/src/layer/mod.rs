@@ -1,5 +1,7 @@
 //! One layer: a tar stream in; file contents on block boundaries and a list of records out.
 
+mod ahead;
+mod budget;
 mod data;
 mod path;
 mod record;
@@ -10,9 +12,10 @@ use crate::digest::Digest;
 use crate::limits::Excess;
 use crate::tar::TarError;
 
+pub(crate) use budget::Budget;
 pub(crate) use path::NAME_LIMIT;
 pub(crate) use record::{Content, FileData, Metadata, Next, Record, RecordReader, Summary};
-pub(crate) use unpack::{Budget, Expected, Outputs, unpack};
+pub(crate) use unpack::{Expected, Outputs, unpack, unpack_unnamed};
 
 /// Bytes of a block: of the data file, of EROFS, and of a page of the host.
 pub(crate) const BLOCK_SIZE: u64 = 4096;
@@ -93,6 +96,13 @@ pub enum LayerError {
 }
 
 impl LayerError {
+    /// Whether the bytes are damaged, or others than the image says.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        self.is_in_the_bytes()
+            || matches!(self, LayerError::BlobDigest { .. } | LayerError::DiffId { .. })
+    }
+
     /// Whether the layer's bytes themselves are at fault, rather than what they ask for.
     fn is_in_the_bytes(&self) -> bool {
         matches!(self, LayerError::Tar(_) | LayerError::Decompress(_) | LayerError::Content { .. })

@@ -1,59 +1,24 @@
 //! Unpacks one layer in one pass: read, hash, decompress, hash, cut into entries, write.
 
-use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::panic::resume_unwind;
+use std::thread::{self, Scope};
 
+use super::ahead::{Ahead, ahead};
+use super::budget::Budget;
 use super::data::{CopyError, DataWriter, SPARSE_LIMIT};
 use super::path::split;
 use super::record::{Content, FileData, Metadata, Record, RecordWriter, Summary};
-use super::stream::{Plain, Sniffed, Tee};
+use super::stream::{Plain, Tee};
 use super::{BLOCK_SIZE, LayerError};
-use crate::compression::{Compression, decompress};
+use crate::compression::Decoder;
 use crate::digest::{Digest, Hasher};
-use crate::limits::{Excess, Limits};
+use crate::limits::Excess;
 use crate::tar::{Entry, Kind, Reader, Segment, Xattrs};
 
 /// Bytes that pass between decompressor and tar reader at once.
 const STREAM_BUFFER: usize = 128 << 10;
-
-/// What an image may still use up; all layers of one image draw on it.
-#[derive(Debug, Clone)]
-pub(crate) struct Budget {
-    limits: Limits,
-    entries: u64,
-    bytes: u64,
-    metadata: u64,
-}
-
-impl Budget {
-    pub(crate) fn new(limits: &Limits) -> Budget {
-        Budget { limits: *limits, entries: 0, bytes: 0, metadata: 0 }
-    }
-
-    /// Counts a layer that is unpacked already: merging it costs as much as if it were new.
-    pub(crate) fn take_known(&mut self, layer: &Summary) -> Result<(), LayerError> {
-        self.entries = self.entries.saturating_add(layer.records);
-        self.metadata = self.metadata.saturating_add(layer.metadata_bytes);
-        self.check()
-    }
-
-    fn take_entry(&mut self) -> Result<(), LayerError> {
-        self.entries += 1;
-        self.check()
-    }
-
-    fn check(&self) -> Result<(), LayerError> {
-        let (entries, metadata) = (self.limits.max_entries, self.limits.max_metadata_bytes);
-        if self.entries > entries {
-            return Err(LayerError::Limit { what: Excess::Entries, limit: entries });
-        }
-        if self.metadata > metadata {
-            return Err(LayerError::Limit { what: Excess::MetadataBytes, limit: metadata });
-        }
-        Ok(())
-    }
-}
 
 /// Where an unpacked layer goes, and where a copy of its bytes goes if one is wanted.
 pub(crate) struct Outputs {
@@ -80,28 +45,57 @@ pub(crate) struct Unpacked {
     pub(crate) summary: Summary,
 }
 
-/// Unpacks the layer in `input`, to the end of the stream, and checks its digests.
+/// Unpacks the layer in `input`, to the end of the stream, and checks its digests. Three threads work
+/// side by side: one reads, hashes and keeps the blob, one decompresses, and this one does the rest.
 pub(crate) fn unpack(
-    input: impl Read,
+    input: impl Read + Send,
     expected: Expected,
     outputs: &Outputs,
-    budget: &mut Budget,
+    budget: &Budget,
 ) -> Result<Unpacked, LayerError> {
-    let tee = RefCell::new(Tee::new(input, outputs.blob.as_ref()));
-    let result = unpack_stream(&tee, outputs, budget);
-    let mut tee = tee.into_inner();
-    match &result {
-        // Bytes behind the compressed stream belong to the blob and to its digest.
-        Ok(_) => {
-            io::copy(&mut tee, &mut io::sink()).map_err(LayerError::Decompress)?;
-        }
-        // Bytes that make no sense are most likely not the right bytes: that is then the error.
-        Err(error) if error.is_in_the_bytes() => {
-            let _rest = io::copy(&mut tee, &mut io::sink());
-        }
-        Err(_) => {}
-    }
-    let (blob, blob_size) = tee.finish().map_err(LayerError::Write)?;
+    let (blob, result) = read(input, outputs, budget)?;
+    check(blob, expected, result)
+}
+
+/// Unpacks a tar of which nobody has said what it is; gives the digest of its uncompressed stream as
+/// well.
+pub(crate) fn unpack_unnamed(
+    input: impl Read + Send,
+    outputs: &Outputs,
+    budget: &Budget,
+) -> Result<(Digest, Unpacked), LayerError> {
+    let ((blob, blob_size), result) = read(input, outputs, budget)?;
+    let Stream { diff_id, media_type, summary } = result?;
+    Ok((diff_id, Unpacked { blob, blob_size, media_type, summary }))
+}
+
+/// A blob's digest and length, and what the stream in it was.
+type BlobAndStream = ((Digest, u64), Result<Stream, LayerError>);
+
+/// Reads the blob to its end; gives its digest and length, and what became of the stream in it.
+fn read(
+    input: impl Read + Send,
+    outputs: &Outputs,
+    budget: &Budget,
+) -> Result<BlobAndStream, LayerError> {
+    thread::scope(|scope| {
+        let (blob, tee) = ahead(scope, Tee::new(input, outputs.blob.as_ref()));
+        let result = match Decoder::new(blob) {
+            Ok(decoder) => unpack_stream(scope, decoder, outputs, budget),
+            Err(error) => Err(LayerError::Decompress(error)),
+        };
+        let tee = tee.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok((tee.finish().map_err(LayerError::Write)?, result))
+    })
+}
+
+/// Compares what was read with what it was to be.
+fn check(
+    (blob, blob_size): (Digest, u64),
+    expected: Expected,
+    result: Result<Stream, LayerError>,
+) -> Result<Unpacked, LayerError> {
+    // Bytes that make no sense are most likely not the right bytes: that is then the error.
     let trust_digest = result.as_ref().map_or_else(LayerError::is_in_the_bytes, |_| true);
     if let Some(expected) = expected.blob.filter(|expected| trust_digest && *expected != blob) {
         return Err(LayerError::BlobDigest { expected, actual: blob });
@@ -120,43 +114,43 @@ struct Stream {
     summary: Summary,
 }
 
-fn unpack_stream<R: Read>(
-    tee: &RefCell<Tee<'_, R>>,
+fn unpack_stream<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    decoder: Decoder<Ahead>,
     outputs: &Outputs,
-    budget: &mut Budget,
+    budget: &Budget,
 ) -> Result<Stream, LayerError> {
-    let mut media_type = Compression::None.layer_media_type();
-    let mut plain = Plain {
-        input: decompress(Sniffed { tee, media_type: &mut media_type, first: true })
-            .map_err(LayerError::Decompress)?,
-        hasher: Hasher::default(),
-        taken: 0,
-        limit: budget.limits.max_unpacked_bytes.saturating_sub(budget.bytes),
-        exceeded: false,
-    };
-    let unpacked = entries(&mut plain, outputs, budget);
+    let media_type = decoder.compression().layer_media_type();
+    let (input, decoder) = ahead(scope, decoder);
+    let mut plain = Plain { input, hasher: Hasher::default(), budget, exceeded: false };
+    let mut unpacked = entries(&mut plain, outputs, budget);
     if plain.exceeded {
-        let limit = budget.limits.max_unpacked_bytes;
-        return Err(LayerError::Limit { what: Excess::UnpackedBytes, limit });
+        unpacked = Err(budget.bytes_exceeded());
     }
-    let summary = unpacked?;
-    budget.bytes += plain.taken;
-    let diff_id = std::mem::take(&mut plain.hasher).finish();
-    drop(plain);
-    Ok(Stream { diff_id, media_type, summary })
+    let Plain { input, hasher, .. } = plain;
+    drop(input);
+    let mut decoder = decoder.join().unwrap_or_else(|panic| resume_unwind(panic));
+    match &unpacked {
+        // Bytes behind the compressed stream belong to the blob and to its digest.
+        Ok(_) => decoder.drain().map_err(LayerError::Decompress)?,
+        // The digest of the whole blob says whether these were the right bytes at all.
+        Err(error) if error.is_in_the_bytes() => drop(decoder.drain()),
+        Err(_) => {}
+    }
+    Ok(Stream { diff_id: hasher.finish(), media_type, summary: unpacked? })
 }
 
 fn entries(
     plain: &mut impl Read,
     outputs: &Outputs,
-    budget: &mut Budget,
+    budget: &Budget,
 ) -> Result<Summary, LayerError> {
     let mut reader = Reader::new(BufReader::with_capacity(STREAM_BUFFER, plain));
     let mut data = DataWriter::new(outputs.data.try_clone().map_err(LayerError::Write)?);
     let tree = BufWriter::with_capacity(STREAM_BUFFER, &outputs.tree);
     let mut tree = RecordWriter::new(tree).map_err(LayerError::Write)?;
     let mut content_bytes = 0_u64;
-    let metadata_before = budget.metadata;
+    let mut metadata_bytes = 0;
     while let Some(entry) = reader.next_entry()? {
         budget.take_entry()?;
         let Some(record) = record(entry, &mut reader, &mut data)? else { continue };
@@ -164,8 +158,8 @@ fn entries(
             content_bytes = content_bytes.saturating_add(size);
         }
         let written = tree.push(&record).map_err(LayerError::Write)?;
-        budget.metadata = metadata_before + written;
-        budget.check()?;
+        budget.take_metadata(written - metadata_bytes)?;
+        metadata_bytes = written;
     }
     reader.drain()?;
     let data_blocks = match data.finish() {

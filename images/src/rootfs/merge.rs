@@ -39,7 +39,7 @@ impl Tree {
             return Ok(());
         }
         let Some((name, parents)) = components.split_last() else {
-            self.inode_mut(ROOT).metadata = metadata;
+            self.set_metadata(ROOT, metadata);
             return Ok(());
         };
         if matches!(content, Content::Whiteout) {
@@ -76,7 +76,7 @@ impl Tree {
         let known = self.lookup(parent, name).filter(|known| self.names(known.inode).is_some());
         let inode = match known {
             Some(known) => {
-                self.inode_mut(known.inode).metadata = metadata;
+                self.set_metadata(known.inode, metadata);
                 known.inode
             }
             None => self.add(Inode { node: Node::Directory(BTreeMap::new()), metadata }),

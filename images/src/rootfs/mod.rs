@@ -2,6 +2,7 @@
 
 mod furnish;
 mod merge;
+mod mode;
 mod tree;
 
 pub(crate) use tree::{InodeId, Node, ROOT, Tree};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::mode;
 use crate::layer::{FileData, Metadata};
 
 /// The place of an inode in [`Tree`].
@@ -82,7 +83,7 @@ impl Tree {
         }
     }
 
-    pub(super) fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
+    fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
         &mut self.inodes[id.0]
     }
 
@@ -104,7 +105,15 @@ impl Tree {
         self.pruned.insert(id)
     }
 
-    pub(super) fn add(&mut self, inode: Inode) -> InodeId {
+    /// Replaces an inode's owner, mode, time and attributes.
+    pub(super) fn set_metadata(&mut self, id: InodeId, metadata: Metadata) {
+        let inode = self.inode_mut(id);
+        let mode = mode::kept(&inode.node, &metadata);
+        inode.metadata = Metadata { mode, ..metadata };
+    }
+
+    pub(super) fn add(&mut self, mut inode: Inode) -> InodeId {
+        inode.metadata.mode = mode::kept(&inode.node, &inode.metadata);
         self.inodes.push(inode);
         InodeId(self.inodes.len() - 1)
     }

@@ -19,7 +19,7 @@ impl Store {
     }
 
     /// Held while files are removed; `None` if somebody is adding some.
-    fn try_lock_exclusive(&self) -> Result<Option<File>, StoreError> {
+    pub(super) fn try_lock_exclusive(&self) -> Result<Option<File>, StoreError> {
         let path = self.root.join("lock");
         let lock = open_lock(&path)?;
         match lock.try_lock() {

@@ -15,7 +15,7 @@ use crate::layer::{BLOCK_SIZE, Next, RecordReader};
 use crate::rootfs::Tree;
 
 /// Changes whenever the writer's output does, so that old disks are not taken for new ones.
-const WRITER_VERSION: &str = "erofs-2";
+const WRITER_VERSION: &str = "erofs-3";
 
 /// A read-only disk, as byte ranges of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,28 +96,44 @@ fn distinct_layers(record: &Record) -> (Vec<Digest>, Vec<usize>) {
     (distinct, data_of)
 }
 
-fn build(store: &Store, id: Digest, record: &Record, metadata: &Path) -> Result<(), Error> {
+/// An image's layers as one tree, and the blocks of each layer's data.
+pub(super) struct Merged {
+    pub(super) tree: Tree,
+    blocks: BTreeMap<Digest, u32>,
+}
+
+/// Merges the layers of an image.
+pub(super) fn merge(store: &Store, record: &Record) -> Result<Merged, Error> {
     let mut tree = Tree::new();
     let mut blocks = BTreeMap::new();
     for (number, layer) in record.layers.iter().enumerate() {
         blocks.insert(layer.diff_id, apply(store, &mut tree, number, layer.diff_id)?);
     }
+    Ok(Merged { tree, blocks })
+}
+
+/// Writes the disk's metadata to a new file.
+pub(super) fn write(store: &Store, id: Digest, record: &Record, path: &Path) -> Result<(), Error> {
+    let Merged { mut tree, blocks } = merge(store, record)?;
     tree.furnish();
     let (layers, data_of) = distinct_layers(record);
     let layer_blocks: Vec<u32> = layers.iter().map(|layer| blocks[layer]).collect();
-
-    let folder = tempfile::tempdir_in(store.temporary())
-        .map_err(failed("create a folder in", &store.temporary()))?;
-    let path = folder.path().join("meta.erofs");
-    let write_failed = failed("write", &path);
-    let file = File::create(&path).map_err(&write_failed)?;
+    let write_failed = failed("write", path);
+    let file = File::create(path).map_err(&write_failed)?;
     let output = BufWriter::with_capacity(256 << 10, &file);
     match erofs::write(&tree, &layer_blocks, &data_of, key(record).uuid(), output) {
         Ok(()) => {}
         Err(WriteError::Io(error)) => return Err(write_failed(error).into()),
         Err(WriteError::TooLarge) => return Err(Error::DiskTooLarge { image: id.short() }),
     }
-    file.sync_all().map_err(&write_failed)?;
+    Ok(file.sync_all().map_err(&write_failed)?)
+}
+
+fn build(store: &Store, id: Digest, record: &Record, metadata: &Path) -> Result<(), Error> {
+    let folder = tempfile::tempdir_in(store.temporary())
+        .map_err(failed("create a folder in", &store.temporary()))?;
+    let path = folder.path().join("meta.erofs");
+    write(store, id, record, &path)?;
     sync_folder(folder.path())?;
     let home = metadata.parent().unwrap_or(metadata);
     create_private_folder(home)?;

@@ -51,6 +51,16 @@ impl StoreError {
     }
 }
 
+/// What to do when a file that somebody asked for cannot be written.
+pub(crate) fn output_hint(error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("free some space, or write to another disk".into())
+        }
+        _ => None,
+    }
+}
+
 /// What to do when a disk is full or closed to us.
 pub(crate) fn space_hint(error: &io::Error) -> Option<String> {
     match error.kind() {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::disk::{self, Disk};
@@ -14,6 +15,7 @@ use super::{Store, StoreError};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::manifest::{CONFIG_TYPES, Descriptor};
 use crate::reference::Reference;
 
 /// An image that was in the store when it was asked for. [`Image::lock`] keeps it there.
@@ -70,11 +72,80 @@ impl Image {
         }
     }
 
+    /// The configuration document as it came: with fields that [`Image::config`] does not have.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn document(&self) -> Result<Vec<u8>, Error> {
+        let path = self.store.blob(self.id);
+        Ok(std::fs::read(&path).map_err(failed("read", &path))?)
+    }
+
+    /// The bytes of the files of each layer, from the base upwards.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn layer_sizes(&self) -> Result<Vec<u64>, Error> {
+        let size = |layer| {
+            let summary = self.store.layer_summary(layer)?;
+            Ok(summary.map_or(0, |summary| summary.content_bytes))
+        };
+        self.layers().into_iter().map(size).collect()
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What it is made of. Hold the image's [`lock`](Image::lock) while its blobs are read.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn parts(&self) -> Result<Parts, Error> {
+        let blob = |digest| {
+            let path = self.store.blob(digest);
+            std::fs::read(&path).map_err(failed("read", &path))
+        };
+        let descriptor = |media_type: &str, digest, size| Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            annotations: None,
+        };
+        let config = blob(self.record.config)?;
+        let layers = self.record.layers.iter();
+        Ok(Parts {
+            manifest: self.record.manifest.map(blob).transpose()?,
+            config: descriptor(CONFIG_TYPES[0], self.record.config, config.len() as u64),
+            layers: layers
+                .map(|layer| descriptor(&layer.media_type, layer.blob, layer.blob_size))
+                .collect(),
+        })
+    }
+
+    /// The file with a blob, if it was kept.
+    #[must_use]
+    pub fn blob(&self, digest: Digest) -> Option<PathBuf> {
+        Some(self.store.blob(digest)).filter(|path| path.is_file())
+    }
+
     /// The digests of its uncompressed layers, from the base upwards.
     #[must_use]
     pub fn layers(&self) -> Vec<Digest> {
         self.record.layers.iter().map(|layer| layer.diff_id).collect()
     }
+}
+
+/// What an image is made of, for whoever writes it down elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The manifest it came with, if it came with one.
+    pub manifest: Option<Vec<u8>>,
+    /// The configuration; its media type is OCI's, whatever the manifest calls it.
+    pub config: Descriptor,
+    /// The layers' blobs, from the base upwards.
+    pub layers: Vec<Descriptor>,
 }
 
 /// Holds an image in the store: a shared flock(2) on its record.

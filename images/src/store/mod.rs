@@ -1,14 +1,21 @@
 //! The images on this machine: what is where, under which names. docs/image-store.md is its map.
 
+mod check;
 mod collect;
 mod disk;
 mod error;
 mod files;
 mod image;
+mod import;
+mod intake;
+mod keep;
 mod load;
 mod names;
 mod record;
 mod remove;
+mod save;
+mod tag;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +23,17 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::reference::Reference;
 
+pub use check::{Damage, Depth, Findings};
 pub use disk::{Disk, Extent};
 pub use error::StoreError;
-pub use image::{Image, ImageLock};
-pub use load::Loaded;
-pub use remove::Removed;
+pub use image::{Image, ImageLock, Parts};
+pub use import::ImportOptions;
+pub use intake::{Blobs, Complete, Incoming, Intake, Loaded, Missing};
+pub use remove::{Pruned, Removed};
+pub use save::{Output, SaveTarget};
+pub use usage::{ImageUsage, Usage};
 
-pub(crate) use error::space_hint;
+pub(crate) use error::{output_hint, space_hint};
 
 /// What `version` says. A store with a higher number is left alone.
 const VERSION: u32 = 1;

@@ -19,7 +19,45 @@ pub struct Removed {
     pub deleted: Vec<Digest>,
 }
 
+/// What `image prune` did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// For each image.
+    pub images: Vec<Removed>,
+    /// Bytes of the disk that are free now.
+    pub reclaimed: u64,
+}
+
 impl Store {
+    /// Removes every image that `is_wanted` does not want, with all its names, unless a container uses
+    /// it; and what no image needs.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub fn prune(&self, mut is_wanted: impl FnMut(&Image) -> bool) -> Result<Pruned, Error> {
+        let mut taken = self.take_names()?;
+        let before = self.bytes_on_disk()?;
+        let mut pruned = Pruned::default();
+        for id in self.ids()? {
+            let Some(image) = self.image(id, &taken.names)? else { continue };
+            if is_wanted(&image) {
+                continue;
+            }
+            let Some(_lock) = self.lock_for_removal(id)? else { continue };
+            self.remove_record(id)?;
+            image.references.iter().for_each(|reference| taken.names.remove(reference));
+            pruned.images.push(Removed { untagged: image.references, deleted: vec![id] });
+        }
+        // The images go first: on a full disk, the names find room in what they leave.
+        let layers = self.collect()?;
+        if let Some(last) = pruned.images.last_mut() {
+            last.deleted.extend(layers);
+            taken.save()?;
+        }
+        pruned.reclaimed = before.saturating_sub(self.bytes_on_disk()?);
+        Ok(pruned)
+    }
+
     /// Removes the name, and with its last name the image. An image given by id loses all its
     /// names: more than one only with `force`. With `force`, an image that a container uses loses
     /// its names and stays, to be removed by id later.
@@ -81,7 +119,7 @@ impl Store {
     }
 
     /// The exclusive lock on the image's record, or `None` if a container holds it.
-    fn lock_for_removal(&self, id: Digest) -> Result<Option<File>, Error> {
+    pub(super) fn lock_for_removal(&self, id: Digest) -> Result<Option<File>, Error> {
         let path = self.record_path(id);
         let file = match File::open(&path) {
             Ok(file) => file,

@@ -1,4 +1,4 @@
-//! Reads tar streams: ustar, PAX and GNU, one entry after another, in bounded memory.
+//! Reads tar streams: ustar, PAX and GNU, one entry after another, in bounded memory; writes PAX.
 //!
 //! POSIX.1-2017 `pax` (ustar and extended headers) and the GNU tar manual ("Tar Internals") are
 //! the sources. Where writers disagree, this reader does as Go's `archive/tar`, which is what
@@ -8,8 +8,10 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+mod write;
 
 pub(crate) use reader::Reader;
+pub(crate) use write::Writer;
 
 /// One member of an archive. The content, if any, is then read from the [`Reader`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -180,7 +180,8 @@ impl Drop for Mounted {
     }
 }
 
-fn run(command: &mut Command, hint: &str) {
+/// Runs a tool that must be there and go well.
+pub(crate) fn run(command: &mut Command, hint: &str) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; {hint}"));
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {text}; {hint}");

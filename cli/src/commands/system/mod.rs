@@ -1,0 +1,33 @@
+//! `hyperrun system`: the store as a whole.
+
+pub(crate) mod check;
+pub(crate) mod df;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::arguments::Common;
+use crate::failure::Failure;
+
+/// Show and check what is kept on this machine
+#[derive(Debug, clap::Args)]
+#[command(disable_help_subcommand = true, after_help = "Example:\n  hyperrun system df -v")]
+pub(crate) struct SystemArgs {
+    #[command(subcommand)]
+    command: SystemCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SystemCommand {
+    Df(df::DfArgs),
+    Check(check::CheckArgs),
+}
+
+/// Does what it says.
+pub(crate) fn run(args: &SystemArgs, common: &Common) -> Result<ExitCode, Failure> {
+    match &args.command {
+        SystemCommand::Df(args) => df::run(args, common),
+        SystemCommand::Check(args) => check::run(args, common),
+    }
+}

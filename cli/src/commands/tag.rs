@@ -1,0 +1,30 @@
+//! `hyperrun tag`: a further name for an image.
+
+use std::process::ExitCode;
+
+use images::Reference;
+
+use crate::arguments::Common;
+use crate::commands::open_store;
+use crate::failure::Failure;
+
+/// Give an image a further name
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  hyperrun tag debian:bookworm registry.example:5000/debian:mine"
+)]
+pub(crate) struct TagArgs {
+    /// The image, by name or id
+    #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
+    source: String,
+    /// The name; the tag is `latest` if there is none
+    #[arg(value_name = "TARGET_IMAGE[:TAG]")]
+    target: String,
+}
+
+/// Says nothing if it went well.
+pub(crate) fn run(args: &TagArgs, common: &Common) -> Result<ExitCode, Failure> {
+    let target: Reference = args.target.parse().map_err(images::Error::from)?;
+    open_store(common)?.tag(&args.source, target)?;
+    Ok(ExitCode::SUCCESS)
+}
