@@ -19,17 +19,17 @@ fn what_is_pushed_is_pulled_with_its_digest() {
     let name = format!("{}/some/web:1", registry.address);
     here.load(&name);
     let digest = here.manifest(&name);
-    let pushed = here.push(&name).is_fine();
+    let pushed = here.push(&name).succeeds();
     let wanted = format!(
         "The push refers to repository [{}/some/web]\n1: digest: {digest} size: ",
         registry.address
     );
     assert!(pushed.stdout.starts_with(&wanted), "{}", pushed.stdout);
     assert_eq!(pushed.stderr.matches(": Pushed\n").count(), 2, "{}", pushed.stderr);
-    let again = here.push(&name).is_fine();
+    let again = here.push(&name).succeeds();
     assert_eq!(again.stderr.matches(": Layer already exists\n").count(), 2, "{}", again.stderr);
 
-    let pulled = there.pull(&name).is_fine();
+    let pulled = there.pull(&name).succeeds();
     let wanted = format!(
         "1: Pulling from some/web\nDigest: {digest}\nStatus: Downloaded newer image for {name}\n{name}\n"
     );
@@ -39,9 +39,9 @@ fn what_is_pushed_is_pulled_with_its_digest() {
     // A guest sees the same bytes.
     let disk = |user: &User| Snapshot::of(&user.images()).below(&["disks", "layers", "blobs"]);
     assert_eq!(disk(&there), disk(&here));
-    let again = there.pull(&name).is_fine();
+    let again = there.pull(&name).succeeds();
     assert!(again.stdout.contains(&format!("Status: Image is up to date for {name}\n")));
-    there.pull(&format!("{}/some/web@{digest}", registry.address)).is_fine();
+    there.pull(&format!("{}/some/web@{digest}", registry.address)).succeeds();
 }
 
 #[test]
@@ -50,8 +50,8 @@ fn an_image_without_a_manifest_is_pushed_too() {
     let (here, there) = (User::new(), User::new());
     let name = format!("{}/archive:1", registry.address);
     here.load_docker_archive(&name);
-    here.push(&name).is_fine();
-    there.pull(&name).is_fine();
+    here.push(&name).succeeds();
+    there.pull(&name).succeeds();
     assert_eq!(there.store().find(&name).unwrap().id, here.store().find(&name).unwrap().id);
 }
 
@@ -61,7 +61,7 @@ fn skopeo_takes_what_is_pushed_and_gives_what_is_pulled() {
     let user = User::new();
     let name = format!("{}/web:1", registry.address);
     user.load(&name);
-    user.push(&name).is_fine();
+    user.push(&name).succeeds();
     let inspect = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}"];
     let digest = run(Command::new("skopeo").args(inspect).arg(format!("docker://{name}"))).stdout;
     assert_eq!(String::from_utf8(digest).unwrap().trim(), user.manifest(&name));
@@ -70,7 +70,7 @@ fn skopeo_takes_what_is_pushed_and_gives_what_is_pulled() {
     run(Command::new("skopeo")
         .args(["copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", "-f", "v2s2"])
         .args([format!("docker://{name}"), format!("docker://{copy}")]));
-    user.pull(&copy).is_fine();
+    user.pull(&copy).succeeds();
     assert_eq!(user.store().find(&copy).unwrap().id, user.store().find(&name).unwrap().id);
 }
 
@@ -90,12 +90,12 @@ fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
         registry.address,
         authority.display()
     ));
-    user.push(&name).is_fine();
+    user.push(&name).succeeds();
     let other = User::new();
     other.configure(
         &fs::read_to_string(user.folder.path().join("config/hyperrun/registries.toml")).unwrap(),
     );
-    other.pull(&name).is_fine();
+    other.pull(&name).succeeds();
     other.configure("[registry.\"localhost\"]\nca = \"/no/such.pem\"\n");
     other.pull("localhost/x").fails_with("cannot use /no/such.pem: No such file");
 }
@@ -110,21 +110,21 @@ fn a_lock_opens_for_who_has_logged_in() {
     user.login(&registry.address, "me", "wrong").fails_with("asks for credentials for a login");
     assert!(!user.docker_config().exists());
 
-    let said = user.login(&registry.address, "me", "pass word\n").is_fine();
+    let said = user.login(&registry.address, "me", "pass word\n").succeeds();
     assert_eq!(said.stdout, "Login Succeeded\n");
     assert!(said.stderr.contains("unencrypted"));
     let kept = fs::read_to_string(user.docker_config()).unwrap();
     assert!(kept.contains("bWU6cGFzcyB3b3Jk"), "{kept}");
-    user.push(&name).is_fine();
+    user.push(&name).succeeds();
     let image = user.manifest(&name);
     user.store().remove(&name, false).unwrap();
-    user.pull(&name).is_fine();
+    user.pull(&name).succeeds();
     assert_eq!(user.manifest(&name), image);
 
     let logout = || user.client(Transfer::Logout { registry: registry.address.clone() }, "");
-    let said = logout().is_fine();
+    let said = logout().succeeds();
     assert_eq!(said.stdout, format!("Removing login credentials for {}\n", registry.address));
-    assert_eq!(logout().is_fine().stdout, format!("Not logged in to {}\n", registry.address));
+    assert_eq!(logout().succeeds().stdout, format!("Not logged in to {}\n", registry.address));
     user.pull(&name).fails_with("asks for credentials for");
 }
 
@@ -146,14 +146,14 @@ fn a_helper_keeps_what_it_is_given() {
     let config = format!("{{\"credHelpers\":{{\"{}\":\"test\"}}}}", registry.address);
     fs::write(user.docker_config(), &config).unwrap();
 
-    let said = user.login(&registry.address, "me", "pass word").is_fine();
+    let said = user.login(&registry.address, "me", "pass word").succeeds();
     assert_eq!(said.stderr, "");
     assert!(fs::read_to_string(folder.join("kept")).unwrap().contains("pass word"));
     assert_eq!(fs::read_to_string(user.docker_config()).unwrap(), config);
     let name = format!("{}/web:1", registry.address);
     user.load(&name);
-    user.push(&name).is_fine();
-    user.client(Transfer::Logout { registry: registry.address.clone() }, "").is_fine();
+    user.push(&name).succeeds();
+    user.client(Transfer::Logout { registry: registry.address.clone() }, "").succeeds();
     assert!(!folder.join("kept").exists());
     user.pull(&name).fails_with("asks for credentials for");
 
@@ -167,10 +167,10 @@ fn a_mirror_stands_for_dockers_own_registry() {
     let user = User::new();
     let name = format!("{}/library/ubuntu:latest", registry.address);
     user.load(&name);
-    user.push(&name).is_fine();
+    user.push(&name).succeeds();
     let other = User::new();
     other.configure(&format!("[registry.\"docker.io\"]\nmirrors = [\"{}\"]\n", registry.address));
-    let said = other.pull("ubuntu").is_fine();
+    let said = other.pull("ubuntu").succeeds();
     assert!(
         said.stdout.starts_with("Using default tag: latest\nlatest: Pulling from library/ubuntu\n")
     );
@@ -184,10 +184,10 @@ fn blobs_that_were_not_kept_are_fetched_again_to_be_pushed() {
     let user = User::new();
     let first = format!("{}/first:1", registry.address);
     user.load(&first);
-    user.push(&first).is_fine();
+    user.push(&first).succeeds();
     let other = User::new();
     other.configure("keep-blobs = false\n");
-    other.pull(&first).is_fine();
+    other.pull(&first).succeeds();
     let image = other.store().find(&first).unwrap();
     assert!(image.blob(image.parts().unwrap().layers[0].digest).is_none());
     let target = Registry::start(Kind::Plain);
@@ -197,7 +197,7 @@ fn blobs_that_were_not_kept_are_fetched_again_to_be_pushed() {
     // As `tag` will do.
     let entry = format!("\"{second}\": \"{}\",\n    \"{first}\"", image.id);
     fs::write(&names, text.replace(&format!("\"{first}\""), &entry)).unwrap();
-    other.push(&second).is_fine();
+    other.push(&second).succeeds();
     assert_eq!(user.manifest(&first), other.manifest(&second));
 }
 
@@ -207,7 +207,7 @@ fn a_pull_that_is_killed_leaves_a_store_that_works() {
     let user = User::new();
     let name = format!("{}/web:1", registry.address);
     user.load(&name);
-    user.push(&name).is_fine();
+    user.push(&name).succeeds();
     let other = User::new();
     for moment in 0..50 {
         let mut child = other.spawn(Transfer::Pull(other.pull_order(&name)));
@@ -219,7 +219,7 @@ fn a_pull_that_is_killed_leaves_a_store_that_works() {
             other.store().remove(&name, false).unwrap();
         }
     }
-    other.pull(&name).is_fine();
+    other.pull(&name).succeeds();
     let files = |user: &User| {
         let mut files = Snapshot::of(&user.images());
         files.forget("origin.json");

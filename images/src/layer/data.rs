@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::BLOCK_SIZE;
 use super::record::FileData;
+use super::writeback::Writeback;
 use crate::tar::Segment;
 
 /// Bytes gathered before they are written.
@@ -27,6 +28,7 @@ pub(super) enum CopyError {
 /// Appends contents to a new file. Content goes from the reader straight into one buffer.
 pub(super) struct DataWriter {
     file: File,
+    writeback: Option<Writeback>,
     buffer: Vec<u8>,
     filled: usize,
     /// Bytes from the start of the file to the end of the buffer's content.
@@ -34,8 +36,8 @@ pub(super) struct DataWriter {
 }
 
 impl DataWriter {
-    pub(super) fn new(file: File) -> DataWriter {
-        DataWriter { file, buffer: vec![0; BUFFER], filled: 0, position: 0 }
+    pub(super) fn new(file: File, writeback: Option<Writeback>) -> DataWriter {
+        DataWriter { file, writeback, buffer: vec![0; BUFFER], filled: 0, position: 0 }
     }
 
     /// Copies `size` bytes and says where they lie.
@@ -141,6 +143,9 @@ impl DataWriter {
 
     fn flush(&mut self) -> Result<(), CopyError> {
         self.file.write_all(&self.buffer[..self.filled]).map_err(CopyError::Write)?;
+        if let Some(writeback) = &mut self.writeback {
+            writeback.grow(self.filled);
+        }
         self.filled = 0;
         Ok(())
     }
@@ -161,7 +166,7 @@ mod tests {
     use super::*;
 
     fn writer() -> DataWriter {
-        DataWriter::new(tempfile::tempfile().unwrap())
+        DataWriter::new(tempfile::tempfile().unwrap(), None)
     }
 
     fn contents(writer: DataWriter) -> (Vec<u8>, u32) {

@@ -7,6 +7,7 @@ mod path;
 mod record;
 mod stream;
 mod unpack;
+mod writeback;
 
 use crate::digest::Digest;
 use crate::limits::Excess;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use super::budget::Budget;
+use super::writeback::Writeback;
 use crate::digest::{Digest, Hasher};
 
 /// Hashes the bytes of a blob on their way, and copies them into a file.
@@ -12,12 +13,17 @@ pub(super) struct Tee<'a, R> {
     pub(super) hasher: Hasher,
     pub(super) taken: u64,
     copy: Option<&'a File>,
+    writeback: Option<Writeback>,
     copy_error: Option<io::Error>,
 }
 
 impl<'a, R: Read> Tee<'a, R> {
-    pub(super) fn new(input: R, copy: Option<&'a File>) -> Tee<'a, R> {
-        Tee { input, hasher: Hasher::default(), taken: 0, copy, copy_error: None }
+    pub(super) fn new(
+        input: R,
+        copy: Option<&'a File>,
+        writeback: Option<Writeback>,
+    ) -> Tee<'a, R> {
+        Tee { input, hasher: Hasher::default(), taken: 0, copy, writeback, copy_error: None }
     }
 
     pub(super) fn finish(self) -> io::Result<(Digest, u64)> {
@@ -38,6 +44,9 @@ impl<R: Read> Read for Tee<'_, R> {
         {
             // Kept apart, so that a full disk is not taken for a broken layer.
             self.copy_error = copy.write_all(&buffer[..count]).err();
+            if let Some(writeback) = &mut self.writeback {
+                writeback.grow(count);
+            }
         }
         Ok(count)
     }

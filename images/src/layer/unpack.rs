@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::panic::resume_unwind;
-use std::thread::{self, Scope};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::ahead::{Ahead, ahead};
 use super::budget::Budget;
@@ -11,6 +11,7 @@ use super::data::{CopyError, DataWriter, SPARSE_LIMIT};
 use super::path::split;
 use super::record::{Content, FileData, Metadata, Record, RecordWriter, Summary};
 use super::stream::{Plain, Tee};
+use super::writeback::Writeback;
 use super::{BLOCK_SIZE, LayerError};
 use crate::compression::Decoder;
 use crate::digest::{Digest, Hasher};
@@ -79,14 +80,23 @@ fn read(
     budget: &Budget,
 ) -> Result<BlobAndStream, LayerError> {
     thread::scope(|scope| {
-        let (blob, tee) = ahead(scope, Tee::new(input, outputs.blob.as_ref()));
+        let copy = outputs.blob.as_ref();
+        let writeback = copy.map(|file| Writeback::start(scope, file)).transpose();
+        let (writeback, written) = writeback.map_err(LayerError::Write)?.unzip();
+        let (blob, tee) = ahead(scope, Tee::new(input, copy, writeback));
         let result = match Decoder::new(blob) {
             Ok(decoder) => unpack_stream(scope, decoder, outputs, budget),
             Err(error) => Err(LayerError::Decompress(error)),
         };
-        let tee = tee.join().unwrap_or_else(|panic| resume_unwind(panic));
-        Ok((tee.finish().map_err(LayerError::Write)?, result))
+        let tee = join(tee);
+        let blob = tee.finish().map_err(LayerError::Write)?;
+        written.map_or(Ok(()), join).map_err(LayerError::Write)?;
+        Ok((blob, result))
     })
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Compares what was read with what it was to be.
@@ -123,13 +133,15 @@ fn unpack_stream<'scope>(
     let media_type = decoder.compression().layer_media_type();
     let (input, decoder) = ahead(scope, decoder);
     let mut plain = Plain { input, hasher: Hasher::default(), budget, exceeded: false };
-    let mut unpacked = entries(&mut plain, outputs, budget);
+    let (writeback, written) = Writeback::start(scope, &outputs.data).map_err(LayerError::Write)?;
+    let mut unpacked = entries(&mut plain, outputs, writeback, budget);
     if plain.exceeded {
         unpacked = Err(budget.bytes_exceeded());
     }
     let Plain { input, hasher, .. } = plain;
     drop(input);
-    let mut decoder = decoder.join().unwrap_or_else(|panic| resume_unwind(panic));
+    let mut decoder = join(decoder);
+    join(written).map_err(LayerError::Write)?;
     match &unpacked {
         // Bytes behind the compressed stream belong to the blob and to its digest.
         Ok(_) => decoder.drain().map_err(LayerError::Decompress)?,
@@ -143,10 +155,12 @@ fn unpack_stream<'scope>(
 fn entries(
     plain: &mut impl Read,
     outputs: &Outputs,
+    writeback: Writeback,
     budget: &Budget,
 ) -> Result<Summary, LayerError> {
     let mut reader = Reader::new(BufReader::with_capacity(STREAM_BUFFER, plain));
-    let mut data = DataWriter::new(outputs.data.try_clone().map_err(LayerError::Write)?);
+    let mut data =
+        DataWriter::new(outputs.data.try_clone().map_err(LayerError::Write)?, Some(writeback));
     let tree = BufWriter::with_capacity(STREAM_BUFFER, &outputs.tree);
     let mut tree = RecordWriter::new(tree).map_err(LayerError::Write)?;
     let mut content_bytes = 0_u64;

@@ -114,7 +114,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    pub(crate) fn is_fine(self) -> Said {
+    pub(crate) fn succeeds(self) -> Said {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self
     }
