@@ -24,16 +24,15 @@ pub(crate) fn find(root: BorrowedFd<'_>, user: &User) -> Result<Account, StartEr
     const LIMIT_BYTES: u64 = 4 << 20;
     let passwd = disks::read_file(root, "/etc/passwd", LIMIT_BYTES)?.unwrap_or_default();
     let group = disks::read_file(root, "/etc/group", LIMIT_BYTES)?.unwrap_or_default();
-    resolve(user, &passwd, &group).map_err(|name| StartError::UnknownUser { name })
+    resolve(user, &passwd, &group)
 }
 
 /// The largest user or group number Docker takes.
 const MAX_ID: u32 = i32::MAX.cast_unsigned();
 
 /// The lookup itself (moby's `user.GetExecUser`): a number is always taken as one and need not be
-/// known, a name must be, and a group asked for by hand replaces the supplementary ones. The error
-/// is the name that was not found.
-fn resolve(user: &User, passwd: &[u8], group: &[u8]) -> Result<Account, String> {
+/// known, a name must be, and a group asked for by hand replaces the supplementary ones.
+fn resolve(user: &User, passwd: &[u8], group: &[u8]) -> Result<Account, StartError> {
     let number = if user.user.is_empty() { Some(0) } else { id(user.user.as_bytes()) };
     let known = lines(passwd).filter_map(PasswdEntry::parse).find(|entry| match number {
         Some(number) => entry.uid == number,
@@ -48,7 +47,7 @@ fn resolve(user: &User, passwd: &[u8], group: &[u8]) -> Result<Account, String> 
             }
         }
         (None, Some(number)) => account.uid = number,
-        (None, None) => return Err(user.user.clone()),
+        (None, None) => return Err(StartError::UnknownUser { name: user.user.clone() }),
     }
     let mut groups = lines(group).filter_map(GroupEntry::parse);
     match (&user.group, &known) {
@@ -58,7 +57,8 @@ fn resolve(user: &User, passwd: &[u8], group: &[u8]) -> Result<Account, String> 
                 Some(number) => entry.gid == number,
                 None => entry.name == wanted.as_bytes(),
             });
-            account.gid = entry.map(|entry| entry.gid).or(number).ok_or_else(|| wanted.clone())?;
+            let unknown = || StartError::UnknownGroup { name: wanted.clone() };
+            account.gid = entry.map(|entry| entry.gid).or(number).ok_or_else(unknown)?;
             account.groups.push(account.gid);
         }
         (None, Some(known)) => {
@@ -177,8 +177,13 @@ mod tests {
             ("-1", None, "-1"),
             ("+1", None, "+1"),
         ] {
+            let name = missing.to_owned();
+            let error = match group {
+                Some(_) => StartError::UnknownGroup { name },
+                None => StartError::UnknownUser { name },
+            };
             let user = User { user: user.into(), group: group.map(Into::into) };
-            assert_eq!(resolve(&user, PASSWD, GROUP).unwrap_err(), missing, "{user:?}");
+            assert_eq!(resolve(&user, PASSWD, GROUP).unwrap_err(), error, "{user:?}");
         }
     }
 

@@ -20,7 +20,7 @@ pub use spec::{
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

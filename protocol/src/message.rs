@@ -64,9 +64,9 @@ pub enum StartError {
         /// What the kernel said.
         reason: String,
     },
-    /// The user or group is not in the image (exit code 125).
+    /// The user is not in the image (exit code 125).
     UnknownUser {
-        /// The user or group as it was asked for.
+        /// The user as it was asked for.
         name: String,
     },
     /// The working directory cannot be made or entered (exit code 125).
@@ -80,6 +80,11 @@ pub enum StartError {
     Setup {
         /// What was being done and what the kernel said.
         message: String,
+    },
+    /// The group is not in the image (exit code 125).
+    UnknownGroup {
+        /// The group as it was asked for.
+        name: String,
     },
 }
 

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
+use vmm::config::KVM_DEVICE;
 use vmm::error::chain;
 
 use crate::error::Error;
@@ -96,7 +97,7 @@ fn wrong(name: &'static str, detail: impl Into<String>, hint: impl Into<String>)
 
 fn device() -> (KvmVerdict, Finding) {
     let name = "device";
-    if !Path::new(kvm::DEVICE).exists() {
+    if !Path::new(KVM_DEVICE).exists() {
         let hint = "switch virtualisation on in the firmware and load kvm_intel or kvm_amd";
         return (KvmVerdict::Missing, wrong(name, "there is no /dev/kvm", hint));
     }

@@ -3,10 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 
-use crate::error::Error;
+use vmm::config::KVM_DEVICE;
 
-/// The door to KVM.
-pub(crate) const DEVICE: &str = "/dev/kvm";
+use crate::error::Error;
 
 /// Opens `/dev/kvm`, and tries a guest of a few instructions where the CPU shows neither AMD's nor
 /// Intel's virtualisation: such a KVM is a paravirtual one, which cannot run an ordinary kernel.
@@ -17,8 +16,8 @@ pub(crate) fn check() -> Result<(), Error> {
 
 /// Opens `/dev/kvm` as a machine will.
 pub(crate) fn open() -> Result<File, Error> {
-    let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
-    opened.map_err(|source| Error::File { action: "open", path: DEVICE.into(), source })
+    let opened = OpenOptions::new().read(true).write(true).open(KVM_DEVICE);
+    opened.map_err(|source| Error::File { action: "open", path: KVM_DEVICE.into(), source })
 }
 
 /// Which flag of the CPU lets it run guests, if any.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use images::{Image, Store};
 use vmm::config::{BootFiles, DiskExtent, Start};
+use vmm::process::Inherited;
 
 use crate::attach::{Attached, attach};
 use crate::containers::{self, Container};
@@ -44,6 +45,7 @@ pub struct Outcome {
 /// Runs one container and stays attached until it is gone. To be called while this process has
 /// one thread.
 pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outcome, Error> {
+    let inherited = Inherited::look();
     let store = Store::open(&places.images()).map_err(images::Error::from)?;
     let image = find_or_pull(&store, spec, places)?;
     let name = image_name(&spec.image, &image);
@@ -51,7 +53,8 @@ pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outc
     let plan = plan(spec, planned, &host::look()?)?;
     plan.warnings.iter().for_each(|warning| say("warning", warning));
     kvm::check()?;
-    let launch = Launch { spec, places, image: &image, name: &name, plan: &plan, stopwatch };
+    let launch =
+        Launch { spec, places, image: &image, name: &name, plan: &plan, stopwatch, inherited };
     let (templates, key) = launch.template()?;
     let outcome = match launch.run(&templates, key.as_deref()) {
         Err(Error::Supervised(failure)) if failure.blame == Blame::Template => {
@@ -86,6 +89,7 @@ struct Launch<'a> {
     name: &'a str,
     plan: &'a Plan,
     stopwatch: Stopwatch,
+    inherited: Inherited,
 }
 
 impl Launch<'_> {
@@ -145,6 +149,7 @@ impl Launch<'_> {
             link,
             patience: patience(),
             stopwatch: self.stopwatch,
+            inherited: self.inherited.clone(),
         })
     }
 }

@@ -69,6 +69,24 @@ fn a_killed_command_line_takes_its_container_along() {
 }
 
 #[test]
+fn what_the_shell_has_open_is_not_kept_open() {
+    let home = Home::new();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut run = home.sandbox.command([&["run", "--rm"], &READY_AND_WAIT[..]].concat());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "exec 9>\"$0\"; exec \"$@\""]).arg(file.path());
+    shell.arg(run.get_program()).args(run.get_args());
+    shell.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    run = shell;
+    let mut running = Running::start(run);
+    running.wait_for("ready\n");
+    let open = running.open_below();
+    assert!(!open.is_empty() && !open.iter().any(|path| path == file.path()), "{open:?}");
+    running.kill();
+    running.finish().code_is(137);
+}
+
+#[test]
 fn a_name_is_given_once() {
     let home = Home::new();
     let mut running = home.start(&[&["--name", "magpie"], &READY_AND_WAIT[..]].concat());

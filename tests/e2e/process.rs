@@ -108,7 +108,8 @@ fn users_and_groups_come_from_the_image() {
     .stdout_is("1234\n5678\nCapEff:\t0000000000000000\n");
     busybox(&["-u", "nobody:daemon", "debian:bookworm", "sh", "-c", "id -un; id -gn"])
         .stdout_is("nobody\ndaemon\n");
-    busybox(&["-u", "mallory", "busybox", "true"]).fails_with(125, "mallory");
+    busybox(&["-u", "mallory", "busybox", "true"]).fails_with(125, "unable to find user mallory");
+    busybox(&["-u", "daemon:bees", "busybox", "true"]).fails_with(125, "unable to find group bees");
 }
 
 #[test]

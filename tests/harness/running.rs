@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, wait};
@@ -41,16 +42,25 @@ impl Running {
         self.child.kill().expect("it runs");
     }
 
-    /// The same for its only child, which supervises the container.
+    /// The same for the container's supervisor.
     pub fn kill_supervisor(&self) {
-        let id = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))
-            .expect("its children are known");
-        let [supervisor] = children.split_whitespace().collect::<Vec<_>>()[..] else {
-            panic!("one child, not {children:?}");
-        };
-        let supervisor = Pid::from_raw(supervisor.parse().expect("a number")).expect("not zero");
-        kill_process(supervisor, Signal::KILL).expect("it runs");
+        kill_process(self.supervisor(), Signal::KILL).expect("it runs");
+    }
+
+    /// What the supervisor and the machine have open, as `/proc` shows it.
+    pub fn open_below(&self) -> Vec<PathBuf> {
+        let supervisor = self.supervisor();
+        let machine = only_child(supervisor);
+        let folders = [supervisor, machine]
+            .map(|process| format!("/proc/{}/fd", process.as_raw_nonzero()))
+            .map(|folder| fs::read_dir(folder).expect("it runs"));
+        let links = folders.into_iter().flatten().map(|entry| entry.expect("readable").path());
+        // What is closed meanwhile is not open.
+        links.filter_map(|link| fs::read_link(link).ok()).collect()
+    }
+
+    fn supervisor(&self) -> Pid {
+        only_child(Pid::from_child(&self.child))
     }
 
     /// Waits for the end of the process and then of all that it has left behind.
@@ -60,4 +70,14 @@ impl Running {
         while wait(WaitOptions::empty()).is_ok() {}
         Output::new(self.told, output)
     }
+}
+
+fn only_child(process: Pid) -> Pid {
+    let id = process.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))
+        .expect("its children are known");
+    let [child] = children.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("one child, not {children:?}");
+    };
+    Pid::from_raw(child.parse().expect("a number")).expect("not zero")
 }

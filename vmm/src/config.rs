@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::net::UnixListener;
 
+/// KVM's device file.
+pub const KVM_DEVICE: &str = "/dev/kvm";
 /// The smallest machine that boots, in MiB.
 pub const MIN_MEMORY_MIB: u32 = 64;
 /// The largest machine, in MiB: 1 TiB.

@@ -15,12 +15,11 @@ use vm_memory::{
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::arch::x86_64::{cpuid, layout, msrs, regs};
+use crate::config::KVM_DEVICE;
 use crate::error::{Error, UnfitKvm};
 use crate::selftest::{self, Capability};
 use crate::snapshot::{self, CpuState, MachineState, SnapshotError, VmState};
 
-/// KVM's device file.
-const DEVICE: &str = "/dev/kvm";
 /// The one API version that there has been since Linux 2.6.22 (`KVM_API_VERSION`).
 pub(crate) const API_VERSION: i32 = 12;
 /// Where a virtio-mmio device is notified (virtio 1.2, 4.2.2: `QueueNotify`).
@@ -182,7 +181,7 @@ fn open() -> Result<Kvm, Error> {
 }
 
 fn open_error(source: io::Error) -> Error {
-    let path = Path::new(DEVICE).to_owned();
+    let path = Path::new(KVM_DEVICE).to_owned();
     if source.kind() == io::ErrorKind::PermissionDenied {
         Error::KvmPermission { path, source }
     } else {

@@ -69,6 +69,39 @@ fn run_child(kind: ChildKind, parent: Pid, f: impl FnOnce() -> u8) -> u8 {
     f()
 }
 
+/// The descriptors that a process was started with beside the three standard ones: its starter's
+/// business, and nobody's here.
+#[derive(Debug, Default, Clone)]
+pub struct Inherited(Vec<i32>);
+
+impl Inherited {
+    /// Looks at this process's own, to be called before it has opened any itself. A host without
+    /// `/proc` has none to show.
+    #[must_use]
+    pub fn look() -> Self {
+        let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Self::default() };
+        let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let mut open: Vec<i32> = entries.filter_map(|entry| number(entry.ok()?)).collect();
+        // The folder itself was the lowest that was free, and is closed by now.
+        open.retain(|number| *number > 2 && is_open(*number));
+        Self(open)
+    }
+
+    /// Closes them, in a process that outlives its starter.
+    pub fn close(self) {
+        for number in self.0 {
+            // SAFETY: it was open before anything of this program's was, and nothing of this program
+            // has learnt of it.
+            unsafe { libc::close(number) };
+        }
+    }
+}
+
+fn is_open(number: i32) -> bool {
+    // SAFETY: F_GETFD takes no pointer and changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildStatus {

@@ -102,6 +102,9 @@ fn start_error(error: &StartError) -> String {
         StartError::UnknownUser { name } => {
             format!("unable to find user {name}: no matching entries in passwd file")
         }
+        StartError::UnknownGroup { name } => {
+            format!("unable to find group {name}: no matching entries in group file")
+        }
         StartError::WorkingDirectory { path, reason } => {
             format!("cannot use the working directory {path:?}: {reason}")
         }
@@ -131,6 +134,11 @@ mod tests {
                 StartError::UnknownUser { name: "bob".to_owned() },
                 125,
                 "unable to find user bob: no matching entries in passwd file",
+            ),
+            (
+                StartError::UnknownGroup { name: "bees".to_owned() },
+                125,
+                "unable to find group bees: no matching entries in group file",
             ),
         ];
         for (error, code, message) in cases {

@@ -15,6 +15,7 @@ use protocol::{ContainerSpec, ExitStatus, FromAgent, ToAgent, WallClock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::config::Start;
 use vmm::event::Event;
+use vmm::process::Inherited;
 
 pub(crate) use self::machine::MachineParts;
 
@@ -48,13 +49,26 @@ pub(crate) struct Task {
     pub(crate) patience: Duration,
     /// Since when the clocks run.
     pub(crate) stopwatch: Stopwatch,
+    /// What the person's shell had open.
+    pub(crate) inherited: Inherited,
 }
 
 /// Carries out `task` in a process of its own; the code that process ends with.
 pub(crate) fn supervise(task: Task) -> u8 {
     let mut console = ConsoleTail::default();
-    let Task { container, spec, machine, template, unexplored, image, link, patience, stopwatch } =
-        task;
+    let Task {
+        container,
+        spec,
+        machine,
+        template,
+        unexplored,
+        image,
+        link,
+        patience,
+        stopwatch,
+        inherited,
+    } = task;
+    inherited.close();
     let is_copy = matches!(machine.start, Start::Restore { .. });
     let detached = detach(machine.trace).and_then(|()| machine::bind(&container.folder));
     // The machine's process has no use for any of these.
