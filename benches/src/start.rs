@@ -30,7 +30,8 @@ impl Places<'_> {
             Subject { name: "the program itself", key: "true_ms", command: self.bare() },
             Subject { name: "crun run", key: "crun_run_ms", command: self.crun() },
             Subject { name: "QEMU microvm, to init", key: "qemu_init_ms", command: self.qemu() },
-            Subject { name: "hyperrun run", key: "cold_app_ms", command: self.hyperrun() },
+            Subject { name: "hyperrun, booted", key: "cold_app_ms", command: self.hyperrun_cold() },
+            Subject { name: "hyperrun run", key: "template_app_ms", command: self.hyperrun() },
         ]
     }
 
@@ -63,6 +64,13 @@ impl Places<'_> {
     fn hyperrun(&self) -> Command {
         let mut command = Command::new(self.hyperrun);
         command.args(["run", "--rm", "-m", "512m", "--cpus", "1", "hyperrun-bench"]);
+        command
+    }
+
+    fn hyperrun_cold(&self) -> Command {
+        let mut command = Command::new(self.hyperrun);
+        command.args(["run", "--rm", "--no-template", "-m", "512m", "--cpus", "1"]);
+        command.arg("hyperrun-bench");
         command
     }
 }
