@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::digest;
 
-/// Above this a file is a disk, mostly empty: its length and time stand for its content.
-const LARGE: u64 = 1 << 30;
+/// From this on a file is a disk or a machine's memory, mostly empty: its length and time stand for
+/// its content.
+const LARGE: u64 = 128 << 20;
 
 /// Every path below a folder, with its content if it is a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ fn walk(root: &Path, folder: &Path, entries: &mut BTreeMap<PathBuf, String>) {
             entries.insert(name, "folder".to_owned());
             walk(root, &path, entries);
         } else if !name.to_string_lossy().ends_with("lock") {
-            let content = if kind.len() > LARGE {
+            let content = if kind.len() >= LARGE {
                 format!("{} bytes of {:?}", kind.len(), kind.modified())
             } else if kind.is_file() {
                 digest(&fs::read(&path).expect("readable"))
