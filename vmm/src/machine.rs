@@ -36,7 +36,8 @@ use crate::wake::{Ending, Wake};
 /// How many messages may wait for the machine's own thread before vCPUs wait for it.
 const WAKES: usize = 64;
 
-/// A machine that does not run: it has no threads but owns everything it is made of.
+/// A machine that does not run: it owns everything it is made of, and has no threads but for one that
+/// may still be touching its memory ahead.
 pub struct Machine {
     memory_mib: u32,
     vcpus: Vec<VcpuFd>,
