@@ -6,6 +6,7 @@ mod console;
 mod error;
 mod machine;
 mod saving;
+mod unattended;
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -17,6 +18,7 @@ use vmm::config::Start;
 use vmm::event::Event;
 
 pub(crate) use self::machine::MachineParts;
+pub(crate) use self::unattended::save_machine;
 
 use self::agent::{Agent, Door};
 use self::console::ConsoleTail;
