@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::digest;
 
-/// Above this a file is a disk, mostly empty: its length and time stand for its content.
-const LARGE: u64 = 1 << 30;
+/// From this on a file is a disk or a machine's memory, mostly empty: its length and time stand for its
+/// content.
+const LARGE: u64 = 128 << 20;
+/// What the first machine that goes on from a template notes there; it comes when that is.
+const WORKING_SET: &str = "working-set";
 
 /// Every path below a folder, with its content if it is a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +19,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks at everything below `folder` but its locks, which come when they are first needed.
+    /// Looks at everything below `folder` but what comes when it is first needed: locks, and what is
+    /// noted beside templates.
     pub fn of(folder: &Path) -> Self {
         let mut entries = BTreeMap::new();
         walk(folder, folder, &mut entries);
@@ -49,8 +53,8 @@ fn walk(root: &Path, folder: &Path, entries: &mut BTreeMap<PathBuf, String>) {
         if kind.is_dir() {
             entries.insert(name, "folder".to_owned());
             walk(root, &path, entries);
-        } else if !name.to_string_lossy().ends_with("lock") {
-            let content = if kind.len() > LARGE {
+        } else if !name.to_string_lossy().ends_with("lock") && !name.ends_with(WORKING_SET) {
+            let content = if kind.len() >= LARGE {
                 format!("{} bytes of {:?}", kind.len(), kind.modified())
             } else if kind.is_file() {
                 digest(&fs::read(&path).expect("readable"))
