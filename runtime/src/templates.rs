@@ -10,7 +10,7 @@ mod recipe;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
@@ -136,7 +136,8 @@ impl Templates {
         let folder = self.folder.join(format!("{key}{NEW}"));
         // Somebody was killed over it.
         let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder)?;
+        // A memory in which every copy's secrets began is nobody else's.
+        fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let create = |name: &str| {
             File::options().read(true).write(true).create_new(true).open(folder.join(name))
         };
@@ -255,6 +256,8 @@ mod tests {
         assert!(templates.begin(&wanted("k")).unwrap().is_none(), "somebody is at it");
         assert!(templates.begin(&wanted("other")).unwrap().is_some());
         unfinished.publish().unwrap();
+        let mode = fs::metadata(templates.folder.join("k")).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "nobody else looks into it");
         assert_eq!(templates.find("k").unwrap().files.memory.metadata().unwrap().len(), 6);
         assert!(templates.begin(&wanted("k")).unwrap().is_none(), "somebody has made it");
         let listed = templates.list().unwrap();
