@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     completion, doctor, history, image, images, import, inspect, load, login, logout, pull, push,
-    rmi, run, save, system, tag, version,
+    rmi, run, save, system, tag, template, version,
 };
 
 /// Runs container images, each in a virtual machine of its own
@@ -55,6 +55,7 @@ pub(crate) enum Command {
     History(history::HistoryArgs),
     Inspect(inspect::InspectArgs),
     Image(image::ImageArgs),
+    Template(template::TemplateArgs),
     System(system::SystemArgs),
     Doctor(doctor::DoctorArgs),
     Version(version::VersionArgs),

@@ -8,6 +8,7 @@ use vmm::config::MIN_MEMORY_MIB;
 
 use crate::link::Failure;
 use crate::plan::PlanError;
+use crate::templates::TemplateError;
 
 /// Why a container was not run.
 #[derive(Debug, Error)]
@@ -65,6 +66,9 @@ pub enum Error {
         /// Who has it.
         id: String,
     },
+    /// No template, or not one only, is meant.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// `mke2fs` cannot be started.
     #[error("cannot start mke2fs to format the blank scratch disk")]
     NoFormatter(#[source] io::Error),
@@ -122,6 +126,7 @@ impl Error {
             Self::NameInUse { .. } => {
                 Some("choose another --name, or wait until that container has ended".to_owned())
             }
+            Self::Template(_) => Some("`hyperrun template ls` lists them".to_owned()),
             Self::NoFormatter(_) => Some("install e2fsprogs".to_owned()),
             Self::NotATerminal => Some("leave out -t, or run it from a terminal".to_owned()),
             Self::Unfit(_) => Some("`hyperrun doctor` says what is missing".to_owned()),

@@ -21,7 +21,7 @@ use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::spec::{PullPolicy, RunSpec, TemplateUse};
 use crate::supervisor::{MachineParts, Task, supervise};
-use crate::templates::{Recipe, Templates, Unexplored, Unfinished};
+use crate::templates::{Templates, Unexplored, Unfinished, Wanted};
 use crate::timings::{Clocks, Stopwatch};
 use crate::transfer::pull;
 use crate::voice::{say, tell};
@@ -55,11 +55,11 @@ pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outc
     kvm::check()?;
     let launch =
         Launch { spec, places, image: &image, name: &name, plan: &plan, stopwatch, inherited };
-    let (templates, key) = launch.template()?;
-    let outcome = match launch.run(&templates, key.as_deref()) {
+    let (templates, wanted) = launch.template()?;
+    let outcome = match launch.run(&templates, wanted.as_ref()) {
         Err(Error::Supervised(failure)) if failure.blame == Blame::Template => {
             say("warning", format_args!("{}; booting instead", failure.message));
-            key.iter().for_each(|key| templates.set_aside(key));
+            wanted.iter().for_each(|wanted| templates.set_aside(&wanted.key));
             launch.run(&templates, None)
         }
         outcome => outcome,
@@ -93,24 +93,22 @@ struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Where templates are, and the name of the one for this container, unless it shall boot.
-    fn template(&self) -> Result<(Templates, Option<String>), Error> {
+    /// Where templates are, and which one is for this container, unless it shall boot.
+    fn template(&self) -> Result<(Templates, Option<Wanted>), Error> {
         let templates = Templates::new(self.places.templates());
         if self.spec.debug || self.spec.template == TemplateUse::Never {
             return Ok((templates, None));
         }
-        let (kernel, agent) = (find_kernel()?.path, find_agent()?.path);
-        let recipe = Recipe { kernel: &kernel, agent: &agent, shape: self.plan.vm };
-        Ok((templates, Some(recipe.key()?)))
+        Ok((templates, Some(Wanted::of(self.plan.vm)?)))
     }
 
     /// Runs it in a machine that goes on from a template, or that boots and becomes one.
-    fn run(&self, templates: &Templates, key: Option<&str>) -> Result<Outcome, Error> {
+    fn run(&self, templates: &Templates, wanted: Option<&Wanted>) -> Result<Outcome, Error> {
         let (near, far) = Link::pair()
             .map_err(|source| Error::System { action: "make a pair of sockets", source })?;
         let containers = self.places.containers();
         let outcome = Container::create(&containers, self.spec.name.as_ref(), self.name)
-            .and_then(|container| self.prepare(container, far, templates, key))
+            .and_then(|container| self.prepare(container, far, templates, wanted))
             .and_then(|task| start(task, near))
             .and_then(|(supervisor, link)| follow(supervisor, link, self.spec, self.stopwatch));
         if matches!(outcome, Err(Error::SupervisorDied | Error::File { .. } | Error::System { .. }))
@@ -127,16 +125,18 @@ impl Launch<'_> {
         container: Container,
         link: Link,
         templates: &Templates,
-        key: Option<&str>,
+        wanted: Option<&Wanted>,
     ) -> Result<Task, Error> {
         let image = self.image.lock()?;
-        let Beginning { start, unfinished, unexplored } = begin(templates, key)?;
+        let (disk, scratch) = (open_disk(self.image)?, Scratch::create(&self.places.scratch())?);
+        // Last: what has begun is the supervisor's to end.
+        let Beginning { start, unfinished, unexplored } = begin(templates, wanted)?;
         let machine = MachineParts {
             shape: self.plan.vm,
             start,
             save: unfinished.as_ref().and_then(|template| template.files().ok()),
-            image: open_disk(self.image)?,
-            scratch: Scratch::create(&self.places.scratch())?,
+            image: disk,
+            scratch,
             trace: self.spec.debug,
         };
         Ok(Task {
@@ -161,21 +161,27 @@ struct Beginning {
     unexplored: Option<Unexplored>,
 }
 
-/// From the template of this name; or by a boot, which makes the template.
-fn begin(templates: &Templates, key: Option<&str>) -> Result<Beginning, Error> {
-    if let Some(template) = key.and_then(|key| templates.find(key)) {
+/// From the template that is wanted; or by a boot, which makes it.
+fn begin(templates: &Templates, wanted: Option<&Wanted>) -> Result<Beginning, Error> {
+    if let Some(template) = wanted.and_then(|wanted| templates.find(&wanted.key)) {
         let failed = |source| Error::System { action: "open a template", source };
         let (start, unexplored) = template.start().map_err(failed)?;
         return Ok(Beginning { start, unfinished: None, unexplored });
     }
-    let unfinished = key.map_or(Ok(None), |key| templates.begin(key)).unwrap_or_else(|error| {
+    let start = boot()?;
+    let unfinished = wanted.map_or(Ok(None), |wanted| templates.begin(wanted));
+    let unfinished = unfinished.unwrap_or_else(|error| {
         // A folder that cannot be written makes starts slow, not impossible.
         say("warning", format_args!("no template can be made: {error}"));
         None
     });
-    let (kernel, initramfs) = (open(&find_kernel()?.path)?, Some(open(&find_agent()?.path)?));
-    let start = Start::Boot(BootFiles { kernel, initramfs, command_line: String::new() });
     Ok(Beginning { start, unfinished, unexplored: None })
+}
+
+/// From the guest's kernel and the agent.
+pub(crate) fn boot() -> Result<Start, Error> {
+    let (kernel, initramfs) = (open(&find_kernel()?.path)?, Some(open(&find_agent()?.path)?));
+    Ok(Start::Boot(BootFiles { kernel, initramfs, command_line: String::new() }))
 }
 
 /// The name a person knows the image by: their own words, or the image's first name when they
@@ -217,7 +223,7 @@ fn follow(
 }
 
 /// A machine that failed may have failed because of this host.
-fn ask_the_host(error: Error) -> Error {
+pub(crate) fn ask_the_host(error: Error) -> Error {
     match &error {
         Error::Supervised(failure) if failure.blame == Blame::Machine => {
             vmm::selftest::run().map_or_else(Error::Unfit, |()| error)
@@ -239,7 +245,8 @@ fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(|source| Error::File { action: "open", path: path.into(), source })
 }
 
-fn patience() -> Duration {
+/// How long a guest may take to get ready.
+pub(crate) fn patience() -> Duration {
     let seconds = std::env::var(PATIENCE_VARIABLE).ok().and_then(|text| text.parse().ok());
     seconds.filter(|seconds| *seconds > 0).map_or(DEFAULT_PATIENCE, Duration::from_secs)
 }

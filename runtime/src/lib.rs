@@ -10,8 +10,10 @@ pub mod limits;
 pub mod places;
 pub mod plan;
 pub mod spec;
+pub mod templates;
 
 mod attach;
+mod build;
 mod containers;
 mod env;
 mod error;
@@ -23,13 +25,13 @@ mod link;
 mod process;
 mod scratch;
 mod supervisor;
-pub mod templates;
 mod timings;
 mod transfer;
 mod voice;
 mod working_set;
 
 pub use attach::terminal_size;
+pub use build::build_template;
 pub use error::Error;
 pub use guest_files::{GuestFile, Origin, find_agent, find_kernel, find_registry};
 pub use launch::{Outcome, run};

@@ -4,52 +4,37 @@
 //! A template is a folder named by a hash of all that it depends on, so that one that no longer fits
 //! is never found. It is made under another name and a lock, and renamed when it is whole and synced.
 
+mod clearing;
+mod description;
+mod recipe;
+
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use images::Digest;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
+use rustix::io::{Errno, retry_on_intr};
 use vmm::config::{FileRange, SnapshotFiles, Start};
 
-use crate::error::Error;
-use crate::host;
-use crate::plan::VmConfig;
+pub use self::clearing::{Listed, Pruned, TemplateError};
+pub use self::description::Description;
+pub(crate) use self::recipe::Wanted;
+
 use crate::working_set;
 
 const STATE: &str = "state";
 const MEMORY: &str = "memory";
 const WORKING_SET: &str = "working-set";
-/// How many templates are kept; the one used longest ago goes first.
-const MOST: usize = 16;
+/// The endings of what is no template: one that is being made, its lock, and one that was set aside.
+const NEW: &str = ".new";
+const LOCK: &str = ".lock";
+const BROKEN: &str = ".broken";
 
 /// The home of all templates.
 #[derive(Debug)]
 pub struct Templates {
     folder: PathBuf,
-}
-
-/// What a template depends on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Recipe<'a> {
-    /// The guest's kernel.
-    pub(crate) kernel: &'a Path,
-    /// The agent.
-    pub(crate) agent: &'a Path,
-    /// The machine's shape.
-    pub(crate) shape: VmConfig,
-}
-
-/// A template as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Its name: a hash of what it depends on.
-    pub key: String,
-    /// The space it takes, in bytes.
-    pub bytes: u64,
-    /// When it was made or last used, in seconds since 1970.
-    pub used: i64,
 }
 
 /// A template, open.
@@ -107,7 +92,7 @@ fn note_use(folder: &Path) {
 #[derive(Debug)]
 pub(crate) struct Unfinished {
     templates: Templates,
-    key: String,
+    wanted: Wanted,
     state: File,
     memory: File,
     /// Never read: it is locked.
@@ -133,91 +118,49 @@ impl Templates {
         Some(Template { folder, files: SnapshotFiles { state, memory }, working_set })
     }
 
-    /// Begins a template; none if somebody else is at it already.
+    /// Begins a template; none if somebody else is at it already, or has just made it.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub(crate) fn begin(&self, key: &str) -> io::Result<Option<Unfinished>> {
+    pub(crate) fn begin(&self, wanted: &Wanted) -> io::Result<Option<Unfinished>> {
         fs::create_dir_all(&self.folder)?;
-        let lock = File::create(self.folder.join(format!("{key}.lock")))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let key = &wanted.key;
+        let Some(lock) = try_lock(&self.folder.join(format!("{key}{LOCK}")))? else {
+            return Ok(None);
+        };
+        if self.find(key).is_some() {
             return Ok(None);
         }
-        let folder = self.folder.join(format!("{key}.new"));
+        // What is there and is no template would be in the way of the new one.
+        self.set_aside(key);
+        let folder = self.folder.join(format!("{key}{NEW}"));
         // Somebody was killed over it.
         let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder)?;
+        // A memory in which every copy's secrets began is nobody else's.
+        fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let create = |name: &str| {
             File::options().read(true).write(true).create_new(true).open(folder.join(name))
         };
         let (state, memory) = (create(STATE)?, create(MEMORY)?);
         let templates = Self { folder: self.folder.clone() };
-        Ok(Some(Unfinished { templates, key: key.to_owned(), state, memory, lock }))
+        Ok(Some(Unfinished { templates, wanted: wanted.clone(), state, memory, lock }))
+    }
+
+    /// Waits until nobody makes this template any more.
+    ///
+    /// # Errors
+    /// When there is no folder for templates.
+    pub(crate) fn await_other(&self, key: &str) -> io::Result<()> {
+        let lock = File::create(self.folder.join(format!("{key}{LOCK}")))?;
+        Ok(retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))?)
     }
 
     /// Puts a template where nothing finds it.
     pub(crate) fn set_aside(&self, key: &str) {
-        let aside = self.folder.join(format!("{key}.broken"));
+        let aside = self.folder.join(format!("{key}{BROKEN}"));
         let _ = fs::remove_dir_all(&aside);
         // What cannot be renamed stays, and is met again.
         let _ = fs::rename(self.folder.join(key), aside);
-    }
-
-    /// All templates, the one used last first.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn list(&self) -> Result<Vec<Listed>, Error> {
-        let failed = |source| Error::File { action: "read", path: self.folder.clone(), source };
-        let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed)?,
-        };
-        let mut listed = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let key = entry.file_name().to_string_lossy().into_owned();
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() && !key.contains('.') {
-                let bytes = [STATE, MEMORY]
-                    .iter()
-                    .filter_map(|name| fs::metadata(entry.path().join(name)).ok())
-                    .map(|file| file.blocks() * 512)
-                    .sum();
-                listed.push(Listed { key, bytes, used: metadata.mtime() });
-            }
-        }
-        listed.sort_by_key(|template| std::cmp::Reverse(template.used));
-        Ok(listed)
-    }
-
-    /// Removes the templates whose names begin with `prefix`; machines that came from them go on.
-    /// Gives the names.
-    ///
-    /// # Errors
-    /// When one cannot be removed.
-    pub fn remove(&self, prefix: &str) -> Result<Vec<String>, Error> {
-        let mut removed = Vec::new();
-        for template in self.list()? {
-            if template.key.starts_with(prefix) {
-                let path = self.folder.join(&template.key);
-                fs::remove_dir_all(&path).map_err(|source| Error::File {
-                    action: "remove",
-                    path,
-                    source,
-                })?;
-                removed.push(template.key);
-            }
-        }
-        Ok(removed)
-    }
-
-    /// Removes those that were not used for longest, until few enough are left.
-    fn thin_out(&self) -> Result<(), Error> {
-        for template in self.list()?.into_iter().skip(MOST) {
-            self.remove(&template.key)?;
-        }
-        Ok(())
     }
 }
 
@@ -235,122 +178,132 @@ impl Unfinished {
     /// # Errors
     /// When that fails; it is then gone.
     pub(crate) fn publish(self) -> io::Result<()> {
-        let Templates { folder } = &self.templates;
-        let new = folder.join(format!("{}.new", self.key));
-        let published = self
-            .memory
-            .sync_all()
-            .and_then(|()| self.state.sync_all())
-            .and_then(|()| File::open(&new)?.sync_all())
-            .and_then(|()| fs::rename(&new, folder.join(&self.key)));
+        let folder = &self.templates.folder;
+        let published = self.complete(folder);
         if published.is_err() {
             self.discard();
             return published;
         }
         // Too many templates are no reason to lose this one.
-        let _ = self.templates.thin_out();
+        let _ = self.templates.thin_out(&self.wanted.basis);
         File::open(folder)?.sync_all()
+    }
+
+    fn complete(&self, folder: &Path) -> io::Result<()> {
+        let new = folder.join(format!("{}{NEW}", self.wanted.key));
+        self.memory.sync_all()?;
+        self.state.sync_all()?;
+        Description::new(&self.wanted).write(&new)?;
+        File::open(&new)?.sync_all()?;
+        fs::rename(&new, folder.join(&self.wanted.key))
     }
 
     /// Takes it away.
     pub(crate) fn discard(&self) {
-        let _ = fs::remove_dir_all(self.templates.folder.join(format!("{}.new", self.key)));
+        let new = format!("{}{NEW}", self.wanted.key);
+        let _ = fs::remove_dir_all(self.templates.folder.join(new));
     }
 }
 
-impl Recipe<'_> {
-    /// The name of the template: a hash of this program, kernel and agent (by their inodes, sizes and
-    /// times, since reading them would take longer than a start), of the processor and the host's
-    /// kernel, and of the shape.
-    ///
-    /// # Errors
-    /// When one of the files is gone.
-    pub(crate) fn key(&self) -> Result<String, Error> {
-        let mut text = format!("{}\n{}\n", env!("CARGO_PKG_VERSION"), host::processor());
-        for path in [Path::new("/proc/self/exe"), self.kernel, self.agent] {
-            let metadata = fs::metadata(path).map_err(|source| Error::File {
-                action: "look at",
-                path: path.to_owned(),
-                source,
-            })?;
-            text.push_str(&format!(
-                "{} {} {} {}.{}\n",
-                metadata.dev(),
-                metadata.ino(),
-                metadata.len(),
-                metadata.mtime(),
-                metadata.mtime_nsec()
-            ));
+/// Locks this file, which is made if need be; none if somebody else has locked it. Whoever clears up
+/// removes locks: one that has no name any more keeps nobody out.
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let lock = File::create(path)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked?,
         }
-        text.push_str(&format!("{} {}\n", self.shape.memory_mib, self.shape.vcpus));
-        Ok(Digest::of(text.as_bytes()).hex()[..16].to_owned())
+        if fs::metadata(path).is_ok_and(|named| is_same(&named, &lock)) {
+            return Ok(Some(lock));
+        }
     }
+}
+
+fn is_same(named: &fs::Metadata, file: &File) -> bool {
+    let own = file.metadata();
+    own.is_ok_and(|own| (own.dev(), own.ino()) == (named.dev(), named.ino()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::VmConfig;
     use std::io::Write;
 
-    fn templates() -> (tempfile::TempDir, Templates) {
+    pub(super) fn templates() -> (tempfile::TempDir, Templates) {
         let folder = tempfile::tempdir().unwrap();
         let templates = Templates::new(folder.path().join("templates"));
         (folder, templates)
+    }
+
+    pub(super) fn wanted(key: &str) -> Wanted {
+        let shape = VmConfig { memory_mib: 512, vcpus: 1 };
+        Wanted { key: key.to_owned(), basis: "basis".to_owned(), shape, kernel: "/k".into() }
+    }
+
+    pub(super) fn publish(templates: &Templates, key: &str) {
+        templates.begin(&wanted(key)).unwrap().unwrap().publish().unwrap();
     }
 
     #[test]
     fn a_template_is_found_once_it_is_published() {
         let (_folder, templates) = templates();
         assert!(templates.find("k").is_none());
-        let unfinished = templates.begin("k").unwrap().unwrap();
+        let unfinished = templates.begin(&wanted("k")).unwrap().unwrap();
         unfinished.files().unwrap().memory.write_all(b"memory").unwrap();
         assert!(templates.find("k").is_none());
-        assert!(templates.begin("k").unwrap().is_none(), "somebody is at it");
-        assert!(templates.begin("other").unwrap().is_some());
+        assert!(templates.begin(&wanted("k")).unwrap().is_none(), "somebody is at it");
+        assert!(templates.begin(&wanted("other")).unwrap().is_some());
         unfinished.publish().unwrap();
+        let mode = fs::metadata(templates.folder.join("k")).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "nobody else looks into it");
         assert_eq!(templates.find("k").unwrap().files.memory.metadata().unwrap().len(), 6);
-        assert_eq!(templates.list().unwrap().len(), 1);
+        assert!(templates.begin(&wanted("k")).unwrap().is_none(), "somebody has made it");
+        let listed = templates.list().unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].description.as_ref().unwrap().memory_mib, 512);
     }
 
     #[test]
     fn what_is_discarded_set_aside_or_left_by_the_killed_is_not_there() {
         let (_folder, templates) = templates();
-        drop(templates.begin("killed").unwrap());
-        templates.begin("killed").unwrap().unwrap().publish().unwrap();
+        drop(templates.begin(&wanted("killed")).unwrap());
+        publish(&templates, "killed");
         templates.set_aside("killed");
         assert!(templates.find("killed").is_none());
-        templates.begin("lost").unwrap().unwrap().discard();
+        templates.begin(&wanted("lost")).unwrap().unwrap().discard();
         assert!(templates.list().unwrap().is_empty());
     }
 
     #[test]
-    fn the_oldest_go() {
+    fn the_half_of_a_template_is_replaced() {
         let (_folder, templates) = templates();
-        for number in 0..MOST + 3 {
-            let key = format!("k{number:02}");
-            templates.begin(&key).unwrap().unwrap().publish().unwrap();
-        }
-        assert_eq!(templates.list().unwrap().len(), MOST);
-        assert_eq!(templates.remove("k1").unwrap().len(), 9);
-        assert_eq!(templates.remove("").unwrap().len(), MOST - 9);
+        publish(&templates, "k");
+        fs::remove_file(templates.folder.join("k").join(STATE)).unwrap();
+        assert!(templates.find("k").is_none());
+        publish(&templates, "k");
+        assert!(templates.find("k").is_some());
     }
 
     #[test]
-    fn a_key_depends_on_the_shape_and_the_files() {
+    fn a_lock_without_a_name_keeps_nobody_out() {
         let folder = tempfile::tempdir().unwrap();
-        let (kernel, agent) = (folder.path().join("kernel"), folder.path().join("agent"));
-        let key = |memory_mib, vcpus| {
-            let shape = VmConfig { memory_mib, vcpus };
-            Recipe { kernel: &kernel, agent: &agent, shape }.key()
-        };
-        assert!(key(512, 1).is_err());
-        fs::write(&kernel, "k").unwrap();
-        fs::write(&agent, "a").unwrap();
-        let first = key(512, 1).unwrap();
-        assert_eq!(key(512, 1).unwrap(), first);
-        assert_ne!(key(512, 2).unwrap(), first);
-        assert_ne!(key(256, 1).unwrap(), first);
-        fs::write(&agent, "another").unwrap();
-        assert_ne!(key(512, 1).unwrap(), first);
+        let path = folder.path().join("lock");
+        let _old = try_lock(&path).unwrap().unwrap();
+        assert!(try_lock(&path).unwrap().is_none());
+        fs::remove_file(&path).unwrap();
+        assert!(try_lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_the_other_is_done() {
+        let (_folder, templates) = templates();
+        let unfinished = templates.begin(&wanted("k")).unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| templates.await_other("k").map(|()| templates.find("k")));
+            unfinished.publish().unwrap();
+            assert!(waiting.join().unwrap().unwrap().is_some());
+        });
     }
 }

@@ -132,12 +132,13 @@ fn a_guest_that_ends_too_early_is_told() {
 #[test]
 fn a_full_disk_is_the_programs_error() {
     let disk = SmallDisk::new(24);
+    // A template might leave no room for anything else.
     let sandbox = furnished(disk.path());
-    sandbox.hyperrun(["run", "--rm", "busybox", "true"]).code_is(0);
+    sandbox.hyperrun(["run", "--rm", "--no-template", "busybox", "true"]).code_is(0);
     let before = Snapshot::of(disk.path());
     let script = "dd if=/dev/zero of=/large bs=1M count=64 conv=fsync 2>&1 || echo 'it failed'";
     sandbox
-        .hyperrun(["run", "--rm", "busybox", "sh", "-c", script])
+        .hyperrun(["run", "--rm", "--no-template", "busybox", "sh", "-c", script])
         .code_is(0)
         .stdout_has("it failed");
     assert_eq!(Snapshot::of(disk.path()), before);

@@ -8,4 +8,5 @@ mod process;
 mod refusals;
 mod resources;
 mod stdio;
+mod templates;
 mod terminal;

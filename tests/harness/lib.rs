@@ -3,6 +3,7 @@
 pub mod archive;
 mod initramfs;
 mod output;
+mod read_only;
 mod running;
 mod sample;
 mod sandbox;
@@ -13,6 +14,7 @@ pub mod tree;
 
 pub use initramfs::initramfs;
 pub use output::Output;
+pub use read_only::ReadOnly;
 pub use running::Running;
 pub use sample::{Sample, sample_size};
 pub use sandbox::{Sandbox, busybox_archive};

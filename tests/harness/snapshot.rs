@@ -17,7 +17,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks at everything below `folder` but its locks, which come when they are first needed.
+    /// Looks at everything below `folder` but what comes when it is first needed: locks, and what is
+    /// noted beside templates.
     pub fn of(folder: &Path) -> Self {
         let mut entries = BTreeMap::new();
         walk(folder, folder, &mut entries);

@@ -200,6 +200,48 @@ mod tests {
     }
 
     #[test]
+    fn the_uart_is_saved_with_all_its_registers() {
+        let (bus, _, wakes) = bus();
+        // Line control opens the divisor; then interrupts, modem control, scratch.
+        let written: [(u16, u8); 7] = [
+            (0x3fb, 0x80),
+            (0x3f8, 0x0c),
+            (0x3f9, 0x01),
+            (0x3fb, 0x03),
+            (0x3f9, 0x05),
+            (0x3fc, 0x0b),
+            (0x3ff, 0x5a),
+        ];
+        for (port, value) in written {
+            bus.port_write(port, &[value]);
+        }
+        let (state, devices) = bus.save().expect("nothing has failed");
+        assert!(devices.is_empty());
+        let console = Console::new(None);
+        let irq = Arc::new(EventFd::new(EFD_NONBLOCK).expect("a descriptor"));
+        let (sender, _wakes) = mpsc::sync_channel(8);
+        let copy = Bus::new(serial::restore(&state, &console, irq), Vec::new(), sender);
+        assert_eq!(copy.save().expect("nothing has failed").0, state);
+        for port in 0x3f9..=0x3ff {
+            let (mut here, mut there) = ([0], [0]);
+            bus.port_read(port, &mut here);
+            copy.port_read(port, &mut there);
+            assert_eq!(here, there, "{port:#x}");
+        }
+        copy.port_write(0x3f8, b"x");
+        assert_eq!(console.last_lines(), "x");
+        drop(wakes);
+    }
+
+    #[test]
+    fn the_agent_of_a_copy_has_rung() {
+        let (bus, _, wakes) = bus();
+        bus.agent_has_rung();
+        bus.port_write(layout::POWER_PORT, &[5, 0, 0, 0]);
+        assert_eq!(wakes.try_iter().count(), 0);
+    }
+
+    #[test]
     fn an_access_to_nothing_reads_ones() {
         let (bus, _, _) = bus();
         let mut data = [0; 4];

@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets: what reads the guest's memory, and kernels. Each is also a test
-//! over its corpus.
+//! The bodies of the fuzz targets: what reads the guest's memory, kernels, and saved machines. Each is
+//! also a test over its corpus.
 
 #[cfg(test)]
 #[path = "../../fuzz/corpus.rs"]
@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+pub use crate::snapshot::fuzz::snapshot;
 pub use crate::virtio::block::fuzz::block;
 pub use crate::virtio::vsock::fuzz::vsock;
 pub use kernel::kernel;
@@ -37,6 +38,11 @@ mod tests {
     #[test]
     fn kernel() {
         corpus::each("kernel", super::kernel);
+    }
+
+    #[test]
+    fn snapshot() {
+        corpus::each("snapshot", super::snapshot);
     }
 
     #[test]

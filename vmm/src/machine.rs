@@ -272,7 +272,11 @@ fn load(
 }
 
 /// Refuses a saved machine of another shape.
-fn check_fit(state: &MachineState, memory_mib: u32, vcpus: u8) -> Result<(), SnapshotError> {
+pub(crate) fn check_fit(
+    state: &MachineState,
+    memory_mib: u32,
+    vcpus: u8,
+) -> Result<(), SnapshotError> {
     if state.memory_mib != memory_mib {
         return Err(SnapshotError::Unfit { what: "its memory has another size" });
     }
@@ -283,7 +287,7 @@ fn check_fit(state: &MachineState, memory_mib: u32, vcpus: u8) -> Result<(), Sna
 }
 
 /// Gives each device the state of its predecessor.
-fn restore_devices(
+pub(crate) fn restore_devices(
     transports: &mut [MmioTransport],
     states: &[TransportState],
 ) -> Result<(), SnapshotError> {
@@ -309,7 +313,7 @@ fn check(config: &MachineConfig) -> Result<(), ConfigError> {
 }
 
 /// The devices in the guest's order: disks, so that their names are known, then the others.
-fn devices(
+pub(crate) fn devices(
     disks: Vec<DiskConfig>,
     vsock: Option<VsockConfig>,
 ) -> Result<Vec<Box<dyn VirtioDevice>>, Error> {

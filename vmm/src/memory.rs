@@ -49,18 +49,10 @@ pub(crate) fn restore(
     if file.metadata()?.len() != bytes {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it has another length"));
     }
+    let placed = place(bytes, pieces)?;
     let memory = allocate(bytes)?;
-    let mut end = 0;
-    for &(address, length) in pieces {
-        let elsewhere = || io::Error::new(io::ErrorKind::InvalidData, "a piece lies elsewhere");
-        let is_whole = |bytes: u64| bytes.is_multiple_of(PAGE);
-        if address < end || length == 0 || !is_whole(address) || !is_whole(length) {
-            return Err(elsewhere());
-        }
-        end = address.checked_add(length).ok_or_else(elsewhere)?;
-        let offset = layout::memory_offset(bytes, address, length).ok_or_else(elsewhere)?;
-        let length = usize::try_from(length).map_err(|_| elsewhere())?;
-        let slice = memory.get_slice(GuestAddress(address), length).map_err(|_| elsewhere())?;
+    for Placed { address, length, offset } in placed {
+        let slice = memory.get_slice(address, length).expect("the piece lies in the memory");
         let start = slice.ptr_guard_mut().as_ptr();
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
@@ -69,6 +61,35 @@ pub(crate) fn restore(
         unsafe { mmap(start.cast(), length, protection, flags, file, offset) }?;
     }
     Ok(memory)
+}
+
+/// A piece of a saved machine's memory, and where its file has it.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) address: GuestAddress,
+    pub(crate) length: usize,
+    pub(crate) offset: u64,
+}
+
+/// Places `pieces`, addresses and lengths, in a memory of `bytes` and its file.
+///
+/// # Errors
+/// When one is not of whole pages, lies elsewhere, or not behind the one before it.
+pub(crate) fn place(bytes: u64, pieces: &[(u64, u64)]) -> io::Result<Vec<Placed>> {
+    let elsewhere = || io::Error::new(io::ErrorKind::InvalidData, "a piece lies elsewhere");
+    let mut placed = Vec::with_capacity(pieces.len());
+    let mut end = 0;
+    for &(address, length) in pieces {
+        let is_whole = |bytes: u64| bytes.is_multiple_of(PAGE);
+        if address < end || length == 0 || !is_whole(address) || !is_whole(length) {
+            return Err(elsewhere());
+        }
+        end = address.checked_add(length).ok_or_else(elsewhere)?;
+        let offset = layout::memory_offset(bytes, address, length).ok_or_else(elsewhere)?;
+        let length = usize::try_from(length).map_err(|_| elsewhere())?;
+        placed.push(Placed { address: GuestAddress(address), length, offset });
+    }
+    Ok(placed)
 }
 
 /// Does ahead what a guest's first touches would each leave it for: copies the pages of the working

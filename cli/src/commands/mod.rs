@@ -17,6 +17,7 @@ pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod template;
 pub(crate) mod version;
 
 use std::io::{self, Write};
@@ -46,6 +47,7 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
         Command::History(args) => history::run(&args, &common),
         Command::Inspect(args) => inspect::run(&args, &common),
         Command::Image(args) => image::run(&args, &common),
+        Command::Template(args) => template::run(&args, &common),
         Command::System(args) => system::run(&args, &common),
         Command::Doctor(args) => doctor::run(&args, &common),
         Command::Version(args) => version::run(&args),

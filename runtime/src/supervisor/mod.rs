@@ -6,6 +6,7 @@ mod console;
 mod error;
 mod machine;
 mod saving;
+mod unattended;
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -18,6 +19,7 @@ use vmm::event::Event;
 use vmm::process::Inherited;
 
 pub(crate) use self::machine::MachineParts;
+pub(crate) use self::unattended::save_machine;
 
 use self::agent::{Agent, Door};
 use self::console::ConsoleTail;

@@ -100,15 +100,11 @@ impl CpuState {
         if vcpu.get_tsc_khz().map_err(failed("get a vCPU's frequency"))? != self.tsc_khz {
             return Err(SnapshotError::Unfit { what: "the processor has another frequency" });
         }
-        let cpuid = CpuId::from_entries(&self.cpuid)
-            .map_err(|_| SnapshotError::Damaged { what: "it has too many CPUID leaves" })?;
+        let (cpuid, xsave) = (self.cpuid()?, self.xsave()?);
         vcpu.set_cpuid2(&cpuid).map_err(failed("set a vCPU's features"))?;
         vcpu.set_mp_state(self.mp_state).map_err(failed("set a vCPU's run state"))?;
         vcpu.set_regs(&self.regs).map_err(failed("set a vCPU's registers"))?;
         vcpu.set_sregs(&self.sregs).map_err(failed("set a vCPU's special registers"))?;
-        let damaged = SnapshotError::Damaged { what: "a vCPU's vector registers" };
-        let mut xsave = kvm_xsave::default();
-        xsave.region = self.xsave.as_slice().try_into().map_err(|_| damaged)?;
         // SAFETY: KVM reads as many bytes as `KVM_CAP_XSAVE2` says, which `save` has found to be no
         // more than the structure has: without dynamic features asked for, that never grows.
         let set = unsafe { vcpu.set_xsave(&xsave) };
@@ -123,6 +119,26 @@ impl CpuState {
         // the clock that this needs.
         let _ = vcpu.kvmclock_ctrl();
         Ok(())
+    }
+
+    /// The features, as KVM takes them.
+    ///
+    /// # Errors
+    /// When they are more than it takes.
+    pub(crate) fn cpuid(&self) -> Result<CpuId, SnapshotError> {
+        CpuId::from_entries(&self.cpuid)
+            .map_err(|_| SnapshotError::Damaged { what: "it has too many CPUID leaves" })
+    }
+
+    /// The vector registers, as KVM takes them.
+    ///
+    /// # Errors
+    /// When they are not as many.
+    pub(crate) fn xsave(&self) -> Result<kvm_xsave, SnapshotError> {
+        let damaged = SnapshotError::Damaged { what: "a vCPU's vector registers" };
+        let mut xsave = kvm_xsave::default();
+        xsave.region = self.xsave.as_slice().try_into().map_err(|_| damaged)?;
+        Ok(xsave)
     }
 }
 

@@ -33,26 +33,30 @@ pub(crate) fn read(file: &mut File) -> Result<MachineState, SnapshotError> {
     decode(&bytes)
 }
 
-fn encode(state: &MachineState) -> Result<Vec<u8>, SnapshotError> {
+pub(super) fn encode(state: &MachineState) -> Result<Vec<u8>, SnapshotError> {
     let damaged = SnapshotError::Damaged { what: "it is too large" };
     let body = postcard::to_stdvec(state)
         .map_err(|_| SnapshotError::Damaged { what: "it cannot be encoded" })?;
-    let length = u32::try_from(body.len()).ok().filter(|length| *length <= MAX_BYTES);
-    let Some(length) = length else { return Err(damaged) };
+    seal(&body).ok_or(damaged)
+}
+
+/// Puts the header before a body; none if that is too long.
+pub(super) fn seal(body: &[u8]) -> Option<Vec<u8>> {
+    let length = u32::try_from(body.len()).ok().filter(|length| *length <= MAX_BYTES)?;
     let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
     bytes.extend_from_slice(&MAGIC);
-    for word in [VERSION, length, crc32c::crc32c(&body)] {
+    for word in [VERSION, length, crc32c::crc32c(body)] {
         bytes.extend_from_slice(&word.to_le_bytes());
     }
-    bytes.extend_from_slice(&body);
-    Ok(bytes)
+    bytes.extend_from_slice(body);
+    Some(bytes)
 }
 
 /// Reads a state from all of `bytes`.
 ///
 /// # Errors
 /// When they are not exactly one state of this version.
-pub(crate) fn decode(bytes: &[u8]) -> Result<MachineState, SnapshotError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<MachineState, SnapshotError> {
     let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
         return Err(SnapshotError::NotASnapshot);
     };

@@ -5,6 +5,8 @@
 
 mod cpu;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod memory;
 mod vm;
 

@@ -49,19 +49,39 @@ impl VmState {
     /// When KVM refuses.
     pub(crate) fn restore(&self, vm: &VmFd) -> Result<(), SnapshotError> {
         let failed = SnapshotError::kvm;
-        if self.chips.len() != CHIPS.len() {
-            return Err(SnapshotError::Damaged { what: "it lacks an interrupt controller" });
-        }
+        let chips = self.chips()?;
         vm.set_pit2(&self.pit).map_err(failed("set the interval timer"))?;
         let clock = kvm_clock_data { clock: self.clock_ns, ..Default::default() };
         vm.set_clock(&clock).map_err(failed("set the guest's clock"))?;
-        for (Chip(bytes), chip_id) in self.chips.iter().zip(CHIPS) {
-            let chip = match postcard::take_from_bytes::<kvm_irqchip>(bytes) {
-                Ok((chip, [])) if chip.chip_id == chip_id => chip,
-                _ => return Err(SnapshotError::Damaged { what: "an interrupt controller" }),
-            };
+        for chip in chips {
             vm.set_irqchip(&chip).map_err(failed("set an interrupt controller"))?;
         }
         Ok(())
+    }
+
+    /// The interrupt controllers, as KVM takes them.
+    ///
+    /// # Errors
+    /// When one is missing, or something else.
+    pub(crate) fn chips(&self) -> Result<Vec<kvm_irqchip>, SnapshotError> {
+        if self.chips.len() != CHIPS.len() {
+            return Err(SnapshotError::Damaged { what: "it lacks an interrupt controller" });
+        }
+        let chip = |(Chip(bytes), chip_id): (&Chip, u32)| match postcard::take_from_bytes::<
+            kvm_irqchip,
+        >(bytes)
+        {
+            Ok((chip, [])) if chip.chip_id == chip_id => Ok(chip),
+            _ => Err(SnapshotError::Damaged { what: "an interrupt controller" }),
+        };
+        self.chips.iter().zip(CHIPS).map(chip).collect()
+    }
+
+    /// That of a machine that has just been made, for tests without KVM.
+    #[cfg(test)]
+    pub(crate) fn fresh() -> Self {
+        let chip = |chip_id| kvm_irqchip { chip_id, ..Default::default() };
+        let bytes = |chip_id| postcard::to_stdvec(&chip(chip_id)).expect("a few plain bytes");
+        Self { chips: CHIPS.map(bytes).map(Chip).into(), ..Self::default() }
     }
 }

@@ -115,6 +115,18 @@ pub(crate) struct TransportState {
     pending: u32,
 }
 
+impl TransportState {
+    /// Whether a driver can have come this far: its steps are taken in order, and with `FEATURES_OK`
+    /// it has no feature that it was not offered.
+    fn is_possible(&self) -> bool {
+        let taken = status::STEPS.map(|step| self.status & step != 0);
+        let known = status::STEPS.iter().fold(status::NEEDS_RESET | status::FAILED, |a, b| a | b);
+        let agreed = self.status & status::FEATURES_OK == 0
+            || self.features & !self.offered == 0 && self.features & FEATURE_VERSION_1 != 0;
+        self.status & !known == 0 && taken.is_sorted_by(|one, next| one >= next) && agreed
+    }
+}
+
 /// `virtio_queue::QueueState`, which cannot be serialised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct QueueRegisters {
@@ -307,6 +319,9 @@ impl MmioTransport {
             && state.queues.len() == self.driver.queues.len();
         if !is_same {
             return Err(SnapshotError::Unfit { what: "a device is another one" });
+        }
+        if !state.is_possible() {
+            return Err(SnapshotError::Damaged { what: "a device's status" });
         }
         let damaged = SnapshotError::Damaged { what: "a queue" };
         let mut queues = Vec::with_capacity(state.queues.len());

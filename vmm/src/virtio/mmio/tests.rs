@@ -1,5 +1,8 @@
 //! The transport as a driver sees it, in and out of order.
 
+mod saving;
+mod traffic;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -73,6 +76,11 @@ fn rig(fails: bool) -> Rig {
     let (sender, kicked) = mpsc::channel();
     let runs = Arc::new(AtomicUsize::new(0));
     let device = Fake { runs: Arc::clone(&runs), kicked: sender, fails };
+    Rig { runs, kicked, ..rig_of(Box::new(device)) }
+}
+
+/// A transport for this device, which has two queues at most.
+fn rig_of(device: Box<dyn VirtioDevice>) -> Rig {
     let kicks = vec![event_fd(), event_fd()];
     let irq = Arc::new(event_fd());
     let console = Console::new(None);
@@ -83,7 +91,8 @@ fn rig(fails: bool) -> Rig {
         kicks: kicks.iter().map(|kick| kick.try_clone().expect("a descriptor")).collect(),
         console: console.clone(),
     };
-    let transport = MmioTransport::new(Box::new(device), wiring);
+    let transport = MmioTransport::new(device, wiring);
+    let (runs, kicked) = (Arc::default(), mpsc::channel().1);
     Rig { transport, kicks, irq, console, runs, kicked }
 }
 

@@ -116,7 +116,7 @@ impl Program {
 }
 
 /// One that nobody connects to.
-fn listener() -> UnixListener {
+pub(crate) fn listener() -> UnixListener {
     static LISTENER: OnceLock<UnixListener> = OnceLock::new();
     let listener = LISTENER.get_or_init(|| {
         let name = format!("hyperrun-vsock-fuzz-{}", std::process::id());

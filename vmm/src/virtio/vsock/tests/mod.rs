@@ -312,3 +312,51 @@ fn connections_survive_a_pause_and_not_a_new_driver() {
     assert_eq!(client.read(&mut read).unwrap(), 0);
     guest.is_alive();
 }
+
+#[test]
+fn every_byte_survives_pauses_under_traffic() {
+    let mut guest = Guest::ready();
+    let (mut client, port) = guest.connect();
+    let (down, up) = (pattern(1 << 20), pattern(300_000));
+    let (sent, expected) = (down.clone(), up.clone());
+    let program = thread::spawn(move || {
+        let mut reading = client.try_clone().unwrap();
+        let reader = thread::spawn(move || {
+            let mut read = vec![0; expected.len()];
+            reading.read_exact(&mut read).unwrap();
+            read == expected
+        });
+        client.write_all(&sent).unwrap();
+        (reader.join().unwrap(), client)
+    });
+    let (mut read, mut pauses, mut position) = (Vec::new(), 0, 0);
+    for turn in 0.. {
+        if read.len() == down.len() && position == up.len() {
+            break;
+        }
+        if turn % 3 == 0 {
+            let (device, activated) = guest.stop();
+            guest.run(device, activated);
+            pauses += 1;
+        }
+        let taken = u32::try_from(read.len()).unwrap();
+        if position < up.len() {
+            let end = up.len().min(position + 3001);
+            guest.send(port, Operation::Data, 0, taken, &up[position..end]);
+            position = end;
+        } else {
+            guest.send(port, Operation::CreditUpdate, 0, taken, &[]);
+        }
+        while read.len() < down.len() {
+            let (header, data) = guest.receive();
+            if header.operation() == Some(Operation::Data) {
+                read.extend(data);
+                break;
+            }
+        }
+    }
+    assert!(read == down, "what the program sent");
+    let (arrived, _client) = program.join().unwrap();
+    assert!(arrived, "what the guest sent");
+    assert!(pauses > 50, "{pauses} pauses");
+}
