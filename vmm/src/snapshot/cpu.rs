@@ -15,6 +15,9 @@ use super::SnapshotError;
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
 /// The time stamp counter.
 const IA32_TSC: u32 = 0x10;
+/// How far two measurements of one frequency may be apart, in millionths: no further than the host's
+/// own clock may go wrong, which nobody sets in a guest either.
+const MEASURED_WITHIN_PPM: u64 = 20;
 /// The local APIC's timer register, and the bits of its mode: deadline.
 const APIC_LVTT: usize = 0x320;
 const APIC_TIMER_MODE: u32 = 3 << 17;
@@ -97,7 +100,8 @@ impl CpuState {
     /// When KVM refuses, or this processor's clock runs at another frequency.
     pub(crate) fn restore(&self, vcpu: &VcpuFd) -> Result<(), SnapshotError> {
         let failed = SnapshotError::kvm;
-        if vcpu.get_tsc_khz().map_err(failed("get a vCPU's frequency"))? != self.tsc_khz {
+        let tsc_khz = vcpu.get_tsc_khz().map_err(failed("get a vCPU's frequency"))?;
+        if !is_same_frequency(tsc_khz, self.tsc_khz) {
             return Err(SnapshotError::Unfit { what: "the processor has another frequency" });
         }
         let (cpuid, xsave) = (self.cpuid()?, self.xsave()?);
@@ -140,6 +144,12 @@ impl CpuState {
         xsave.region = self.xsave.as_slice().try_into().map_err(|_| damaged)?;
         Ok(xsave)
     }
+}
+
+/// Whether two frequencies are one, measured twice. A host whose processor does not tell it measures it
+/// at each boot, and finds another number in the last digits.
+fn is_same_frequency(one_khz: u32, other_khz: u32) -> bool {
+    u64::from(one_khz.abs_diff(other_khz)) * 1_000_000 <= u64::from(one_khz) * MEASURED_WITHIN_PPM
 }
 
 /// All that KVM lists, without those that this vCPU lacks.
@@ -218,6 +228,22 @@ mod tests {
             lapic.regs[APIC_LVTT + at] = byte.cast_signed();
         }
         lapic
+    }
+
+    #[test]
+    fn a_frequency_may_be_measured_twice() {
+        let cases = [
+            (2_600_000, 2_600_000, true),
+            (2_599_995, 2_600_001, true),
+            (2_600_000, 2_600_060, false),
+            (2_600_000, 2_500_000, false),
+            (0, 0, true),
+            (0, 1, false),
+            (u32::MAX, 0, false),
+        ];
+        for (one, other, same) in cases {
+            assert_eq!(is_same_frequency(one, other), same, "{one} {other}");
+        }
     }
 
     #[test]

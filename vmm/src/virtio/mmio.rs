@@ -340,7 +340,11 @@ impl MmioTransport {
         };
         self.wiring.interrupt.set_pending(state.pending);
         if self.driver.has(status::DRIVER_OK) {
-            let is_valid = |queue: &Queue| queue.ready() && queue.is_valid(&self.wiring.memory);
+            let event_idx = self.driver.features & FEATURE_EVENT_IDX != 0;
+            let is_valid = |queue: &Queue| {
+                let memory = &self.wiring.memory;
+                queue.ready() && queue.event_idx_enabled() == event_idx && queue.is_valid(memory)
+            };
             if !self.driver.queues.iter().all(is_valid) {
                 return Err(damaged);
             }

@@ -174,7 +174,8 @@ fn what_cannot_be_is_refused() {
         ("fewer features", |state| state.offered &= !FEATURE_EVENT_IDX),
         ("fewer queues", |state| state.queues.truncate(1)),
     ];
-    let damaged: [(&str, Change); 13] = [
+    let damaged: [(&str, Change); 14] = [
+        ("indices that were not agreed on", |state| state.queues[0].event_idx = false),
         ("a feature that was not offered", |state| state.features |= 1 << 9),
         ("no modern driver", |state| state.features = 0),
         ("a step left out", |state| state.status &= !status::FEATURES_OK),
