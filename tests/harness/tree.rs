@@ -71,6 +71,20 @@ pub fn difference(left: &str, right: &str) -> String {
     only('-', left, right) + &only('+', right, left)
 }
 
+/// What hyperrun adds to every tree that lacks it, to mount something over.
+const FURNISHED: [&str; 7] =
+    ["/dev", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/proc", "/sys"];
+
+/// A listing of a guest's tree without what hyperrun has added to it: those places that `image`, a
+/// listing of the image itself, does not have.
+#[must_use]
+pub fn unfurnished(guest: &str, image: &str) -> String {
+    let path = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let known: std::collections::BTreeSet<String> = image.lines().map(path).collect();
+    let is_added = |line: &&str| FURNISHED.contains(&&*path(line)) && !known.contains(&path(line));
+    guest.lines().filter(|line| !is_added(line)).map(|line| format!("{line}\n")).collect()
+}
+
 fn names(folder: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -190,6 +204,9 @@ mod tests {
         assert!(lines[2].ends_with(" links=2 first=a\\x20b"), "{text}");
         assert!(lines[3].starts_with("/d link mode=0777 target=to\\x20where owner="), "{text}");
         assert_eq!(difference(&text, &text), "");
+        let guest = format!("{text}/etc dir mode=0755\n/etc/hosts file mode=0644\n");
+        assert_eq!(unfurnished(&guest, &text), text);
+        assert_eq!(unfurnished(&guest, &guest), guest);
         assert!(difference(&text, "").starts_with("- / dir"));
     }
 }
