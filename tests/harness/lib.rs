@@ -1,8 +1,10 @@
 //! What the end-to-end tests share: a place to run the built binary, and words to judge it by.
 
 pub mod archive;
+pub mod fidelity;
 mod initramfs;
 mod output;
+pub mod registry;
 mod running;
 mod sample;
 mod sandbox;
