@@ -27,6 +27,8 @@ pub enum Transfer {
     Pull(Pull),
     /// An image out of the store into a registry.
     Push(Push),
+    /// Blobs of an image that were not kept, out of a registry into the store.
+    Fetch(Fetch),
     /// Keep credentials for a registry.
     Login(Login),
     /// Forget them.
@@ -62,6 +64,16 @@ pub struct Push {
     pub reference: Reference,
     /// How much is said, and where.
     pub talk: Talk,
+}
+
+/// Blobs of an image that were not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// The store's folder.
+    pub store: PathBuf,
+    /// A name or an id of the image.
+    pub name: String,
 }
 
 /// Keep credentials for a registry. The password comes through standard input or a terminal.
@@ -124,6 +136,7 @@ mod tests {
                 reference: "localhost:5000/a:b".parse().unwrap(),
                 talk: Talk::Quiet,
             }),
+            Transfer::Fetch(Fetch { store: "/s".into(), name: "a:b".into() }),
             Transfer::Login(Login { registry: "r".into(), username: None, password_stdin: true }),
             Transfer::Logout { registry: "docker.io".into() },
         ];

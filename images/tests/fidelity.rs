@@ -10,30 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use common::{EVERYWHERE, Layer, Mounted, Sandbox, gzip, header, oci_layout, run};
+use common::{Layer, Mounted, Sandbox, gzip, header, oci_layout, run};
 use hyperrun_images::{ImportOptions, Limits, LoadSource, Output};
+use tests::fidelity::{base, top, upper};
 use tests::sample_size;
-use tests::tree::{difference, listing};
+use tests::tree::{difference, listing, unfurnished};
 
 /// What the disk of an image says.
 fn disk(sandbox: &Sandbox, id: &str) -> String {
     let mounted = Mounted::new(&sandbox.store.find(id).unwrap().disk().unwrap());
     listing(&mounted.path("")).unwrap()
-}
-
-/// A disk's listing without the places that every disk has and that `tree`, a listing of the image
-/// itself, has not.
-fn of_image(disk: &str, tree: &str) -> String {
-    let has = |listing: &str, path: &str| {
-        listing.lines().any(|line| line.split(' ').next() == Some(path))
-    };
-    let added: Vec<String> = EVERYWHERE.iter().map(|place| format!("/{place}")).collect();
-    assert!(added.iter().all(|path| has(disk, path)), "{disk}");
-    let is_added = |line: &&str| {
-        let path = line.split(' ').next().unwrap_or_default();
-        added.iter().any(|place| place == path) && !has(tree, path)
-    };
-    disk.lines().filter(|line| !is_added(line)).map(|line| format!("{line}\n")).collect()
 }
 
 /// What the disk says after the image's tree was exported and imported again.
@@ -68,8 +54,8 @@ fn both(layout: &Path, tag: &str) -> (String, String) {
     let loaded = sandbox.store.load(LoadSource::Path(layout.to_owned()), &Limits::default());
     let id = loaded.unwrap()[0].id.to_string();
     let by_tar = by_gnu_tar(&sandbox, &id);
-    let ours = of_image(&disk(&sandbox, &id), &by_tar);
-    let again = of_image(&reimported(&sandbox, &id), &by_tar);
+    let ours = unfurnished(&disk(&sandbox, &id), &by_tar);
+    let again = unfurnished(&reimported(&sandbox, &id), &by_tar);
     assert!(ours == again, "loaded - imported +\n{}", difference(&ours, &again));
     assert!(ours == by_tar, "loaded - exported +\n{}", difference(&ours, &by_tar));
     let bundle = sandbox.folder.path().join("bundle");
@@ -93,129 +79,6 @@ fn write_layout(folder: &Path, layers: &[Vec<u8>]) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, data).unwrap();
     }
-}
-
-/// A file capability, as setcap(8) writes it: `cap_net_raw=ep`.
-const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-
-/// An ACL with a named user.
-const ACL: &[u8] =
-    b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x04\0\xff\xff\xff\xff\
-      \x10\0\x04\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff";
-
-/// Everything that a single entry can be or have.
-fn base() -> Vec<u8> {
-    let mode = |kind, size, mode| {
-        let mut header = header(kind, size);
-        header.set_mode(mode);
-        header
-    };
-    let device = |kind, major, minor| {
-        let mut header = mode(kind, 0, 0o640);
-        header.set_device_major(major).unwrap();
-        header.set_device_minor(minor).unwrap();
-        header
-    };
-    let regular = tar::EntryType::Regular;
-    let any_bytes: Vec<u8> = (0..=255).chain(b"\n12 path=evil\n".iter().copied()).collect();
-    Layer::new()
-        .entry("./", mode(tar::EntryType::Directory, 0, 0o751), b"")
-        .dir("usr")
-        .dir("usr/lib")
-        .symlink("lib", "usr/lib")
-        .symlink("abs", "/usr/lib")
-        .symlink("out", "../../usr/lib")
-        .entry("setuid", mode(regular, 3, 0o6755), b"su\n")
-        .entry("sticky", mode(tar::EntryType::Directory, 0, 0o1777), b"")
-        .pax(&[("SCHILY.xattr.security.capability", CAPABILITY)])
-        .entry("ping", mode(regular, 4, 0o755), b"ping")
-        .pax(&[("SCHILY.xattr.user.any", &any_bytes), ("SCHILY.xattr.trusted.x", b"\0")])
-        .file("xattrs", b"x")
-        .pax(&[("SCHILY.xattr.system.posix_acl_access", ACL)])
-        .entry("acl", mode(regular, 0, 0o664), b"")
-        .pax(&[("SCHILY.xattr.system.posix_acl_default", ACL)])
-        .dir("acl-default")
-        .pax(&[("uid", b"70000"), ("gid", b"4294967294")])
-        .file("owned", b"x")
-        .pax(&[("mtime", b"1700000000.123456789")])
-        .file("nanoseconds", b"x")
-        .pax(&[("mtime", b"-1.5")])
-        .file("before-1970", b"x")
-        .entry("null", device(tar::EntryType::Char, 1, 3), b"")
-        .entry("disk", device(tar::EntryType::Block, 259, 70_000), b"")
-        .entry("pipe", mode(tar::EntryType::Fifo, 0, 0o600), b"")
-        .file("original", b"shared")
-        .hard_link("second", "original")
-        .file("lower", b"linked from above")
-        .pax(&[("path", "n".repeat(255).as_bytes())])
-        .file("cut", b"long")
-        .pax(&[("path", b"\xff\xfe \x01\t*")])
-        .file("cut", b"strange")
-        .pax(&[("linkpath", "t/".repeat(2000).as_bytes())])
-        .symlink("long-target", "cut")
-        .pax(&[
-            ("GNU.sparse.major", b"1"),
-            ("GNU.sparse.minor", b"0"),
-            ("GNU.sparse.name", b"sparse"),
-            ("GNU.sparse.realsize", b"8388608"),
-        ])
-        .file("GNUSparseFile.0/sparse", &sparse_data())
-        .dir("gone")
-        .file("gone/a", b"x")
-        .file("gone-file", b"x")
-        .file("back", b"old")
-        .dir("opaque")
-        .file("opaque/lower", b"x")
-        .file("file-to-folder", b"x")
-        .dir("folder-to-file")
-        .file("folder-to-file/a", b"x")
-        .dir("there-and-back")
-        .file("there-and-back/a", b"x")
-        .dir("kept")
-        .file("kept/a", b"x")
-        .finish()
-}
-
-/// A map of one segment at 4 MiB, and the segment.
-fn sparse_data() -> Vec<u8> {
-    let mut data = b"2\n4194304\n5\n8388608\n0\n".to_vec();
-    data.resize(512, 0);
-    data.extend(b"hello");
-    data
-}
-
-/// What a layer can do to the one below it.
-fn upper() -> Vec<u8> {
-    let mut mode = header(tar::EntryType::Directory, 0);
-    mode.set_mode(0o700);
-    Layer::new()
-        .hard_link("third", "original")
-        .hard_link("upper", "lower")
-        .file("lib/through-link", b"x")
-        .file(".wh.gone", b"")
-        .file(".wh.gone-file", b"")
-        .file(".wh.back", b"")
-        .file("back", b"new")
-        .dir("opaque")
-        .file("opaque/.wh..wh..opq", b"")
-        .file("opaque/upper", b"x")
-        .dir("file-to-folder")
-        .file("file-to-folder/a", b"x")
-        .file("folder-to-file", b"x")
-        .file("there-and-back", b"x")
-        .entry("kept", mode, b"")
-        .finish()
-}
-
-/// And a third one on top, so that what was replaced is replaced again.
-fn top() -> Vec<u8> {
-    Layer::new()
-        .dir("there-and-back")
-        .file("there-and-back/b", b"x")
-        .file("third", b"its own again")
-        .file(".wh.file-to-folder", b"")
-        .dir("gone")
-        .finish()
 }
 
 #[test]
@@ -253,7 +116,7 @@ fn what_umoci_cannot_do_is_as_the_tar_says() {
         .finish();
     let sandbox = Sandbox::new();
     let image = sandbox.image("x", &[layer]);
-    let ours = of_image(&disk(&sandbox, "x"), "");
+    let ours = unfurnished(&disk(&sandbox, "x"), "");
     let mtime = "owner=0:0 mtime=1700000000.000000000";
     let file = |size: u64, content: &[u8]| {
         let content = &tests::archive::digest(content)["sha256:".len()..];
@@ -273,7 +136,7 @@ fn what_umoci_cannot_do_is_as_the_tar_says() {
     assert!(std::os::unix::fs::MetadataExt::blocks(&unpacked) < 2048, "{unpacked:?}");
     // Reading 4 GiB of nothing once more takes ten seconds.
     if std::env::var_os("HYPERRUN_TEST_FULL").is_some() {
-        assert_eq!(of_image(&reimported(&sandbox, "x"), ""), ours);
+        assert_eq!(unfurnished(&reimported(&sandbox, "x"), ""), ours);
     }
 }
 

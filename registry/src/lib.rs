@@ -10,6 +10,7 @@ mod auth;
 mod blob;
 mod config;
 mod error;
+mod fetch;
 mod http;
 mod login;
 mod progress;
@@ -35,6 +36,7 @@ pub fn run(transfer: &Transfer) -> Result<(), Error> {
     match transfer {
         Transfer::Pull(pull) => pull::run(&client, pull),
         Transfer::Push(push) => push::run(&client, push),
+        Transfer::Fetch(fetch) => fetch::run(&client, fetch),
         Transfer::Login(login) => login::login(&mut client, login),
         Transfer::Logout { registry } => login::logout(&mut client, registry),
     }

@@ -1,11 +1,10 @@
 //! `push`: an image out of the store into a registry, as it came: with its digests.
 
-use images::{Blobs, Descriptor, Digest, Document, Image, Limits, Parts, Push, Reference, Store};
-use indicatif::ProgressBar;
+use images::{Descriptor, Digest, Document, Image, Parts, Push, Reference, Store};
 use ureq::http::Method;
 
-use crate::blob::{BlobReader, Course};
 use crate::error::Error;
+use crate::fetch;
 use crate::http::{Body, Call, Client};
 use crate::progress::Voice;
 use crate::repository::Repository;
@@ -160,41 +159,10 @@ impl Task<'_> {
         })
     }
 
-    /// The file with a blob. One that was not kept is fetched again from where it came.
+    /// The file with a blob, fetched again from the image's other names if it was not kept.
     fn file(&self, blob: &Descriptor) -> Result<std::path::PathBuf, Error> {
-        if let Some(path) = self.image.blob(blob.digest) {
-            return Ok(path);
-        }
-        let mut problem = None;
-        for origin in self.image.references.iter().filter(|name| *name != self.reference) {
-            match self.fetch_again(blob, origin) {
-                Ok(()) => break,
-                Err(error) => problem = Some(error),
-            }
-        }
-        match (self.image.blob(blob.digest), problem) {
-            (Some(path), _) => Ok(path),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(Error::Request {
-                problem: format!(
-                    "layer {} was not kept, and nothing says where it came from",
-                    blob.digest
-                ),
-                hint: "pull the image again with `keep-blobs = true` in registries.toml",
-            }),
-        }
-    }
-
-    fn fetch_again(&self, blob: &Descriptor, origin: &Reference) -> Result<(), Error> {
-        let endpoint = self.client.config.endpoint(origin.registry());
-        let from = Repository::new(self.client, endpoint, origin.repository(), "pull");
-        let course = Course::default();
-        let taken = self.store.take_in(&Limits::DEFAULT, Blobs::Keep, |intake| {
-            let reader = BlobReader::new(&from, blob, &course, ProgressBar::hidden());
-            intake.keep_blob(reader, blob).map(drop)
-        });
-        let failure = course.failure.into_inner().expect("no thread panics with it");
-        failure.map_or(taken.map_err(Error::from), Err)
+        let others = self.image.references.iter().filter(|name| *name != self.reference);
+        fetch::blob(self.client, self.store, self.image, blob, &others.collect::<Vec<_>>())
     }
 }
 

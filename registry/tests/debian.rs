@@ -9,8 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use common::{Kind, Registry, User, run};
-use images::Transfer;
-use tests::Snapshot;
+use images::{Fetch, Output, Pull, SaveTarget, Transfer};
+use tests::archive::Layer;
+use tests::{SmallDisk, Snapshot};
 
 #[test]
 fn what_is_pushed_is_pulled_with_its_digest() {
@@ -199,6 +200,67 @@ fn blobs_that_were_not_kept_are_fetched_again_to_be_pushed() {
     fs::write(&names, text.replace(&format!("\"{first}\""), &entry)).unwrap();
     other.push(&second).succeeds();
     assert_eq!(user.manifest(&first), other.manifest(&second));
+}
+
+#[test]
+fn blobs_that_were_not_kept_are_fetched_again_to_be_saved() {
+    let registry = Registry::start(Kind::Plain);
+    let (user, other) = (User::new(), User::new());
+    let name = format!("{}/web:1", registry.address);
+    user.load(&name);
+    user.push(&name).succeeds();
+    other.configure("keep-blobs = false\n");
+    other.pull(&name).succeeds();
+    assert!(other.store().find(&name).unwrap().lacks_blobs());
+    let fetch = || {
+        let fetch = Fetch { store: other.images(), name: name.clone() };
+        other.client(Transfer::Fetch(fetch), "")
+    };
+    fetch().succeeds();
+    assert!(!other.store().find(&name).unwrap().lacks_blobs());
+    let saved = |user: &User| {
+        let mut archive = Vec::new();
+        let output = Output { writer: &mut archive, name: "memory" };
+        let names = std::slice::from_ref(&name);
+        user.store().save(names, SaveTarget::OciArchive(output)).unwrap();
+        archive
+    };
+    assert!(saved(&other) == saved(&user));
+    // With all of them there, nobody is asked; without the registry, the reason is told.
+    other.store().remove(&name, false).unwrap();
+    other.pull(&name).succeeds();
+    drop(registry);
+    fetch().fails_with("error: cannot reach ");
+}
+
+#[test]
+fn a_disk_that_is_full_loses_nothing() {
+    let registry = Registry::start(Kind::Plain);
+    let user = User::new();
+    let (small, large) =
+        (format!("{}/small:1", registry.address), format!("{}/large:1", registry.address));
+    user.load(&small);
+    // Of bytes that gzip cannot make less of.
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    let noise: Vec<u8> = noise.take(4 << 20).collect();
+    user.load_layers(&large, &[Layer::new().file("noise", &noise).finish()]);
+    user.push(&small).succeeds();
+    user.push(&large).succeeds();
+    let disk = SmallDisk::new(3);
+    let store = disk.path().join("images");
+    let pull = |name: &str| {
+        let order = Pull { store: store.clone(), ..user.pull_order(name) };
+        user.client(Transfer::Pull(order), "")
+    };
+    pull(&small).succeeds();
+    let before = Snapshot::of(&store);
+    pull(&large).fails_with("No space left on device");
+    assert_eq!(Snapshot::of(&store), before);
+    pull(&small).succeeds();
 }
 
 #[test]

@@ -37,5 +37,5 @@ pub use guest_files::{GuestFile, Origin, find_agent, find_kernel, find_registry}
 pub use launch::{Outcome, run};
 pub use link::{Blame, Failure};
 pub use timings::{Clocks, Stopwatch};
-pub use transfer::become_client;
+pub use transfer::{become_client, fetch_blobs};
 pub use vmm::error::chain;

@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use images::{Limits, Order, Platform, Pull, Talk, Transfer};
+use images::{Fetch, Limits, Order, Platform, Pull, Talk, Transfer};
 
 use crate::error::Error;
 use crate::guest_files::find_registry;
@@ -31,7 +31,21 @@ pub(crate) fn pull(name: &str, places: &Places) -> Result<(), Error> {
         limits: Limits::DEFAULT,
         talk: Talk::Aside,
     };
-    let (mut command, path) = client(Transfer::Pull(pull))?;
+    finish(Transfer::Pull(pull), name)
+}
+
+/// Fetches those blobs of an image that were not kept, so that it can be saved.
+///
+/// # Errors
+/// If they cannot be had; the client has said why.
+pub fn fetch_blobs(name: &str, places: &Places) -> Result<(), Error> {
+    let fetch = Fetch { store: places.images(), name: name.to_owned() };
+    finish(Transfer::Fetch(fetch), name)
+}
+
+/// Lets the client do something about an image, and waits for it.
+fn finish(transfer: Transfer, name: &str) -> Result<(), Error> {
+    let (mut command, path) = client(transfer)?;
     // The program's own input is not the client's.
     let status = command.stdin(Stdio::null()).status();
     let status = status.map_err(|source| Error::File { action: "start", path, source })?;

@@ -6,6 +6,7 @@ mod isolation;
 mod kernels;
 mod process;
 mod refusals;
+mod registry;
 mod resources;
 mod stdio;
 mod templates;

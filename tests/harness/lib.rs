@@ -1,9 +1,11 @@
 //! What the end-to-end tests share: a place to run the built binary, and words to judge it by.
 
 pub mod archive;
+pub mod fidelity;
 mod initramfs;
 mod output;
 mod read_only;
+pub mod registry;
 mod running;
 mod sample;
 mod sandbox;

@@ -1,7 +1,7 @@
 //! A file tree as text: one line for each path, so that two trees can be compared anywhere, also when
 //! one of them is seen inside a guest and the other one outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -23,6 +23,14 @@ use sha2::{Digest, Sha256};
 /// # Errors
 /// If something cannot be read.
 pub fn listing(root: &Path) -> io::Result<String> {
+    listing_without(root, &BTreeSet::new())
+}
+
+/// The same without these paths, relative to `root`, and what is below them.
+///
+/// # Errors
+/// If something cannot be read.
+pub fn listing_without(root: &Path, left_out: &BTreeSet<Vec<u8>>) -> io::Result<String> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(root, flags, Mode::empty())?;
     let mut lines = BTreeMap::new();
@@ -38,6 +46,9 @@ pub fn listing(root: &Path) -> io::Result<String> {
                 below.push(b'/');
             }
             below.extend_from_slice(&name);
+            if left_out.contains(&below) {
+                continue;
+            }
             lines.insert(below.clone(), line(&folder, &name, &stat)?);
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 let inner = flags | OFlags::NOFOLLOW;
@@ -64,11 +75,25 @@ pub fn listing(root: &Path) -> io::Result<String> {
 #[must_use]
 pub fn difference(left: &str, right: &str) -> String {
     let only = |sign: char, a: &str, b: &str| {
-        let known: std::collections::BTreeSet<&str> = b.lines().collect();
+        let known: BTreeSet<&str> = b.lines().collect();
         let lines = a.lines().filter(|line| !known.contains(line));
         lines.take(50).fold(String::new(), |text, line| text + &format!("{sign} {line}\n"))
     };
     only('-', left, right) + &only('+', right, left)
+}
+
+/// What hyperrun adds to every tree that lacks it, to mount something over.
+const FURNISHED: [&str; 7] =
+    ["/dev", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/proc", "/sys"];
+
+/// A listing of a guest's tree without what hyperrun has added to it: those places that `image`, a
+/// listing of the image itself, does not have.
+#[must_use]
+pub fn unfurnished(guest: &str, image: &str) -> String {
+    let path = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let known: BTreeSet<String> = image.lines().map(path).collect();
+    let is_added = |line: &&str| FURNISHED.contains(&&*path(line)) && !known.contains(&path(line));
+    guest.lines().filter(|line| !is_added(line)).map(|line| format!("{line}\n")).collect()
 }
 
 fn names(folder: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
@@ -190,6 +215,9 @@ mod tests {
         assert!(lines[2].ends_with(" links=2 first=a\\x20b"), "{text}");
         assert!(lines[3].starts_with("/d link mode=0777 target=to\\x20where owner="), "{text}");
         assert_eq!(difference(&text, &text), "");
+        let guest = format!("{text}/etc dir mode=0755\n/etc/hosts file mode=0644\n");
+        assert_eq!(unfurnished(&guest, &text), text);
+        assert_eq!(unfurnished(&guest, &guest), guest);
         assert!(difference(&text, "").starts_with("- / dir"));
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use images::{Output, SaveTarget};
+use runtime::places::Places;
 
 use crate::arguments::Common;
 use crate::commands::open_store;
@@ -40,6 +41,11 @@ enum Format {
 /// Writes the archive; a file is there as a whole or not at all.
 pub(crate) fn run(args: &SaveArgs, common: &Common) -> Result<ExitCode, Failure> {
     let store = open_store(common)?;
+    for name in &args.images {
+        if store.find(name)?.lacks_blobs() {
+            runtime::fetch_blobs(name, &Places::find(common.root.as_deref())?)?;
+        }
+    }
     match (&args.output, args.format) {
         (Some(folder), Format::OciDir) => {
             store.save(&args.images, SaveTarget::OciFolder(folder))?;

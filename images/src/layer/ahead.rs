@@ -7,7 +7,9 @@ use std::thread::{Scope, ScopedJoinHandle};
 use crate::compression::read_up_to;
 
 /// Bytes that are handed over at once.
-const BUFFER: usize = 128 << 10;
+///
+/// The decompressor moves its window of 32 KiB at each buffer's end, so larger is faster.
+const BUFFER: usize = 256 << 10;
 
 /// Buffers that may wait for the reader.
 const WAITING: usize = 4;

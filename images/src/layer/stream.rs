@@ -1,8 +1,9 @@
 //! Readers that hash, count and copy what passes through them.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
+use super::ahead::Ahead;
 use super::budget::Budget;
 use super::writeback::Writeback;
 use crate::digest::{Digest, Hasher};
@@ -52,22 +53,56 @@ impl<R: Read> Read for Tee<'_, R> {
     }
 }
 
-/// Hashes and counts the decompressed stream.
-pub(super) struct Plain<'a, R> {
-    pub(super) input: R,
-    pub(super) hasher: Hasher,
-    pub(super) budget: &'a Budget,
-    pub(super) exceeded: bool,
+/// Hashes and counts the decompressed stream, each buffer when it comes.
+pub(super) struct Plain<'a> {
+    input: Ahead,
+    hasher: Hasher,
+    budget: &'a Budget,
+    /// Bytes of the buffer that are hashed already and not taken yet.
+    left: usize,
+    exceeded: bool,
 }
 
-impl<R: Read> Read for Plain<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        if !self.budget.take_bytes(count as u64) {
-            self.exceeded = true;
+impl<'a> Plain<'a> {
+    pub(super) fn new(input: Ahead, budget: &'a Budget) -> Plain<'a> {
+        Plain { input, hasher: Hasher::default(), budget, left: 0, exceeded: false }
+    }
+
+    /// Whether there were more bytes than may be.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.exceeded
+    }
+
+    /// The digest of all that came; what feeds the stream ends.
+    pub(super) fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
+}
+
+impl BufRead for Plain<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let bytes = self.input.fill_buf()?;
+        if self.left == 0 {
+            self.hasher.update(bytes);
+            self.left = bytes.len();
+            self.exceeded |= !self.budget.take_bytes(bytes.len() as u64);
+        }
+        if self.exceeded {
             return Err(io::Error::other("more bytes than the limit allows"));
         }
+        Ok(bytes)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.left -= count;
+        self.input.consume(count);
+    }
+}
+
+impl Read for Plain<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

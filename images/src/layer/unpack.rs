@@ -1,8 +1,10 @@
 //! Unpacks one layer in one pass: read, hash, decompress, hash, cut into entries, write.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Write};
+use std::mem;
 use std::panic::resume_unwind;
+use std::sync::mpsc::SyncSender;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::ahead::{Ahead, ahead};
@@ -14,18 +16,23 @@ use super::stream::{Plain, Tee};
 use super::writeback::Writeback;
 use super::{BLOCK_SIZE, LayerError};
 use crate::compression::Decoder;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::limits::Excess;
 use crate::tar::{Entry, Kind, Reader, Segment, Xattrs};
 
-/// Bytes that pass between decompressor and tar reader at once.
-const STREAM_BUFFER: usize = 128 << 10;
+/// Bytes of records that are written at once.
+const TREE_BUFFER: usize = 128 << 10;
+
+/// Records that are passed on at once: waking a thread for each would cost more than to merge it.
+const BATCH: usize = 256;
 
 /// Where an unpacked layer goes, and where a copy of its bytes goes if one is wanted.
 pub(crate) struct Outputs {
     pub(crate) data: File,
     pub(crate) tree: File,
     pub(crate) blob: Option<File>,
+    /// Where the layer's records go as well, if somebody merges them meanwhile.
+    pub(crate) records: Option<SyncSender<Vec<Record>>>,
 }
 
 /// What the image says that the layer is.
@@ -132,14 +139,13 @@ fn unpack_stream<'scope>(
 ) -> Result<Stream, LayerError> {
     let media_type = decoder.compression().layer_media_type();
     let (input, decoder) = ahead(scope, decoder);
-    let mut plain = Plain { input, hasher: Hasher::default(), budget, exceeded: false };
+    let mut plain = Plain::new(input, budget);
     let (writeback, written) = Writeback::start(scope, &outputs.data).map_err(LayerError::Write)?;
     let mut unpacked = entries(&mut plain, outputs, writeback, budget);
-    if plain.exceeded {
+    if plain.is_exceeded() {
         unpacked = Err(budget.bytes_exceeded());
     }
-    let Plain { input, hasher, .. } = plain;
-    drop(input);
+    let diff_id = plain.finish();
     let mut decoder = join(decoder);
     join(written).map_err(LayerError::Write)?;
     match &unpacked {
@@ -149,7 +155,7 @@ fn unpack_stream<'scope>(
         Err(error) if error.is_in_the_bytes() => drop(decoder.drain()),
         Err(_) => {}
     }
-    Ok(Stream { diff_id: hasher.finish(), media_type, summary: unpacked? })
+    Ok(Stream { diff_id, media_type, summary: unpacked? })
 }
 
 fn entries(
@@ -158,11 +164,12 @@ fn entries(
     writeback: Writeback,
     budget: &Budget,
 ) -> Result<Summary, LayerError> {
-    let mut reader = Reader::new(BufReader::with_capacity(STREAM_BUFFER, plain));
+    let mut reader = Reader::new(plain);
     let mut data =
         DataWriter::new(outputs.data.try_clone().map_err(LayerError::Write)?, Some(writeback));
-    let tree = BufWriter::with_capacity(STREAM_BUFFER, &outputs.tree);
+    let tree = BufWriter::with_capacity(TREE_BUFFER, &outputs.tree);
     let mut tree = RecordWriter::new(tree).map_err(LayerError::Write)?;
+    let mut batch = Batch { records: Vec::new(), listener: outputs.records.as_ref() };
     let mut content_bytes = 0_u64;
     let mut metadata_bytes = 0;
     while let Some(entry) = reader.next_entry()? {
@@ -174,7 +181,9 @@ fn entries(
         let written = tree.push(&record).map_err(LayerError::Write)?;
         budget.take_metadata(written - metadata_bytes)?;
         metadata_bytes = written;
+        batch.push(record);
     }
+    batch.send();
     reader.drain()?;
     let data_blocks = match data.finish() {
         Ok((_, blocks)) => blocks,
@@ -183,6 +192,30 @@ fn entries(
     let (mut tree, summary) = tree.finish(data_blocks, content_bytes).map_err(LayerError::Write)?;
     tree.flush().map_err(LayerError::Write)?;
     Ok(summary)
+}
+
+/// Records on their way to whoever merges them.
+struct Batch<'a> {
+    records: Vec<Record>,
+    listener: Option<&'a SyncSender<Vec<Record>>>,
+}
+
+impl Batch<'_> {
+    fn push(&mut self, record: Record) {
+        if self.listener.is_some() {
+            self.records.push(record);
+            if self.records.len() == BATCH {
+                self.send();
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        if let Some(listener) = self.listener {
+            // A merge that has failed listens no more, and says why itself.
+            let _ = listener.send(mem::take(&mut self.records));
+        }
+    }
 }
 
 /// Turns an entry into a record and takes its content out of the stream; `None` skips the entry.

@@ -59,6 +59,12 @@ pub(crate) struct Dirent {
     pub(crate) layer: usize,
 }
 
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
 impl Tree {
     pub(crate) fn new() -> Tree {
         let metadata = Metadata { mode: 0o755, ..Metadata::default() };

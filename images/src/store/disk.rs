@@ -11,7 +11,7 @@ use super::{Store, StoreError};
 use crate::digest::{Digest, Hasher};
 use crate::erofs::{self, WriteError};
 use crate::error::Error;
-use crate::layer::{BLOCK_SIZE, Next, RecordReader};
+use crate::layer::{BLOCK_SIZE, Next, Record as LayerEntry, RecordReader};
 use crate::rootfs::Tree;
 
 /// Changes whenever the writer's output does, so that old disks are not taken for new ones.
@@ -45,7 +45,7 @@ impl Disk {
 
 /// The disk of an image.
 pub(super) fn of(store: &Store, id: Digest, record: &Record) -> Result<Disk, Error> {
-    let metadata = ensure(store, id, record)?;
+    let metadata = ensure(store, id, record, || merge(store, record))?;
     let (layers, _) = distinct_layers(record);
     let mut extents = Vec::new();
     let data = layers.iter().map(|layer| store.layer(*layer).join("data"));
@@ -62,12 +62,17 @@ pub(super) fn of(store: &Store, id: Digest, record: &Record) -> Result<Disk, Err
     Ok(Disk { extents })
 }
 
-/// Makes sure that the disk's metadata is there, and gives its path.
-pub(super) fn ensure(store: &Store, id: Digest, record: &Record) -> Result<PathBuf, Error> {
+/// Makes sure that the disk's metadata is there, and gives its path; `merged` is asked only if not.
+pub(super) fn ensure(
+    store: &Store,
+    id: Digest,
+    record: &Record,
+    merged: impl FnOnce() -> Result<Merged, Error>,
+) -> Result<PathBuf, Error> {
     let metadata = store.disks().join(key(record).hex()).join("meta.erofs");
     if !metadata.try_exists().map_err(failed("look for", &metadata))? {
         let _busy = store.lock_shared()?;
-        build(store, id, record, &metadata)?;
+        build(store, id, record, merged()?, &metadata)?;
     }
     Ok(metadata)
 }
@@ -97,24 +102,59 @@ fn distinct_layers(record: &Record) -> (Vec<Digest>, Vec<usize>) {
 }
 
 /// An image's layers as one tree, and the blocks of each layer's data.
+#[derive(Debug, Default)]
 pub(super) struct Merged {
     pub(super) tree: Tree,
     blocks: BTreeMap<Digest, u32>,
 }
 
+impl Merged {
+    /// Puts layer `number`, which is in the store, on top of those below it.
+    pub(super) fn add(&mut self, store: &Store, number: usize, layer: Digest) -> Result<(), Error> {
+        let path = store.layer(layer).join("tree");
+        let corrupt = |source| StoreError::Corrupt { path: path.clone(), source };
+        let file = File::open(&path).map_err(failed("open", &path))?;
+        let input = BufReader::with_capacity(128 << 10, file);
+        let mut records = RecordReader::new(input).map_err(corrupt)?;
+        loop {
+            match records.read().map_err(corrupt)? {
+                Next::Record(record) => self.apply(number, layer, record)?,
+                Next::End(summary) => {
+                    self.note_blocks(layer, summary.data_blocks);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Puts one record of layer `number` on top.
+    pub(super) fn apply(
+        &mut self,
+        number: usize,
+        layer: Digest,
+        record: LayerEntry,
+    ) -> Result<(), Error> {
+        self.tree.apply(number, record).map_err(|source| Error::Merge { layer, source })
+    }
+
+    /// Keeps how many blocks the layer's data has.
+    pub(super) fn note_blocks(&mut self, layer: Digest, data_blocks: u32) {
+        self.blocks.insert(layer, data_blocks);
+    }
+}
+
 /// Merges the layers of an image.
 pub(super) fn merge(store: &Store, record: &Record) -> Result<Merged, Error> {
-    let mut tree = Tree::new();
-    let mut blocks = BTreeMap::new();
+    let mut merged = Merged::default();
     for (number, layer) in record.layers.iter().enumerate() {
-        blocks.insert(layer.diff_id, apply(store, &mut tree, number, layer.diff_id)?);
+        merged.add(store, number, layer.diff_id)?;
     }
-    Ok(Merged { tree, blocks })
+    Ok(merged)
 }
 
 /// Writes the disk's metadata to a new file.
-pub(super) fn write(store: &Store, id: Digest, record: &Record, path: &Path) -> Result<(), Error> {
-    let Merged { mut tree, blocks } = merge(store, record)?;
+pub(super) fn write(merged: Merged, id: Digest, record: &Record, path: &Path) -> Result<(), Error> {
+    let Merged { mut tree, blocks } = merged;
     tree.furnish();
     let (layers, data_of) = distinct_layers(record);
     let layer_blocks: Vec<u32> = layers.iter().map(|layer| blocks[layer]).collect();
@@ -129,33 +169,21 @@ pub(super) fn write(store: &Store, id: Digest, record: &Record, path: &Path) -> 
     Ok(file.sync_all().map_err(&write_failed)?)
 }
 
-fn build(store: &Store, id: Digest, record: &Record, metadata: &Path) -> Result<(), Error> {
+fn build(
+    store: &Store,
+    id: Digest,
+    record: &Record,
+    merged: Merged,
+    metadata: &Path,
+) -> Result<(), Error> {
     let folder = tempfile::tempdir_in(store.temporary())
         .map_err(failed("create a folder in", &store.temporary()))?;
     let path = folder.path().join("meta.erofs");
-    write(store, id, record, &path)?;
-    sync_folder(folder.path())?;
+    write(merged, id, record, &path)?;
     let home = metadata.parent().unwrap_or(metadata);
     create_private_folder(home)?;
     // Two builders write the same bytes: whoever renames last changes nothing.
     fs::rename(&path, metadata).map_err(failed("write", metadata))?;
     sync_folder(home)?;
     Ok(sync_folder(&store.disks())?)
-}
-
-/// Adds a layer to the tree; gives the blocks of its data.
-fn apply(store: &Store, tree: &mut Tree, number: usize, layer: Digest) -> Result<u32, Error> {
-    let path = store.layer(layer).join("tree");
-    let corrupt = |source| StoreError::Corrupt { path: path.clone(), source };
-    let file = File::open(&path).map_err(failed("open", &path))?;
-    let input = BufReader::with_capacity(128 << 10, file);
-    let mut records = RecordReader::new(input).map_err(corrupt)?;
-    loop {
-        match records.read().map_err(corrupt)? {
-            Next::Record(record) => {
-                tree.apply(number, record).map_err(|source| Error::Merge { layer, source })?;
-            }
-            Next::End(summary) => return Ok(summary.data_blocks),
-        }
-    }
 }

@@ -42,12 +42,17 @@ pub(super) fn write_atomically(
     path: &Path,
     bytes: &[u8],
 ) -> Result<(), StoreError> {
+    write_whole(temporary, path, bytes)?;
+    sync_folder(path.parent().unwrap_or(path))
+}
+
+/// As [`write_atomically`], but a crash may still take the file away: until its folder is synced.
+pub(super) fn write_whole(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let failed = failed("write", path);
     let mut file = tempfile::NamedTempFile::new_in(temporary).map_err(&failed)?;
     file.write_all(bytes).map_err(&failed)?;
     file.as_file().sync_all().map_err(&failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    sync_folder(path.parent().unwrap_or(path))
+    file.persist(path).map(drop).map_err(|error| failed(error.error))
 }
 
 /// Makes renames in the folder last.

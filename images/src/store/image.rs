@@ -130,6 +130,12 @@ impl Image {
         Some(self.store.blob(digest)).filter(|path| path.is_file())
     }
 
+    /// Whether a layer's blob was not kept, so that it has to be fetched before it is saved.
+    #[must_use]
+    pub fn lacks_blobs(&self) -> bool {
+        self.record.layers.iter().any(|layer| self.blob(layer.blob).is_none())
+    }
+
     /// The digests of its uncompressed layers, from the base upwards.
     #[must_use]
     pub fn layers(&self) -> Vec<Digest> {

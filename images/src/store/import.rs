@@ -79,6 +79,7 @@ impl Intake<'_> {
             data: create(&folder.path().join("data"))?,
             tree: create(&folder.path().join("tree"))?,
             blob: Some(create(&blob)?),
+            records: None,
         };
         let (diff_id, unpacked) = unpack_unnamed(input, &outputs, &Budget::new(limits))
             .map_err(|source| Error::Import { source })?;

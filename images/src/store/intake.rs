@@ -3,21 +3,28 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::thread;
 
 use super::files::failed;
 use super::keep::{Origin, exists};
+use super::merging::Merging;
 use super::record::{LayerRecord, Record, Written};
 use super::{Store, disk};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::document::DocumentError;
 use crate::error::Error;
-use crate::layer::Budget;
+use crate::layer::{Budget, Record as LayerEntry};
 use crate::limits::Limits;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
+
+/// Parcels of records that may wait to be merged.
+const BATCHES_WAITING: usize = 4;
 
 /// An image that was taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +127,7 @@ impl Intake<'_> {
                 .map(|(diff_id, descriptor)| Layer { diff_id, descriptor, origin: OnceLock::new() })
                 .collect(),
             budget: Budget::new(&self.limits),
+            merging: Mutex::default(),
         })
     }
 
@@ -128,6 +136,7 @@ impl Intake<'_> {
     /// # Errors
     /// If the store cannot be written.
     pub fn publish(&self, images: Vec<Complete>) -> Result<Vec<Loaded>, Error> {
+        self.sync_places()?;
         let mut taken = self.store.take_names()?;
         let mut new = Vec::new();
         let complete = images.iter().try_for_each(|Complete { image, record }| {
@@ -165,6 +174,8 @@ pub struct Incoming<'a> {
     manifest: Option<Vec<u8>>,
     layers: Vec<Layer>,
     budget: Budget,
+    /// Of the thread that unpacks a layer whose turn it is; the others go on without it.
+    merging: Mutex<Merging>,
 }
 
 #[derive(Debug)]
@@ -229,13 +240,57 @@ impl Incoming<'_> {
                 self.count(layer, Origin { blob_size, ..of_descriptor(origin, descriptor) })
             }
             (Some(origin), None) => self.count(layer, origin),
-            (None, descriptor) => {
-                let unpacked =
-                    self.intake.unpack(input, layer.diff_id, descriptor.as_ref(), &self.budget)?;
+            (None, _) => {
+                let unpacked = match self.turn(number) {
+                    Some(merging) => self.unpack_and_merge(number, input, merging)?,
+                    None => self.unpack(layer, input, None)?,
+                };
                 layer.origin.get_or_init(|| unpacked);
                 Ok(())
             }
         }
+    }
+
+    /// The merge, if all layers below this one are there and nobody else is merging.
+    fn turn(&self, number: usize) -> Option<MutexGuard<'_, Merging>> {
+        let below = &self.layers[..number];
+        let merging = self.merging.try_lock().ok()?;
+        let all_there = below.iter().all(|layer| layer.origin.get().is_some());
+        (all_there && merging.may_merge(number)).then_some(merging)
+    }
+
+    fn unpack(
+        &self,
+        layer: &Layer,
+        input: impl Read + Send,
+        records: Option<SyncSender<Vec<LayerEntry>>>,
+    ) -> Result<Origin, Error> {
+        let descriptor = layer.descriptor.as_ref();
+        self.intake.unpack(input, layer.diff_id, descriptor, &self.budget, records)
+    }
+
+    fn unpack_and_merge(
+        &self,
+        number: usize,
+        input: impl Read + Send,
+        mut merging: MutexGuard<'_, Merging>,
+    ) -> Result<Origin, Error> {
+        let (layer, layers) = (&self.layers[number], &self.diff_ids()[..=number]);
+        let (sender, records) = sync_channel(BATCHES_WAITING);
+        let (unpacked, merged) = thread::scope(|scope| {
+            let merging = &mut *merging;
+            let following =
+                scope.spawn(move || merging.follow(self.intake.store, layers, &records));
+            let unpacked = self.unpack(layer, input, Some(sender));
+            (unpacked, following.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        // What is wrong with the bytes counts more than what they make of the tree.
+        let unpacked = unpacked.and_then(|origin| merged.map(|()| origin));
+        match &unpacked {
+            Ok(origin) => merging.finish(layer.diff_id, origin.summary.data_blocks),
+            Err(_) => *merging = Merging::default(),
+        }
+        unpacked
     }
 
     /// Completes the image when all layers are there: its documents and its disk. Layers that make no
@@ -246,6 +301,7 @@ impl Incoming<'_> {
     pub fn complete(self, references: Vec<Reference>) -> Result<Complete, Error> {
         let intake = self.intake;
         let (mut layers, mut size) = (Vec::new(), 0_u64);
+        let diff_ids = self.diff_ids();
         for layer in self.layers {
             let origin = layer.origin.into_inner().expect("every layer was taken");
             size = size.saturating_add(origin.summary.content_bytes);
@@ -259,7 +315,8 @@ impl Incoming<'_> {
         let id = intake.document(&self.config)?;
         let manifest = self.manifest.as_deref().map(|bytes| intake.document(bytes)).transpose()?;
         let record = Record { config: id, manifest, layers, size };
-        disk::ensure(intake.store, id, &record)?;
+        let merging = self.merging.into_inner().expect("no thread panics with it");
+        disk::ensure(intake.store, id, &record, || merging.complete(intake.store, &diff_ids))?;
         Ok(Complete { image: Loaded { id, references }, record })
     }
 }

@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::mpsc::SyncSender;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{failed, read_if_there, sync_folder, write_atomically};
+use super::files::{failed, read_if_there, sync_folder, write_atomically, write_whole};
 use super::intake::{Blobs, Intake};
 use crate::digest::{Digest, Hasher};
 use crate::error::Error;
-use crate::layer::{Budget, Expected, Outputs, Summary, unpack};
+use crate::layer::{Budget, Expected, Outputs, Record, Summary, unpack};
 use crate::manifest::Descriptor;
 
 /// `layers/<diff id>/origin.json`: the blob that a layer was unpacked from.
@@ -42,6 +43,7 @@ impl Intake<'_> {
         diff_id: Digest,
         descriptor: Option<&Descriptor>,
         budget: &Budget,
+        records: Option<SyncSender<Vec<Record>>>,
     ) -> Result<Origin, Error> {
         let folder = tempfile::tempdir_in(self.folder())
             .map_err(failed("create a folder in", self.folder()))?;
@@ -60,6 +62,7 @@ impl Intake<'_> {
             data: create(folder.path(), "data")?,
             tree: create(folder.path(), "tree")?,
             blob,
+            records,
         };
         let expected = Expected { diff_id, blob: descriptor.map(|descriptor| descriptor.digest) };
         let unpacked = unpack(input, expected, &outputs, budget)
@@ -70,10 +73,13 @@ impl Intake<'_> {
             media_type: media_type(descriptor, unpacked.media_type),
             summary: unpacked.summary,
         };
-        for file in [&outputs.data, &outputs.tree].into_iter().chain(&outputs.blob) {
+        let Outputs { data, tree, blob, records } = outputs;
+        // There are no more of them.
+        drop(records);
+        for file in [&data, &tree].into_iter().chain(&blob) {
             file.sync_all().map_err(failed("sync", folder.path()))?;
         }
-        if outputs.blob.is_some() {
+        if blob.is_some() {
             self.keep_renamed(&beside.path().join("blob"), origin.blob)?;
         }
         self.keep_layer(folder, diff_id, &origin)?;
@@ -98,7 +104,7 @@ impl Intake<'_> {
             Err(_) if exists(&home)? => {}
             Err(error) => return Err(failed("create", &home)(error).into()),
         }
-        Ok(sync_folder(&self.store.layers())?)
+        Ok(())
     }
 
     /// Copies a layer's blob into the store without unpacking it; gives its size.
@@ -137,8 +143,7 @@ impl Intake<'_> {
 
     pub(super) fn keep_renamed(&self, path: &Path, digest: Digest) -> Result<(), Error> {
         let home = self.store.blob(digest);
-        fs::rename(path, &home).map_err(failed("create", &home))?;
-        Ok(sync_folder(&self.store.blobs())?)
+        Ok(fs::rename(path, &home).map_err(failed("create", &home))?)
     }
 
     /// Keeps a document as a blob.
@@ -146,9 +151,17 @@ impl Intake<'_> {
         let digest = Digest::of(bytes);
         let path = self.store.blob(digest);
         if !exists(&path)? {
-            write_atomically(&self.store.temporary(), &path, bytes)?;
+            write_whole(&self.store.temporary(), &path, bytes)?;
         }
         Ok(digest)
+    }
+
+    /// Makes last what was put into its place, before anything refers to it.
+    pub(super) fn sync_places(&self) -> Result<(), Error> {
+        for folder in [self.store.blobs(), self.store.layers(), self.store.disks()] {
+            sync_folder(&folder)?;
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ mod import;
 mod intake;
 mod keep;
 mod load;
+mod merging;
 mod names;
 mod record;
 mod remove;

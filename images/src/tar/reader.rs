@@ -288,8 +288,16 @@ impl<R: Read> Reader<R> {
     /// leaves it out.
     fn skip_rest(&mut self) -> Result<(), TarError> {
         let padding = usize::try_from(self.padding).expect("less than a block");
-        let mut rest = self.remaining;
+        let rest = self.remaining;
         (self.remaining, self.padding) = (0, 0);
+        if rest > 0 {
+            self.skip(rest)?;
+        }
+        self.fill(&mut [0; BLOCK][..padding]).map(drop)
+    }
+
+    /// Apart, since filling so large an array with zeros for every entry shows in the whole.
+    fn skip(&mut self, mut rest: u64) -> Result<(), TarError> {
         let mut scratch = [0; 16 << 10];
         while rest > 0 {
             let wanted = scratch.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
@@ -299,7 +307,7 @@ impl<R: Read> Reader<R> {
             }
             rest -= count as u64;
         }
-        self.fill(&mut scratch[..padding]).map(drop)
+        Ok(())
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {

@@ -170,7 +170,7 @@ impl Mounted {
 }
 
 /// The places that every container mounts something over.
-pub(crate) const EVERYWHERE: [&str; 7] =
+const EVERYWHERE: [&str; 7] =
     ["dev", "etc", "etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "sys"];
 
 impl Drop for Mounted {

@@ -1,105 +1,14 @@
-//! Debian's registry on a free port of this machine, tied to the test's life, and the client as a
-//! program.
+//! A user with a store of their own, and the client as a program.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use images::{Limits, LoadSource, Login, Order, Platform, Pull, Push, Store, Talk, Transfer};
 use tests::archive::{Layer, docker_archive, gzip, oci_layout, pack};
-
-/// How a registry is to be spoken to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Plain,
-    Tls,
-    /// With a user `me` whose password is `pass word`.
-    Locked,
-}
-
-/// A registry that ends with the test.
-pub(crate) struct Registry {
-    pub(crate) address: String,
-    pub(crate) folder: tempfile::TempDir,
-    process: Child,
-}
-
-impl Registry {
-    pub(crate) fn start(kind: Kind) -> Registry {
-        let folder = tempfile::tempdir().unwrap();
-        let home = folder.path().display();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("localhost:{port}");
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\n\
-             storage: {{filesystem: {{rootdirectory: {home}/data}}}}\n\
-             http: {{addr: '127.0.0.1:{port}'"
-        );
-        if kind == Kind::Tls {
-            certificate(folder.path());
-            config += &format!(", tls: {{certificate: {home}/cert.pem, key: {home}/key.pem}}");
-        }
-        config += "}\n";
-        if kind == Kind::Locked {
-            let htpasswd = run(Command::new("htpasswd").args(["-Bbn", "me", "pass word"]));
-            fs::write(folder.path().join("htpasswd"), htpasswd.stdout).unwrap();
-            config += &format!("auth: {{htpasswd: {{realm: here, path: {home}/htpasswd}}}}\n");
-        }
-        let path = folder.path().join("registry.yml");
-        fs::write(&path, config).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .env_remove("OTEL_TRACES_EXPORTER")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the package docker-registry is installed");
-        let registry = Registry { address, folder, process };
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "the registry does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        registry
-    }
-
-    /// The authority that has signed its certificate.
-    pub(crate) fn authority(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-/// An authority, and a certificate for `localhost` that it has signed.
-fn certificate(folder: &Path) {
-    let openssl = |arguments: &str| {
-        run(Command::new("openssl").args(arguments.split(' ')).current_dir(folder));
-    };
-    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=authority");
-    openssl("req -newkey rsa:2048 -nodes -keyout key.pem -out cert.csr -subj /CN=localhost");
-    fs::write(folder.join("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
-    openssl(
-        "x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -extfile ext",
-    );
-}
-
-pub(crate) fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {text}");
-    output
-}
+pub(crate) use tests::registry::{Kind, Registry, run};
 
 /// A user with a store, a configuration of registries and one of Docker's.
 pub(crate) struct User {
@@ -157,8 +66,13 @@ impl User {
             Layer::new().dir("etc").file("etc/motd", name.as_bytes()).finish(),
             Layer::new().file("noise", &[7; 100_000]).finish(),
         ];
-        let stored = layers.each_ref().map(|layer| gzip(layer));
-        let archive = pack(&oci_layout(name, &layers, &stored));
+        self.load_layers(name, &layers);
+    }
+
+    /// Loads an image of these layers, compressed by gzip.
+    pub(crate) fn load_layers(&self, name: &str, layers: &[Vec<u8>]) {
+        let stored: Vec<Vec<u8>> = layers.iter().map(|layer| gzip(layer)).collect();
+        let archive = pack(&oci_layout(name, layers, &stored));
         let source = LoadSource::Reader(Box::new(std::io::Cursor::new(archive)));
         self.store().load(source, &Limits::DEFAULT).unwrap();
     }

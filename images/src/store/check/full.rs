@@ -43,7 +43,8 @@ pub(super) fn compare_layer(store: &Store, layer: Digest, blob: Digest) -> Resul
     let blob_path = store.blob(blob);
     let folder = tempfile::tempdir_in(store.temporary()).map_err(failed)?;
     let create = |name: &str| File::create_new(folder.path().join(name)).map_err(failed);
-    let outputs = Outputs { data: create("data")?, tree: create("tree")?, blob: None };
+    let (data, tree) = (create("data")?, create("tree")?);
+    let outputs = Outputs { data, tree, blob: None, records: None };
     let damaged = |path: &Path, error| Trouble::Damaged(path.to_owned(), error);
     let input = File::open(&blob_path).map_err(|error| damaged(&blob_path, error))?;
     let expected = Expected { diff_id: layer, blob: Some(blob) };
@@ -75,10 +76,12 @@ pub(super) fn compare_disk(
         .map_err(|error| Trouble::Failed(Error::io("make a disk in", store.temporary(), error)))?;
     let again = folder.path().join("meta.erofs");
     let damaged = |error| Trouble::Damaged(path.to_owned(), error);
-    disk::write(store, id, record, &again).map_err(|error| match error {
-        Error::Store(StoreError::Io { .. }) => Trouble::Failed(error),
-        error => damaged(io::Error::other(error)),
-    })?;
+    disk::merge(store, record).and_then(|merged| disk::write(merged, id, record, &again)).map_err(
+        |error| match error {
+            Error::Store(StoreError::Io { .. }) => Trouble::Failed(error),
+            error => damaged(io::Error::other(error)),
+        },
+    )?;
     match same_bytes(path, &again) {
         Ok(true) => Ok(()),
         Ok(false) => Err(damaged(invalid("it is not what its layers make"))),
