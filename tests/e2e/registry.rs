@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hyperrun_tests::registry::{Kind, Registry};
 use hyperrun_tests::tree::{difference, unfurnished};
-use hyperrun_tests::{Sandbox, Terminal, busybox_archive};
+use hyperrun_tests::{Sandbox, busybox_archive};
 
 /// A registry that has busybox under this name.
 fn registry_with(name: &str) -> Registry {
@@ -46,20 +46,6 @@ fn an_image_that_was_never_seen_is_pulled_and_run() {
     // From now on nobody is asked.
     drop(registry);
     sandbox.hyperrun(SAY).code_is(0).stdout_is("hi\n").stderr_is("");
-}
-
-#[test]
-fn a_shell_on_a_terminal_comes_from_the_mirror() {
-    let registry = registry_with("library/ubuntu:latest");
-    let (sandbox, _root) = user_of(&registry);
-    let arguments = ["run", "--rm", "-t", "ubuntu:latest", "sh"];
-    let mut terminal = Terminal::start(&sandbox.command(arguments), 30, 101);
-    // All of the prompt: a bar of progress has such a sign too.
-    terminal.wait_for("/ # ");
-    terminal.send("echo come from a mi''rror\n");
-    terminal.wait_for("come from a mirror");
-    terminal.send("\x04");
-    assert_eq!(terminal.wait(), 0);
 }
 
 #[test]
