@@ -136,7 +136,7 @@ pub fn choose<'a>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn descriptor(media_type: &str) -> String {
@@ -165,7 +165,7 @@ mod tests {
         assert!(matches!(Document::parse(chart.as_bytes()), Err(DocumentError::NotAnImage { .. })));
     }
 
-    fn for_platform(os: &str, architecture: &str) -> Descriptor {
+    pub(crate) fn for_platform(os: &str, architecture: &str) -> Descriptor {
         let platform =
             Platform { os: os.into(), architecture: architecture.into(), variant: String::new() };
         Descriptor {

@@ -95,18 +95,7 @@ fn references(descriptor: &Descriptor) -> Vec<Reference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn descriptor(os: &str, architecture: &str) -> Descriptor {
-        let platform =
-            Platform { os: os.into(), architecture: architecture.into(), variant: String::new() };
-        Descriptor {
-            media_type: String::new(),
-            digest: Digest::of(architecture.as_bytes()),
-            size: 1,
-            platform: Some(platform),
-            annotations: None,
-        }
-    }
+    use crate::manifest::tests::for_platform;
 
     #[test]
     fn annotations_name_images_if_they_name_a_repository() {
@@ -119,7 +108,7 @@ mod tests {
         ];
         for (key, value, expected) in cases {
             let annotations = [(key.to_owned(), value.to_owned())].into();
-            let named = Descriptor { annotations: Some(annotations), ..descriptor("linux", "x") };
+            let named = Descriptor { annotations: Some(annotations), ..for_platform("linux", "x") };
             let names: Vec<String> = references(&named).iter().map(Reference::to_string).collect();
             assert_eq!(names.first().map(String::as_str), expected);
         }

@@ -7,6 +7,7 @@ use vm_memory::Bytes;
 
 use super::super::super::queue::serve_all;
 use super::*;
+use crate::snapshot::SnapshotError;
 
 /// A device that gives everything back as it came.
 struct Taker;
