@@ -56,7 +56,7 @@ impl Prepared {
         let account = user::find(root, &spec.process.user)?;
         let program = Program::new(&spec.process, &account.home)?;
         let etc = EtcMounts::write(&spec)?;
-        if let Some(quota_us) = spec.cpu_quota_us {
+        if let Some(quota_us) = spec.limits.cpu_quota_us {
             cgroup.limit_cpu(quota_us)?;
         }
         Ok(Self { spec, account, program, etc })
@@ -80,6 +80,7 @@ impl Prepared {
             stdio: &stdio,
             limits: &process.limits,
             account: &account,
+            capabilities: process.capabilities,
             program: &program,
         };
         let cloned = sys::clone_into_namespaces(cgroup.as_fd()).doing("make a process")?;

@@ -2,7 +2,7 @@
 
 use std::{fs::File, path::Path};
 
-use protocol::{ResourceLimit, StartError};
+use protocol::{Capabilities, ResourceLimit, StartError};
 use rustix::{fs::Mode, process::setsid, process::umask, system::sethostname};
 
 use crate::{
@@ -31,6 +31,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) limits: &'a [ResourceLimit],
     /// Who it runs as.
     pub(crate) account: &'a Account,
+    /// What it may do at most.
+    pub(crate) capabilities: Capabilities,
     /// What it executes.
     pub(crate) program: &'a Program,
 }
@@ -59,7 +61,7 @@ impl Launch<'_> {
         setsid().doing("start a session")?;
         self.stdio.install()?;
         self.set_limits()?;
-        capability::become_account(self.account)?;
+        capability::become_account(self.account, self.capabilities)?;
         sys::close_all_on_exec().doing("close the agent's descriptors")?;
         sys::default_signals().doing("reset the signals")?;
         umask(Mode::from_raw_mode(0o022));

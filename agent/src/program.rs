@@ -125,6 +125,11 @@ mod tests {
             terminal: None,
             stdin: false,
             limits: Vec::new(),
+            more_groups: Vec::new(),
+            capabilities: protocol::Capabilities::default(),
+            no_new_privileges: false,
+            oom_score_adjustment: None,
+            seccomp: Vec::new(),
         }
     }
 

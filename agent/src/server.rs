@@ -3,8 +3,8 @@
 use std::{fs::File, os::fd::OwnedFd, time::Duration};
 
 use protocol::{
-    CONTROL_PORT, ContainerSpec, ExitStatus, FrameError, FromAgent, STREAM_PORT, StartError,
-    StreamHello, ToAgent, VERSION, WindowSize,
+    Answer, CONTROL_PORT, ContainerSpec, ExitStatus, FrameError, FromAgent, ProcessId, STREAM_PORT,
+    StartError, StreamHello, ToAgent, VERSION, WindowSize,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -145,8 +145,17 @@ impl Server {
     fn obey(&mut self, message: ToAgent) -> Result<(), ServeError> {
         match message {
             ToAgent::Run(spec) => self.prepare(*spec),
-            ToAgent::Signal { number } => self.signal(number),
-            ToAgent::Resize(size) => self.resize(size),
+            ToAgent::Signal { id: ProcessId::OWN, number } => self.signal(number),
+            ToAgent::Resize { id: ProcessId::OWN, size } => self.resize(size),
+            ToAgent::Signal { .. } | ToAgent::Resize { .. } => Ok(()),
+            ToAgent::Exec { id, .. } => {
+                let error = StartError::Setup { message: "there is no exec yet".into() };
+                self.say(&FromAgent::StartFailed { id, error })
+            }
+            ToAgent::Ask { request, .. } => {
+                let answer = Answer::Failed { message: "there is no answer yet".into() };
+                self.say(&FromAgent::Answer { request, answer })
+            }
             ToAgent::Hello { .. } => self.complain("the host said hello twice".into()),
             ToAgent::PowerOff => Ok(()),
         }
@@ -178,7 +187,7 @@ impl Server {
     fn admit_stream(&mut self) -> Result<(), ServeError> {
         let Some(socket) = self.doors.accept_at_stream() else { return Ok(()) };
         let mut socket = File::from(socket);
-        let Ok(StreamHello { kind }) = protocol::read(&mut socket) else {
+        let Ok(StreamHello { id: ProcessId::OWN, kind }) = protocol::read(&mut socket) else {
             return self.complain("a stream did not say what it is".into());
         };
         let Phase::Waiting { prepared, streams } = &mut self.phase else {
@@ -205,7 +214,7 @@ impl Server {
         let Some(Ok(cgroup)) = &self.cgroup else { return Ok(()) };
         match prepared.start(streams, cgroup) {
             Ok(container) => {
-                self.say(&FromAgent::Started)?;
+                self.say(&FromAgent::Started { id: ProcessId::OWN })?;
                 let signals = std::mem::take(&mut self.early_signals);
                 self.phase = Phase::Running { container, status: None, outputs: Outputs::Flowing };
                 signals.into_iter().try_for_each(|number| self.signal(number))
@@ -269,12 +278,12 @@ impl Server {
             return Ok(());
         };
         self.phase = Phase::Over;
-        self.say(&FromAgent::Exited(status))
+        self.say(&FromAgent::Exited { id: ProcessId::OWN, status, out_of_memory: None })
     }
 
     fn give_up(&mut self, error: StartError) -> Result<(), ServeError> {
         self.phase = Phase::Over;
-        self.say(&FromAgent::StartFailed(error))
+        self.say(&FromAgent::StartFailed { id: ProcessId::OWN, error })
     }
 
     fn complain(&mut self, message: String) -> Result<(), ServeError> {

@@ -82,15 +82,17 @@ fn read_header(from: &mut impl Read, header: &mut [u8; 4]) -> Result<(), FrameEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ExitStatus, FromAgent, ToAgent};
+    use crate::{ExitStatus, FromAgent, ProcessId, ToAgent};
+
+    const SIGNAL: ToAgent = ToAgent::Signal { id: ProcessId(7), number: 15 };
 
     #[test]
     fn messages_come_back_as_they_went() {
         let mut wire = Vec::new();
-        write(&mut wire, &ToAgent::Signal { number: 15 }).unwrap();
+        write(&mut wire, &SIGNAL).unwrap();
         write(&mut wire, &ToAgent::PowerOff).unwrap();
         let mut from = wire.as_slice();
-        assert_eq!(read::<ToAgent>(&mut from).unwrap(), ToAgent::Signal { number: 15 });
+        assert_eq!(read::<ToAgent>(&mut from).unwrap(), SIGNAL);
         assert_eq!(read::<ToAgent>(&mut from).unwrap(), ToAgent::PowerOff);
         assert!(matches!(read::<ToAgent>(&mut from), Err(FrameError::Closed)));
     }
@@ -98,7 +100,9 @@ mod tests {
     #[test]
     fn hostile_frames_are_errors() {
         let mut good = Vec::new();
-        write(&mut good, &FromAgent::Exited(ExitStatus::Code(7))).unwrap();
+        let id = ProcessId::OWN;
+        let exited = FromAgent::Exited { id, status: ExitStatus::Code(7), out_of_memory: None };
+        write(&mut good, &exited).unwrap();
         let cut = &good[..good.len() - 1];
         let mut longer = good.clone();
         longer.push(0);

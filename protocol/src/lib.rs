@@ -11,16 +11,22 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzz;
 mod message;
+mod question;
 mod spec;
 
 pub use frame::{FrameError, MAX_FRAME_BYTES, read, write};
-pub use message::{ExitStatus, FromAgent, StartError, StreamHello, StreamKind, ToAgent};
+pub use message::{
+    ExitStatus, FromAgent, OutOfMemory, ProcessId, RequestId, StartError, StreamHello, StreamKind,
+    ToAgent,
+};
+pub use question::{Answer, MAX_TOP_COMMAND_BYTES, MAX_TOP_ROWS, Question, Stats, TopRow};
 pub use spec::{
-    ContainerSpec, Device, EtcFiles, ProcessSpec, ResourceLimit, User, WallClock, WindowSize,
+    Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Limits, MountFlags,
+    ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User, WallClock, WindowSize,
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

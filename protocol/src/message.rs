@@ -1,11 +1,10 @@
 //! The messages of the control connection, and the first words of a stream.
 //!
-//! Variants and fields are only ever added at the end, and every addition raises
-//! [`VERSION`](crate::VERSION): postcard does not describe itself.
+//! Every change raises [`VERSION`](crate::VERSION): postcard does not describe itself.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerSpec, WindowSize};
+use crate::{Answer, ContainerSpec, ExecSpec, Question, WindowSize};
 
 /// What the host says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,17 +14,38 @@ pub enum ToAgent {
         /// [`VERSION`](crate::VERSION) of the sender.
         version: u32,
     },
-    /// Make the container and start its process as soon as its streams are connected.
+    /// Make the container and start its own process as soon as its streams are connected.
     Run(Box<ContainerSpec>),
-    /// Send a signal to the container's first process.
+    /// Send a signal to a process.
     Signal {
+        /// Which one.
+        id: ProcessId,
         /// The signal's number on x86-64 Linux.
         number: i32,
     },
-    /// The terminal has a new size.
-    Resize(WindowSize),
+    /// A process's terminal has a new size.
+    Resize {
+        /// Whose.
+        id: ProcessId,
+        /// How large it is now.
+        size: WindowSize,
+    },
     /// Unmount, sync and switch the machine off.
     PowerOff,
+    /// Start one more process in the container, as soon as its streams are connected.
+    Exec {
+        /// What it will be called from now on: a number that no process of this container has had.
+        id: ProcessId,
+        /// What it is.
+        spec: Box<ExecSpec>,
+    },
+    /// Do or tell something that concerns the container as a whole.
+    Ask {
+        /// What the answer will repeat.
+        request: RequestId,
+        /// What is asked.
+        question: Question,
+    },
 }
 
 /// What the agent says.
@@ -36,20 +56,56 @@ pub enum FromAgent {
         /// [`VERSION`](crate::VERSION) of the sender.
         version: u32,
     },
-    /// The process runs: its `execve` has succeeded.
-    Started,
-    /// The container could not be made or its process could not be started.
-    StartFailed(StartError),
-    /// The container's first process has ended; all it wrote is in the streams.
-    Exited(ExitStatus),
+    /// A process runs: its `execve` has succeeded.
+    Started {
+        /// Which one.
+        id: ProcessId,
+    },
+    /// A process could not be started; when it is the container's own, there is no container.
+    StartFailed {
+        /// Which one.
+        id: ProcessId,
+        /// Why not.
+        error: StartError,
+    },
+    /// A process has ended; all it wrote is in its streams, unless it was an exec that the
+    /// container's end has ended.
+    Exited {
+        /// Which one.
+        id: ProcessId,
+        /// How it ended.
+        status: ExitStatus,
+        /// Whether memory has run out in the container, up to now.
+        out_of_memory: Option<OutOfMemory>,
+    },
     /// Something went wrong that does not end the container; for the log.
     Trouble {
         /// One line for a person.
         message: String,
     },
+    /// The answer to [`ToAgent::Ask`].
+    Answer {
+        /// The number that came with the question.
+        request: RequestId,
+        /// The answer.
+        answer: Answer,
+    },
 }
 
-/// Why a container's process did not start.
+/// A process of the container, by the number the host has given it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessId(pub u32);
+
+impl ProcessId {
+    /// The container's own process, the one that [`ToAgent::Run`] starts.
+    pub const OWN: Self = Self(0);
+}
+
+/// A question and its answer, by a number of the host's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u32);
+
+/// Why a process did not start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartError {
     /// The program does not exist (exit code 127).
@@ -76,7 +132,7 @@ pub enum StartError {
         /// What the kernel said.
         reason: String,
     },
-    /// A step of the container's making failed (exit code 125).
+    /// A step of the container's or the process's making failed (exit code 125).
     Setup {
         /// What was being done and what the kernel said.
         message: String,
@@ -108,11 +164,22 @@ impl ExitStatus {
     }
 }
 
+/// What ran out when the guest's kernel killed a process of the container for want of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutOfMemory {
+    /// The container's limit ([`Limits::memory_bytes`](crate::Limits::memory_bytes)).
+    Limit,
+    /// The machine's memory.
+    Machine,
+}
+
 /// The first frame on a connection to [`STREAM_PORT`](crate::STREAM_PORT), from the host; raw
 /// bytes follow in the stream's direction until its end is shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamHello {
-    /// Which stream of the container's first process this is.
+    /// Whose stream this is.
+    pub id: ProcessId,
+    /// Which of its streams.
     pub kind: StreamKind,
 }
 

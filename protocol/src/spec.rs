@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One container: its disks, its place in the system and its first process.
+/// One container: its disks, its place in the system and its own process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// The read-only EROFS disk with the image.
@@ -13,19 +13,87 @@ pub struct ContainerSpec {
     pub read_only: bool,
     /// The host name, in the container's own UTS namespace.
     pub hostname: String,
+    /// The NIS domain name there (`--domainname`); empty leaves the kernel's.
+    pub domain_name: String,
     /// Files that are laid over the image's own.
     pub etc: EtcFiles,
     /// The size of `/dev/shm` in bytes.
     pub shm_bytes: u64,
+    /// Memory file systems that are mounted in the root, in order.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Folders that are volumes: they lie on the scratch disk beside the root's own changes, and
+    /// begin with what the image has there.
+    pub volumes: Vec<String>,
+    /// Kernel settings, in order.
+    pub sysctls: Vec<Sysctl>,
+    /// Whether nothing is hidden or read-only in `/proc` and `/sys`, and every device of the
+    /// machine is there to be opened (`--privileged`). Capabilities are each process's own.
+    pub privileged: bool,
+    /// Whether the container's PID 1 is the agent's own small init, which starts the process,
+    /// passes signals on and collects the dead (`--init`).
+    pub init: bool,
     /// The host's wall clock when the message was sent.
     pub wall_clock: WallClock,
     /// Bytes from the host's random source, credited to the guest kernel's pool before the
     /// process starts.
     pub entropy: [u8; 32],
+    /// What all its processes together may use.
+    pub limits: Limits,
+    /// Its own process.
+    pub process: ProcessSpec,
+}
+
+/// What a container may use, as its cgroup has it. None is the kernel's default: no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
     /// CPU time per period of 100 ms, in microseconds (`cpu.max`); none is all of the vCPUs.
     pub cpu_quota_us: Option<u64>,
-    /// The first process.
-    pub process: ProcessSpec,
+    /// The share of CPU time beside others, 1 to 10,000 (`cpu.weight`).
+    pub cpu_weight: Option<u32>,
+    /// Bytes of memory (`memory.max`); none is all of the machine's.
+    pub memory_bytes: Option<u64>,
+    /// Bytes of memory that are reclaimed from last (`memory.low`).
+    pub memory_reserved_bytes: Option<u64>,
+    /// Processes and threads (`pids.max`).
+    pub pids: Option<u64>,
+}
+
+/// A memory file system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// Where it is mounted, from the root; made when it is missing.
+    pub path: String,
+    /// What may be done in it.
+    pub flags: MountFlags,
+    /// Its size in bytes; none is half of the machine's memory.
+    pub size_bytes: Option<u64>,
+    /// The permissions of its root.
+    pub mode: u32,
+    /// Who owns its root, as user and group numbers.
+    pub owner: (u32, u32),
+}
+
+/// What may not be done in a mounted file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountFlags {
+    /// Nothing may be written.
+    pub read_only: bool,
+    /// Nothing may be executed.
+    pub no_exec: bool,
+    /// Set-user-ID bits and file capabilities mean nothing.
+    pub no_suid: bool,
+    /// No device may be opened.
+    pub no_dev: bool,
+}
+
+/// A kernel setting below `/proc/sys`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// The path below `/proc/sys`, as `net/ipv4/ip_forward`: letters, digits, `_`, `-`, `.` and
+    /// slashes, no component being `.` or `..`.
+    pub path: String,
+    /// What is written there.
+    pub value: String,
 }
 
 /// A disk of the machine, by its place among the virtio block devices: 0 is `/dev/vda`.
@@ -64,6 +132,53 @@ pub struct ProcessSpec {
     pub stdin: bool,
     /// Resource limits; those not named stay as the guest kernel sets them.
     pub limits: Vec<ResourceLimit>,
+    /// Groups beside those of [`Self::user`], names or numbers (`--group-add`).
+    pub more_groups: Vec<String>,
+    /// What root may do at most. Other users have nothing of it, but programs that give power
+    /// (set-user-ID, file capabilities) can give this much.
+    pub capabilities: Capabilities,
+    /// Whether no program gives power, set-user-ID or not (`no_new_privs`).
+    pub no_new_privileges: bool,
+    /// How ready the kernel is to kill it when memory runs out (`oom_score_adj`, -1000 to 1000).
+    pub oom_score_adjustment: Option<i16>,
+    /// A seccomp filter in classic BPF (seccomp(2)); empty is none.
+    pub seccomp: Vec<FilterInstruction>,
+}
+
+/// One more process in a running container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// The process, as whole as the container's own: nothing comes from that one.
+    pub process: ProcessSpec,
+    /// Whether no stream will be connected: its standard input is empty, and what it writes is
+    /// lost (`exec -d`).
+    pub detached: bool,
+}
+
+/// A set of capabilities: bit n is the one with number n (linux/capability.h). Those that the
+/// guest's kernel does not know mean nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// The bits.
+    pub bits: u64,
+}
+
+impl Capabilities {
+    /// Every capability there is, was or will be.
+    pub const ALL: Self = Self { bits: u64::MAX };
+}
+
+/// An instruction of classic BPF (`struct sock_filter`, linux/filter.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterInstruction {
+    /// What is done.
+    pub code: u16,
+    /// How many instructions are skipped when a comparison is true.
+    pub if_true: u8,
+    /// And when it is false.
+    pub if_false: u8,
+    /// The operand.
+    pub operand: u32,
 }
 
 /// A user as `--user` and an image's `User` name it; looked up in the image's own files.

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capabilities;
 pub mod doctor;
 pub mod limits;
 pub mod places;

@@ -3,10 +3,12 @@
 
 use images::ImageConfig;
 use protocol::{
-    ContainerSpec, Device, EtcFiles, ProcessSpec, ResourceLimit, User, WallClock, WindowSize,
+    ContainerSpec, Device, EtcFiles, Limits, ProcessSpec, ResourceLimit, User, WallClock,
+    WindowSize,
 };
 use thiserror::Error;
 
+use crate::capabilities;
 use crate::env::Environment;
 use crate::spec::{Hostname, RunSpec, Stdio};
 
@@ -106,7 +108,13 @@ pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan
         shm_bytes: SHM_BYTES,
         wall_clock: WallClock { seconds: 0, nanoseconds: 0 },
         entropy: entropy(host),
-        cpu_quota_us: spec.cpus.quota_us(),
+        limits: Limits { cpu_quota_us: spec.cpus.quota_us(), ..Limits::default() },
+        domain_name: String::new(),
+        tmpfs: Vec::new(),
+        volumes: Vec::new(),
+        sysctls: Vec::new(),
+        privileged: false,
+        init: false,
         process,
     };
     Ok(Plan { vm, container, warnings: warnings(spec, host) })
@@ -160,6 +168,11 @@ fn process(
         terminal: terminal(spec.stdio),
         stdin: spec.stdio != Stdio::OutputOnly,
         limits: vec![OPEN_FILES],
+        more_groups: Vec::new(),
+        capabilities: capabilities::DEFAULT,
+        no_new_privileges: false,
+        oom_score_adjustment: None,
+        seccomp: Vec::new(),
     })
 }
 

@@ -67,7 +67,7 @@ fn nothing_asked_is_dockers_defaults() {
     let container = plan.container;
     assert_eq!(container.hostname, "debian-bookworm-7939453236");
     assert_eq!(container.shm_bytes, 67_108_864);
-    assert_eq!(container.cpu_quota_us, None);
+    assert_eq!(container.limits.cpu_quota_us, None);
     assert_eq!(container.etc.resolv_conf, "nameserver 192.0.2.1\n");
     assert!(container.etc.hosts.starts_with("127.0.0.1\tlocalhost\n"));
     assert!(container.etc.hosts.ends_with("\tdebian-bookworm-7939453236\n"));
@@ -192,6 +192,6 @@ fn more_cpus_than_the_host_has_is_a_warning() {
     let spec = RunSpec { cpus: "2.5".parse().unwrap(), ..spec() };
     let plan = planned(&spec, &image()).unwrap();
     assert_eq!(plan.vm.vcpus, 3);
-    assert_eq!(plan.container.cpu_quota_us, Some(250_000));
+    assert_eq!(plan.container.limits.cpu_quota_us, Some(250_000));
     assert_eq!(plan.warnings, ["--cpus 2.50 is more than the 2 CPUs of this machine"]);
 }

@@ -8,8 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use protocol::{
-    CONTROL_PORT, ContainerSpec, FrameError, FromAgent, MAX_FRAME_BYTES, ProcessSpec, STREAM_PORT,
-    StreamHello, StreamKind, ToAgent, VERSION,
+    CONTROL_PORT, ContainerSpec, FrameError, FromAgent, MAX_FRAME_BYTES, ProcessId, ProcessSpec,
+    STREAM_PORT, StreamHello, StreamKind, ToAgent, VERSION,
 };
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -84,7 +84,8 @@ impl Agent {
         agent.tell(&ToAgent::Run(Box::new(container.clone())))?;
         for (kind, stream) in &mut streams {
             answered(stream).map_err(failed)?;
-            protocol::write(stream, &StreamHello { kind: *kind }).map_err(Error::Agent)?;
+            protocol::write(stream, &StreamHello { id: ProcessId::OWN, kind: *kind })
+                .map_err(Error::Agent)?;
             // From here on a stream may be silent for as long as it likes.
             stream.set_read_timeout(None).map_err(failed)?;
             stream.set_write_timeout(None).map_err(failed)?;
@@ -164,7 +165,11 @@ mod tests {
     #[test]
     fn frames_are_whole_however_they_come() {
         let mut wire = Vec::new();
-        let said = [FromAgent::Started, FromAgent::Exited(ExitStatus::Code(7))];
+        let id = ProcessId::OWN;
+        let said = [
+            FromAgent::Started { id },
+            FromAgent::Exited { id, status: ExitStatus::Code(7), out_of_memory: None },
+        ];
         for message in &said {
             protocol::write(&mut wire, message).unwrap();
         }

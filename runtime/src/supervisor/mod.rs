@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use protocol::{ContainerSpec, ExitStatus, FromAgent, ToAgent, WallClock};
+use protocol::{ContainerSpec, ExitStatus, FromAgent, ProcessId, ToAgent, WallClock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::config::Start;
 use vmm::event::Event;
@@ -276,9 +276,16 @@ impl Supervisor<'_> {
             match message {
                 FromAgent::Hello { version: protocol::VERSION } => {}
                 FromAgent::Hello { version } => return Err(Error::Version { version }),
-                FromAgent::Started => self.started()?,
-                FromAgent::StartFailed(error) => return Err(Error::Start(error)),
-                FromAgent::Exited(status) => self.exited(status)?,
+                FromAgent::Started { id: ProcessId::OWN } => self.started()?,
+                FromAgent::StartFailed { id: ProcessId::OWN, error } => {
+                    return Err(Error::Start(error));
+                }
+                FromAgent::Exited { id: ProcessId::OWN, status, .. } => self.exited(status)?,
+                // Nothing was asked for that these would answer.
+                FromAgent::Started { .. }
+                | FromAgent::StartFailed { .. }
+                | FromAgent::Exited { .. }
+                | FromAgent::Answer { .. } => {}
                 FromAgent::Trouble { message } => {
                     self.tell(&FromSupervisor::Trouble(console::printable(&message)))?;
                 }
@@ -332,8 +339,8 @@ impl Supervisor<'_> {
 
     fn pass_to_agent(&mut self, message: ToSupervisor) -> Result<(), Error> {
         let message = match message {
-            ToSupervisor::Resize(size) => ToAgent::Resize(size),
-            ToSupervisor::Signal(number) => ToAgent::Signal { number },
+            ToSupervisor::Resize(size) => ToAgent::Resize { id: ProcessId::OWN, size },
+            ToSupervisor::Signal(number) => ToAgent::Signal { id: ProcessId::OWN, number },
             ToSupervisor::Drained => return Ok(()),
         };
         match (&mut self.agent, self.stage) {
