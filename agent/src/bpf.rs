@@ -14,6 +14,21 @@ pub(crate) fn restrict_devices(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     attach(cgroup, &program)
 }
 
+/// Opens every device to `cgroup` again.
+pub(crate) fn free_devices(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    const PROG_DETACH: i32 = 9;
+    let arguments = AttachArguments {
+        target: cgroup.as_raw_fd().cast_unsigned(),
+        program: 0,
+        attach_type: ATTACH_CGROUP_DEVICE,
+        flags: 0,
+    };
+    let size = mem::size_of::<AttachArguments>();
+    // SAFETY: the arguments begin with the fields of their command and are of the given size.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_DETACH, &raw const arguments, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// A character device that containers may use.
 struct Allowed {
     major: i32,

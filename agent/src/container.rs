@@ -1,45 +1,37 @@
 //! The machine's one container: prepared when its spec comes, started when its streams are there.
 
-use std::{fs::File, os::fd::OwnedFd};
+use std::fs::File;
 
 use protocol::{ContainerSpec, FrameError, StartError, WindowSize};
-use rustix::{
-    pipe::{PipeFlags, pipe_with},
-    process::Pid,
-};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::{
     cgroup::Cgroup,
     clock,
+    confinement::Confinement,
+    devices::DeviceNodes,
     disks::Disks,
     etc::EtcMounts,
-    process::Launch,
+    launch::Launch,
+    process::Running,
     program::Program,
-    rootfs::{Access, Furniture},
+    rootfs::Furniture,
     stdio::{Stdio, Streams},
-    step::{Doing, StepError},
+    step::Doing,
     sys::{self, Cloned},
-    tty::{self, Terminal},
+    tty::Terminal,
     user::{self, Account},
+    volumes::Volumes,
 };
 
 /// A container that has everything but its streams.
 pub(crate) struct Prepared {
-    /// What the host asked for.
-    pub(crate) spec: ContainerSpec,
+    spec: ContainerSpec,
     account: Account,
     program: Program,
     etc: EtcMounts,
-}
-
-/// A container whose process runs, or has run.
-pub(crate) struct Container {
-    /// Its first process, as the agent's namespace numbers it.
-    pub(crate) pid: Pid,
-    /// Hangs up when all its output has gone out.
-    pub(crate) drained: OwnedFd,
-    process: OwnedFd,
-    terminal: Option<OwnedFd>,
+    volumes: Volumes,
+    devices: DeviceNodes,
 }
 
 impl Prepared {
@@ -53,34 +45,44 @@ impl Prepared {
         clock::set(spec.wall_clock)?;
         clock::stir(&spec.entropy)?;
         let root = disks.insert(Disks::mount(&spec)?).root();
-        let account = user::find(root, &spec.process.user)?;
+        let account = user::find(root, &spec.process.user, &spec.process.more_groups)?;
         let program = Program::new(&spec.process, &account.home)?;
         let etc = EtcMounts::write(&spec)?;
-        if let Some(quota_us) = spec.limits.cpu_quota_us {
-            cgroup.limit_cpu(quota_us)?;
+        let volumes = Volumes::prepare(&spec.volumes)?;
+        cgroup.begin(&spec.limits)?;
+        let mut devices = DeviceNodes::default();
+        if spec.privileged {
+            cgroup.open_devices()?;
+            devices = DeviceNodes::of_the_machine()?;
         }
-        Ok(Self { spec, account, program, etc })
+        Ok(Self { spec, account, program, etc, volumes, devices })
+    }
+
+    /// The streams it waits for.
+    pub(crate) fn streams(&self) -> Streams {
+        Streams::of(&self.spec.process)
+    }
+
+    /// Its terminal's first size, if it has one.
+    pub(crate) fn window(&mut self) -> Option<&mut WindowSize> {
+        self.spec.process.terminal.as_mut()
     }
 
     /// Starts the process: on success its `execve` has happened.
     ///
     /// Up to the clone the agent has one thread; those that carry the streams come after it.
-    pub(crate) fn start(self, streams: Streams, cgroup: &Cgroup) -> Result<Container, StartError> {
-        let Self { spec, account, program, etc } = self;
+    pub(crate) fn start(self, streams: Streams, cgroup: &Cgroup) -> Result<Running, StartError> {
+        let Self { spec, account, program, etc, volumes, devices } = self;
         let process = &spec.process;
         let terminal =
             process.terminal.map(|size| Terminal::open(size, account.uid)).transpose()?;
         let (stdio, pumps) = Stdio::connect(process, terminal, streams, account.uid)?;
         let (report, child_report) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
         let launch = Launch {
-            furniture: Furniture { etc, terminal: stdio.terminal(), shm_bytes: spec.shm_bytes },
-            root: if spec.read_only { Access::ReadOnly } else { Access::ReadWrite },
-            hostname: &spec.hostname,
-            working_dir: &process.working_dir,
+            spec: &spec,
+            furniture: Furniture { etc, volumes, devices, terminal: stdio.terminal() },
             stdio: &stdio,
-            limits: &process.limits,
-            account: &account,
-            capabilities: process.capabilities,
+            confinement: Confinement { spec: process, account: &account },
             program: &program,
         };
         let cloned = sys::clone_into_namespaces(cgroup.as_fd()).doing("make a process")?;
@@ -89,9 +91,9 @@ impl Prepared {
         drop(launch);
         // The process's ends of the pipes must be its alone, or they would never hang up.
         let terminal = stdio.into_master();
-        let drained = pumps.start()?;
+        let drained = Some(pumps.start()?);
         read_report(report.into())?;
-        Ok(Container { pid, drained, process: pidfd, terminal })
+        Ok(Running { pid, pidfd: Some(pidfd), terminal, drained, status: None })
     }
 }
 
@@ -103,21 +105,5 @@ fn read_report(mut report: File) -> Result<(), StartError> {
         Err(error) => Err(StartError::Setup {
             message: format!("the new process failed without a reason: {error}"),
         }),
-    }
-}
-
-impl Container {
-    /// Sends a signal to the first process.
-    pub(crate) fn signal(&self, number: i32) -> Result<(), StepError> {
-        match sys::send_signal(&self.process, number) {
-            // It has ended; that is said elsewhere.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            result => result.doing(format_args!("send signal {number}")),
-        }
-    }
-
-    /// Gives the terminal a new size; without one there is nothing to do.
-    pub(crate) fn resize(&self, size: WindowSize) -> Result<(), StepError> {
-        self.terminal.as_ref().map_or(Ok(()), |master| tty::resize(master, size))
     }
 }

@@ -14,6 +14,11 @@ use rustix::{
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 
+/// Opens a folder to be entered.
+pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd, Errno> {
+    open(&clean(path), OFlags::PATH | OFlags::DIRECTORY)
+}
+
 /// Opens a folder to be entered or built on, made with all its parents when it is missing.
 pub(crate) fn open_or_make_folder(path: &Path) -> Result<OwnedFd, Errno> {
     let path = clean(path);
@@ -66,7 +71,8 @@ pub(crate) fn open_or_make_file(path: &Path) -> Result<OwnedFd, Errno> {
     Err(Errno::LOOP)
 }
 
-fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+/// Opens what is there; a path is followed from the root.
+pub(crate) fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let mode = if flags.contains(OFlags::CREATE) { FILE_MODE } else { Mode::empty() };
     openat2(CWD, path, flags | OFlags::CLOEXEC, mode, ResolveFlags::NO_MAGICLINKS)
 }

@@ -10,32 +10,47 @@ mod bpf;
 mod capability;
 mod cgroup;
 mod clock;
+mod confinement;
 mod container;
+mod devices;
 mod disks;
+mod doors;
 mod etc;
+mod exec;
+mod first_process;
+mod freezer;
+#[allow(unsafe_code, reason = "an allocator is unsafe by its nature")]
+mod heap;
 mod init;
 mod inside;
+mod launch;
 mod mounts;
 mod network;
 mod power;
 mod process;
 mod program;
+mod questions;
 mod reaper;
+mod report;
 mod rootfs;
 mod server;
 mod stdio;
 mod step;
 #[allow(unsafe_code, reason = "the system calls that have no safe wrapper live here")]
 mod sys;
+mod tmpfs;
+mod top;
 mod tty;
 mod user;
+mod volumes;
 
 use std::process::ExitCode;
 
 use crate::{
     cgroup::Cgroup,
+    doors::Doors,
     reaper::Reaper,
-    server::{Doors, Server},
+    server::Server,
     step::{StepError, describe},
 };
 

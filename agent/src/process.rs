@@ -1,85 +1,190 @@
-//! The steps of a new process from its clone to its program, in the order in which they can be done.
+//! A process of the container as the agent follows it, from the wish for it to its last byte.
 
-use std::{fs::File, path::Path};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use protocol::{Capabilities, ResourceLimit, StartError};
-use rustix::{fs::Mode, process::setsid, process::umask, system::sethostname};
+use protocol::{ExitStatus, ProcessId, StartError, WindowSize};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::{
-    capability,
-    program::Program,
-    rootfs::{self, Access, Furniture},
-    stdio::Stdio,
+    cgroup::Cgroup,
+    container, exec,
+    stdio::Streams,
     step::{Doing, StepError},
-    sys,
-    user::Account,
+    sys, tty,
 };
 
-/// All that the new process needs to know, put together before it exists.
-pub(crate) struct Launch<'a> {
-    /// What the container's root is furnished with.
-    pub(crate) furniture: Furniture<'a>,
-    /// What it may do with the root.
-    pub(crate) root: Access,
-    /// The container's name in its UTS namespace.
-    pub(crate) hostname: &'a str,
-    /// The directory it starts in.
-    pub(crate) working_dir: &'a str,
-    /// Its standard input and output.
-    pub(crate) stdio: &'a Stdio,
-    /// Its resource limits.
-    pub(crate) limits: &'a [ResourceLimit],
-    /// Who it runs as.
-    pub(crate) account: &'a Account,
-    /// What it may do at most.
-    pub(crate) capabilities: Capabilities,
-    /// What it executes.
-    pub(crate) program: &'a Program,
+/// A process with its number.
+pub(crate) struct Process {
+    /// What the host calls it.
+    pub(crate) id: ProcessId,
+    /// How far it is.
+    pub(crate) phase: Phase,
+    /// Signals that came before it ran.
+    early_signals: Vec<i32>,
 }
 
-impl Launch<'_> {
-    /// Turns the calling process, PID 1 of its namespaces, into the container's program. What
-    /// fails is written to `report`, which an `execve` closes.
-    pub(crate) fn carry_out(&self, report: File) -> ! {
-        const FAILED: i32 = 125;
-        let error = match self.prepare() {
-            Ok(()) => self.program.execute(),
-            Err(error) => error,
+/// How far a process is.
+pub(crate) enum Phase {
+    /// Its streams are not all connected yet.
+    Waiting { wish: Wish, streams: Streams },
+    /// It joins the container.
+    Joining(exec::Joining),
+    /// It runs, or has ended while output is still on its way.
+    Running(Running),
+    /// It is between two of these.
+    Moving,
+}
+
+/// What is to be started.
+pub(crate) enum Wish {
+    /// The container with its own process.
+    Container(Box<container::Prepared>),
+    /// One more.
+    Exec(Box<exec::Prepared>),
+}
+
+/// A process that has become its program.
+pub(crate) struct Running {
+    /// Its number in the agent's namespace.
+    pub(crate) pid: Pid,
+    /// The same, as a descriptor that cannot come to mean another process; none when it was gone
+    /// before it was known.
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// The agent's side of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// Hangs up when all its output has gone out; none when it has.
+    pub(crate) drained: Option<OwnedFd>,
+    /// How it ended.
+    pub(crate) status: Option<ExitStatus>,
+}
+
+impl Process {
+    /// A process that is wished for.
+    pub(crate) fn new(id: ProcessId, wish: Wish) -> Self {
+        let streams = match &wish {
+            Wish::Container(prepared) => prepared.streams(),
+            Wish::Exec(prepared) => prepared.streams(),
         };
-        let mut report = report;
-        let _ = protocol::write(&mut report, &error);
-        sys::exit_now(FAILED)
+        Self { id, phase: Phase::Waiting { wish, streams }, early_signals: Vec::new() }
     }
 
-    fn prepare(&self) -> Result<(), StartError> {
-        umask(Mode::empty());
-        rootfs::enter(&self.furniture)?;
-        sethostname(self.hostname.as_bytes()).doing("set the host name")?;
-        // It may have to be made, so the root is sealed after it.
-        enter_working_dir(self.working_dir)?;
-        rootfs::seal(self.root)?;
-        setsid().doing("start a session")?;
-        self.stdio.install()?;
-        self.set_limits()?;
-        capability::become_account(self.account, self.capabilities)?;
-        sys::close_all_on_exec().doing("close the agent's descriptors")?;
-        sys::default_signals().doing("reset the signals")?;
-        umask(Mode::from_raw_mode(0o022));
+    /// Starts the container's own process, or sends an exec on its way, if all its streams are
+    /// there. `container` is the container's own process.
+    pub(crate) fn start_if_complete(
+        &mut self,
+        container: Option<&OwnedFd>,
+        cgroup: &Cgroup,
+    ) -> Result<(), StartError> {
+        if !matches!(&self.phase, Phase::Waiting { streams, .. } if streams.are_complete()) {
+            return Ok(());
+        }
+        let Phase::Waiting { wish, streams } = std::mem::replace(&mut self.phase, Phase::Moving)
+        else {
+            return Ok(());
+        };
+        self.phase = match (wish, container) {
+            (Wish::Container(prepared), _) => Phase::Running(prepared.start(streams, cgroup)?),
+            (Wish::Exec(prepared), Some(container)) => {
+                Phase::Joining(prepared.start(streams, container, cgroup)?)
+            }
+            (Wish::Exec(_), None) => return Err(no_container()),
+        };
         Ok(())
     }
 
-    fn set_limits(&self) -> Result<(), StepError> {
-        self.limits.iter().try_for_each(|limit| {
-            sys::set_limit(limit.resource, limit.soft, limit.hard)
-                .doing(format_args!("set resource limit {}", limit.resource))
-        })
+    /// Hears how far an exec has come; true when it runs now. `status` says how a process ended
+    /// that has done so already.
+    pub(crate) fn hear(
+        &mut self,
+        status: impl FnOnce(Pid) -> Option<ExitStatus>,
+    ) -> Result<bool, StartError> {
+        let Phase::Joining(joining) = &mut self.phase else { return Ok(false) };
+        if !joining.hear() {
+            return Ok(false);
+        }
+        let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Moving) else {
+            return Ok(false);
+        };
+        let exec::Joined { pid, terminal, drained } = joining.finish()?;
+        let status = status(pid);
+        // It is a child that nobody has collected, so the number is still its own.
+        let pidfd = status.is_none().then(|| pidfd_open(pid, PidfdFlags::empty()).ok()).flatten();
+        self.phase = Phase::Running(Running { pid, pidfd, terminal, drained, status });
+        Ok(true)
+    }
+
+    /// Sends it a signal, or keeps that until it runs.
+    pub(crate) fn signal(&mut self, number: i32) -> Result<(), StepError> {
+        const MOST_EARLY_SIGNALS: usize = 64;
+        match &self.phase {
+            Phase::Running(running) => running.signal(number),
+            _ if self.early_signals.len() < MOST_EARLY_SIGNALS => {
+                self.early_signals.push(number);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the signals that came before it ran.
+    pub(crate) fn send_early_signals(&mut self) -> Result<(), StepError> {
+        let signals = std::mem::take(&mut self.early_signals);
+        signals.into_iter().try_for_each(|number| self.signal(number))
+    }
+
+    /// Gives its terminal a new size; without one there is nothing to do.
+    pub(crate) fn resize(&mut self, size: WindowSize) -> Result<(), StepError> {
+        let first = match &mut self.phase {
+            Phase::Running(Running { terminal: Some(master), .. }) => {
+                return tty::resize(master, size);
+            }
+            Phase::Waiting { wish: Wish::Container(prepared), .. } => prepared.window(),
+            Phase::Waiting { wish: Wish::Exec(prepared), .. } => prepared.window(),
+            Phase::Joining(joining) => {
+                joining.resize(size);
+                None
+            }
+            Phase::Running(_) | Phase::Moving => None,
+        };
+        if let Some(first) = first {
+            *first = size;
+        }
+        Ok(())
+    }
+
+    /// Its number and how it ended, once it is gone and all it wrote is out.
+    pub(crate) fn whole_end(&self) -> Option<(ProcessId, ExitStatus)> {
+        match &self.phase {
+            Phase::Running(Running { status: Some(status), drained: None, .. }) => {
+                Some((self.id, *status))
+            }
+            _ => None,
+        }
+    }
+
+    /// What becomes readable when there is news of it: of an exec's way, or of its output's end.
+    pub(crate) fn news(&self) -> Option<BorrowedFd<'_>> {
+        use std::os::fd::AsFd;
+        match &self.phase {
+            Phase::Joining(joining) => Some(joining.wake()),
+            Phase::Running(running) => running.drained.as_ref().map(AsFd::as_fd),
+            Phase::Waiting { .. } | Phase::Moving => None,
+        }
     }
 }
 
-/// Still as root, as Docker does, so that a user may be put where it could not go.
-fn enter_working_dir(path: &str) -> Result<(), StartError> {
-    rootfs::enter_working_dir(Path::new(path)).map_err(|error| StartError::WorkingDirectory {
-        path: path.into(),
-        reason: std::io::Error::from(error).to_string(),
-    })
+impl Running {
+    fn signal(&self, number: i32) -> Result<(), StepError> {
+        let (Some(pidfd), None) = (&self.pidfd, self.status) else { return Ok(()) };
+        match sys::send_signal(pidfd, number) {
+            // It has ended; that is said elsewhere.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            result => result.doing(format_args!("send signal {number}")),
+        }
+    }
+}
+
+/// Why an exec cannot be.
+pub(crate) fn no_container() -> StartError {
+    StartError::Setup { message: "the container is not running".into() }
 }

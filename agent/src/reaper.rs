@@ -30,17 +30,17 @@ impl Reaper {
         &self.signals
     }
 
-    /// Collects every process that has ended; says how `awaited` did, if it is among them.
-    pub(crate) fn collect(&self, awaited: Option<Pid>) -> Option<ExitStatus> {
+    /// Collects every process that has ended, and says how.
+    pub(crate) fn collect(&self) -> Vec<(Pid, ExitStatus)> {
         // One pending SIGCHLD may stand for many children, so the signals are not counted.
         let mut signals = [0_u8; 1024];
         while rustix::io::read(&self.signals, &mut signals).is_ok_and(|count| count > 0) {}
-        let mut found = None;
+        let mut ended = Vec::new();
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if Some(pid) == awaited => found = exit_status(status),
-                Ok(Some(_)) | Err(Errno::INTR) => {}
-                Ok(None) | Err(_) => return found,
+                Ok(Some((pid, status))) => ended.extend(exit_status(status).map(|how| (pid, how))),
+                Err(Errno::INTR) => {}
+                Ok(None) | Err(_) => return ended,
             }
         }
     }
@@ -49,7 +49,7 @@ impl Reaper {
     pub(crate) fn await_end(&self, awaited: Pid, patience: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + patience;
         loop {
-            if let Some(status) = self.collect(Some(awaited)) {
+            if let Some((_, status)) = self.collect().into_iter().find(|(pid, _)| *pid == awaited) {
                 return Some(status);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
@@ -60,7 +60,7 @@ impl Reaper {
 }
 
 /// None for a process that is only stopped.
-fn exit_status(status: WaitStatus) -> Option<ExitStatus> {
+pub(crate) fn exit_status(status: WaitStatus) -> Option<ExitStatus> {
     let byte = |number: i32| u8::try_from(number & 0xff).unwrap_or(u8::MAX);
     let code = status.exit_status().map(|code| ExitStatus::Code(byte(code)));
     code.or_else(|| status.terminating_signal().map(|number| ExitStatus::Signal(byte(number))))

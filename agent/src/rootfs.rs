@@ -2,9 +2,11 @@
 
 use std::{
     ffi::{CStr, CString},
+    fs,
     path::Path,
 };
 
+use protocol::{ContainerSpec, Sysctl, Tmpfs};
 use rustix::{
     fs::{
         CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mkdir, mknodat, open, openat2, symlink,
@@ -17,32 +19,27 @@ use rustix::{
 };
 
 use crate::{
+    devices::DeviceNodes,
     disks,
     etc::EtcMounts,
     inside,
     mounts::{self, DATA_ONLY},
     step::{Doing, StepError},
-    sys,
+    sys, tmpfs,
     tty::Terminal,
+    volumes::Volumes,
 };
 
 /// What a container's root is made of, prepared outside.
 pub(crate) struct Furniture<'a> {
     /// The files in `/etc`.
     pub(crate) etc: EtcMounts,
+    /// The folders that are volumes.
+    pub(crate) volumes: Volumes,
+    /// The machine's devices, if the container has them.
+    pub(crate) devices: DeviceNodes,
     /// The terminal, if it has one; it brings `/dev/pts` along.
     pub(crate) terminal: Option<&'a Terminal>,
-    /// The size of `/dev/shm` in bytes.
-    pub(crate) shm_bytes: u64,
-}
-
-/// What may be done with a file system.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Reading only.
-    ReadOnly,
-    /// Reading and writing.
-    ReadWrite,
 }
 
 /// Files and folders hidden from containers (moby's `oci.defaultLinuxMaskedPaths`; the one per CPU
@@ -90,26 +87,41 @@ const LINKS: [(&str, &str); 5] = [
 ///
 /// The root is entered first and furnished then, so that a link in the image, wherever it points,
 /// ends inside.
-pub(crate) fn enter(furniture: &Furniture<'_>) -> Result<(), StepError> {
+pub(crate) fn enter(spec: &ContainerSpec, furniture: &Furniture<'_>) -> Result<(), StepError> {
     pivot()?;
     // Before /proc: as long as it is missing there are no magic links to stumble over.
+    furniture.volumes.attach()?;
+    let (system, others): (Vec<_>, Vec<_>) = spec.tmpfs.iter().partition(|one| is_system(one));
+    others.into_iter().try_for_each(tmpfs::mount)?;
     furniture.etc.attach()?;
     for folder in ["proc", "sys", "dev"] {
         make_real_folder(folder)?;
     }
-    mount_system()?;
-    fill_dev(furniture)?;
+    mount_system(if spec.privileged { DATA_ONLY } else { DATA_ONLY | MountFlags::RDONLY })?;
+    fill_dev(spec, furniture)?;
+    system.into_iter().try_for_each(tmpfs::mount)?;
+    spec.sysctls.iter().try_for_each(set)?;
+    if spec.privileged {
+        return Ok(());
+    }
     FROZEN.iter().try_for_each(|path| mounts::freeze(path))?;
     MASKED.iter().try_for_each(|path| mounts::mask(path))
 }
 
-/// Ends all writing to the root itself, if that was asked for; what is mounted in it stays as it is.
-pub(crate) fn seal(root: Access) -> Result<(), StepError> {
-    match root {
-        Access::ReadWrite => Ok(()),
-        Access::ReadOnly => mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, c"")
-            .doing("make the root read-only"),
-    }
+/// Whether it lies in one of the folders that the system's own mounts would hide.
+fn is_system(tmpfs: &Tmpfs) -> bool {
+    ["/proc", "/sys", "/dev"].iter().any(|folder| Path::new(&tmpfs.path).starts_with(folder))
+}
+
+/// Makes a kernel setting, from inside the namespaces that it may belong to.
+fn set(Sysctl { path, value }: &Sysctl) -> Result<(), StepError> {
+    fs::write(format!("/proc/sys/{path}"), value)
+        .doing(format_args!("set the sysctl {} to {value}", path.replace('/', ".")))
+}
+
+/// Ends all writing to the root itself; what is mounted in it stays as it is.
+pub(crate) fn seal() -> Result<(), StepError> {
+    mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, c"").doing("make the root read-only")
 }
 
 /// Changes the root and drops the agent's from the namespace. With both names the same,
@@ -138,15 +150,15 @@ fn make_real_folder(name: &str) -> Result<(), StepError> {
     }
 }
 
-fn mount_system() -> Result<(), StepError> {
-    let read_only = DATA_ONLY | MountFlags::RDONLY;
+/// `flags` are those of the two that tell about the machine.
+fn mount_system(flags: MountFlags) -> Result<(), StepError> {
     mounts::new(c"proc", c"/proc", DATA_ONLY, c"")?;
-    mounts::new(c"sysfs", c"/sys", read_only, c"")?;
+    mounts::new(c"sysfs", c"/sys", flags, c"")?;
     sys::unshare_cgroup().doing("leave the machine's cgroup namespace")?;
-    mounts::new(c"cgroup2", c"/sys/fs/cgroup", read_only, c"")
+    mounts::new(c"cgroup2", c"/sys/fs/cgroup", flags, c"")
 }
 
-fn fill_dev(furniture: &Furniture<'_>) -> Result<(), StepError> {
+fn fill_dev(spec: &ContainerSpec, furniture: &Furniture<'_>) -> Result<(), StepError> {
     let flags = MountFlags::NOSUID | MountFlags::STRICTATIME;
     mounts::new(c"tmpfs", c"/dev", flags, c"mode=755,size=65536k")?;
     for (path, major, minor) in DEVICES {
@@ -160,10 +172,11 @@ fn fill_dev(furniture: &Furniture<'_>) -> Result<(), StepError> {
     for folder in ["/dev/pts", "/dev/shm", "/dev/mqueue"] {
         mkdir(folder, Mode::from_raw_mode(0o755)).doing(format_args!("make {folder}"))?;
     }
-    let shm = CString::new(format!("mode=1777,size={}", furniture.shm_bytes))
+    let shm = CString::new(format!("mode=1777,size={}", spec.shm_bytes))
         .doing("write the options of /dev/shm")?;
     mounts::new(c"tmpfs", c"/dev/shm", DATA_ONLY, &shm)?;
     mounts::new(c"mqueue", c"/dev/mqueue", DATA_ONLY, c"")?;
+    furniture.devices.make()?;
     match furniture.terminal {
         Some(terminal) => {
             terminal.attach(c"/dev/pts")?;

@@ -1,25 +1,33 @@
 //! The agent's side of the conversation: takes the host's words one by one and answers them.
 
-use std::{fs::File, os::fd::OwnedFd, time::Duration};
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
 
 use protocol::{
-    Answer, CONTROL_PORT, ContainerSpec, ExitStatus, FrameError, FromAgent, ProcessId, STREAM_PORT,
-    StartError, StreamHello, ToAgent, VERSION, WindowSize,
+    Answer, ContainerSpec, ExecSpec, ExitStatus, FrameError, FromAgent, ProcessId, Question,
+    RequestId, StartError, StreamHello, StreamKind, ToAgent, VERSION,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
+    process::Pid,
 };
 use thiserror::Error;
 
 use crate::{
     cgroup::Cgroup,
-    container::{Container, Prepared},
+    container,
     disks::Disks,
+    doors::Doors,
+    exec,
+    freezer::Freezer,
+    process::{Phase, Process, Running, Wish, no_container},
+    questions,
     reaper::Reaper,
-    stdio::Streams,
     step::{Doing, StepError, describe},
-    sys,
 };
 
 /// The conversation and what it is about.
@@ -28,29 +36,29 @@ pub(crate) struct Server {
     doors: Doors,
     reaper: Reaper,
     /// Made before the host came; if that failed, the host hears of it when it wants a container.
-    cgroup: Option<Result<Cgroup, StepError>>,
+    cgroup: Result<Cgroup, StepError>,
     disks: Option<Disks>,
-    phase: Phase,
-    /// Signals that came before there was a process.
-    early_signals: Vec<i32>,
+    freezer: Freezer,
+    stage: Stage,
+    /// The container's own process, and those that have joined it.
+    processes: Vec<Process>,
+    /// The largest number that a process has had.
+    last_id: ProcessId,
+    /// Streams of processes that have not been asked for yet: they come another way.
+    early_streams: Vec<(StreamHello, OwnedFd)>,
+    /// How those ended that may turn out to be an exec on its way.
+    ended: Vec<(Pid, ExitStatus)>,
 }
 
 /// How far the container is.
-enum Phase {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
     /// None has been asked for.
     Idle,
-    /// Its streams are not all connected yet.
-    Waiting { prepared: Box<Prepared>, streams: Streams },
-    /// Its process runs, or has ended while output is still on its way.
-    Running { container: Container, status: Option<ExitStatus>, outputs: Outputs },
+    /// It is on its way, or runs.
+    Alive,
     /// It has ended or could not be started.
     Over,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outputs {
-    Flowing,
-    Drained,
 }
 
 /// What the server waits for.
@@ -59,7 +67,8 @@ enum Wake {
     ControlDoor,
     StreamDoor,
     Child,
-    Drained,
+    Process(ProcessId),
+    Freezer,
 }
 
 /// Why a conversation ended other than by a word of farewell.
@@ -94,10 +103,14 @@ impl Server {
             control: control.into(),
             doors,
             reaper,
-            cgroup: Some(cgroup),
+            cgroup,
             disks: None,
-            phase: Phase::Idle,
-            early_signals: Vec::new(),
+            freezer: Freezer::default(),
+            stage: Stage::Idle,
+            processes: Vec::new(),
+            last_id: ProcessId::OWN,
+            early_streams: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -113,7 +126,8 @@ impl Server {
                 Wake::StreamDoor => self.admit_stream()?,
                 Wake::ControlDoor => drop(self.doors.accept_at_control()),
                 Wake::Child => self.collect_children()?,
-                Wake::Drained => self.note_drained()?,
+                Wake::Process(id) => self.hear(id)?,
+                Wake::Freezer => self.hear_freezer()?,
             }
         }
     }
@@ -121,13 +135,14 @@ impl Server {
     /// Ends the container, if it still runs, and lets go of its disks.
     pub(crate) fn end_container(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(5);
-        if let Some(Ok(cgroup)) = &self.cgroup
+        if let Ok(cgroup) = &self.cgroup
             && cgroup.kill().is_ok()
-            && let Phase::Running { container, status: None, .. } = &self.phase
+            && let Some(own) = self.container()
         {
-            let _ = self.reaper.await_end(container.pid, PATIENCE);
+            let _ = self.reaper.await_end(own.pid, PATIENCE);
         }
-        self.phase = Phase::Over;
+        self.stage = Stage::Over;
+        self.processes.clear();
         if let Some(disks) = self.disks.take() {
             disks.release();
         }
@@ -143,147 +158,237 @@ impl Server {
     }
 
     fn obey(&mut self, message: ToAgent) -> Result<(), ServeError> {
-        match message {
-            ToAgent::Run(spec) => self.prepare(*spec),
-            ToAgent::Signal { id: ProcessId::OWN, number } => self.signal(number),
-            ToAgent::Resize { id: ProcessId::OWN, size } => self.resize(size),
-            ToAgent::Signal { .. } | ToAgent::Resize { .. } => Ok(()),
-            ToAgent::Exec { id, .. } => {
-                let error = StartError::Setup { message: "there is no exec yet".into() };
-                self.say(&FromAgent::StartFailed { id, error })
-            }
-            ToAgent::Ask { request, .. } => {
-                let answer = Answer::Failed { message: "there is no answer yet".into() };
-                self.say(&FromAgent::Answer { request, answer })
-            }
-            ToAgent::Hello { .. } => self.complain("the host said hello twice".into()),
+        let result = match message {
+            ToAgent::Run(spec) => return self.run(*spec),
+            ToAgent::Exec { id, spec } => return self.exec(id, *spec),
+            ToAgent::Ask { request, question } => return self.ask(request, question),
+            ToAgent::Signal { id, number } => match self.process(id) {
+                Some(process) => process.signal(number),
+                None => Ok(()),
+            },
+            ToAgent::Resize { id, size } => match self.process(id) {
+                Some(process) => process.resize(size),
+                None => Ok(()),
+            },
+            ToAgent::Hello { .. } => return self.complain("the host said hello twice".into()),
             ToAgent::PowerOff => Ok(()),
-        }
+        };
+        result.or_else(|error| self.complain(describe(&error)))
     }
 
-    fn prepare(&mut self, spec: ContainerSpec) -> Result<(), ServeError> {
-        if !matches!(self.phase, Phase::Idle) {
+    fn run(&mut self, spec: ContainerSpec) -> Result<(), ServeError> {
+        if self.stage != Stage::Idle {
             return self.complain("this machine already has its container".into());
         }
-        let prepared = match self.cgroup.take() {
-            Some(Ok(cgroup)) => {
-                let prepared = Prepared::new(spec, &mut self.disks, &cgroup);
-                self.cgroup = Some(Ok(cgroup));
-                prepared
-            }
-            Some(Err(error)) => Err(error.into()),
-            None => Err(StartError::Setup { message: "there is no cgroup".into() }),
+        self.stage = Stage::Alive;
+        let prepared = match &self.cgroup {
+            Ok(cgroup) => container::Prepared::new(spec, &mut self.disks, cgroup),
+            Err(error) => Err(StartError::Setup { message: describe(error) }),
         };
-        match prepared {
-            Ok(prepared) => {
-                let prepared = Box::new(prepared);
-                self.phase = Phase::Waiting { prepared, streams: Streams::default() };
-                self.start_if_complete()
-            }
-            Err(error) => self.give_up(error),
+        self.wish(ProcessId::OWN, prepared.map(|prepared| Wish::Container(Box::new(prepared))))
+    }
+
+    fn exec(&mut self, id: ProcessId, spec: ExecSpec) -> Result<(), ServeError> {
+        if id <= self.last_id {
+            return self.complain(format!("a process {} came again", id.0));
         }
+        self.last_id = id;
+        let wish = match (&self.disks, self.container()) {
+            (Some(_), Some(_)) if self.freezer.is_on() => {
+                Err(StartError::Setup { message: "the container is paused".into() })
+            }
+            (Some(disks), Some(_)) => exec::Prepared::new(spec, disks.root())
+                .map(|prepared| Wish::Exec(Box::new(prepared))),
+            _ => Err(no_container()),
+        };
+        self.wish(id, wish)
+    }
+
+    /// Begins with a process that is wished for, and with those of its streams that are there.
+    fn wish(&mut self, id: ProcessId, wish: Result<Wish, StartError>) -> Result<(), ServeError> {
+        let (streams, others) =
+            std::mem::take(&mut self.early_streams).into_iter().partition(|(of, _)| of.id == id);
+        self.early_streams = others;
+        match wish {
+            Ok(wish) => self.processes.push(Process::new(id, wish)),
+            Err(error) => return self.give_up(id, error),
+        }
+        let streams: Vec<(StreamHello, OwnedFd)> = streams;
+        for (hello, socket) in streams {
+            self.connect(hello, socket)?;
+        }
+        self.start_if_complete(id)
     }
 
     fn admit_stream(&mut self) -> Result<(), ServeError> {
+        const MOST_EARLY_STREAMS: usize = 64;
         let Some(socket) = self.doors.accept_at_stream() else { return Ok(()) };
         let mut socket = File::from(socket);
-        let Ok(StreamHello { id: ProcessId::OWN, kind }) = protocol::read(&mut socket) else {
+        let Ok(hello) = protocol::read::<StreamHello>(&mut socket) else {
             return self.complain("a stream did not say what it is".into());
         };
-        let Phase::Waiting { prepared, streams } = &mut self.phase else {
-            return self.complain(format!("a {kind:?} stream came when none was awaited"));
-        };
-        if !streams.add(kind, socket.into(), &prepared.spec.process) {
-            return self.complain(format!("a {kind:?} stream came that is not needed"));
+        if hello.id > self.last_id {
+            if self.early_streams.len() == MOST_EARLY_STREAMS {
+                self.early_streams.remove(0);
+            }
+            self.early_streams.push((hello, socket.into()));
+            return Ok(());
         }
-        self.start_if_complete()
+        self.connect(hello, socket.into())?;
+        self.start_if_complete(hello.id)
     }
 
-    fn start_if_complete(&mut self) -> Result<(), ServeError> {
-        let (prepared, streams) = match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Waiting { prepared, streams }
-                if streams.are_complete(&prepared.spec.process) =>
-            {
-                (prepared, streams)
-            }
-            phase => {
-                self.phase = phase;
-                return Ok(());
-            }
+    fn connect(&mut self, hello: StreamHello, socket: OwnedFd) -> Result<(), ServeError> {
+        let StreamHello { id, kind } = hello;
+        let taken = match self.process(id).map(|process| &mut process.phase) {
+            Some(Phase::Waiting { streams, .. }) => streams.add(kind, socket),
+            _ => false,
         };
-        let Some(Ok(cgroup)) = &self.cgroup else { return Ok(()) };
-        match prepared.start(streams, cgroup) {
-            Ok(container) => {
-                self.say(&FromAgent::Started { id: ProcessId::OWN })?;
-                let signals = std::mem::take(&mut self.early_signals);
-                self.phase = Phase::Running { container, status: None, outputs: Outputs::Flowing };
-                signals.into_iter().try_for_each(|number| self.signal(number))
-            }
-            Err(error) => self.give_up(error),
+        if taken { Ok(()) } else { self.complain(unwanted(id, kind)) }
+    }
+
+    fn start_if_complete(&mut self, id: ProcessId) -> Result<(), ServeError> {
+        // A copy, since the container's own process is one of those it is looked for among.
+        let container = match id {
+            ProcessId::OWN => None,
+            _ => self.container().and_then(|own| own.pidfd.as_ref()?.try_clone().ok()),
+        };
+        let Ok(cgroup) = &self.cgroup else { return Ok(()) };
+        let Some(process) = self.processes.iter_mut().find(|process| process.id == id) else {
+            return Ok(());
+        };
+        match process.start_if_complete(container.as_ref(), cgroup) {
+            Ok(()) if matches!(process.phase, Phase::Running(_)) => self.started(id),
+            Ok(()) => Ok(()),
+            Err(error) => self.give_up(id, error),
         }
     }
 
-    fn signal(&mut self, number: i32) -> Result<(), ServeError> {
-        const MOST_EARLY_SIGNALS: usize = 64;
-        let result = match &self.phase {
-            Phase::Running { container, status: None, .. } => container.signal(number),
-            Phase::Idle | Phase::Waiting { .. } => {
-                if self.early_signals.len() < MOST_EARLY_SIGNALS {
-                    self.early_signals.push(number);
-                }
-                Ok(())
-            }
-            Phase::Running { .. } | Phase::Over => Ok(()),
-        };
-        result.or_else(|error| self.complain(describe(&error)))
+    fn started(&mut self, id: ProcessId) -> Result<(), ServeError> {
+        self.say(&FromAgent::Started { id })?;
+        let sent = self.process(id).map_or(Ok(()), Process::send_early_signals);
+        sent.or_else(|error| self.complain(describe(&error)))
     }
 
-    fn resize(&mut self, size: WindowSize) -> Result<(), ServeError> {
-        let result = match &mut self.phase {
-            Phase::Running { container, .. } => container.resize(size),
-            Phase::Waiting { prepared, .. } => {
-                if let Some(initial) = &mut prepared.spec.process.terminal {
-                    *initial = size;
-                }
-                Ok(())
-            }
-            Phase::Idle | Phase::Over => Ok(()),
+    /// Hears how far an exec has come, or that all output of a process is out.
+    fn hear(&mut self, id: ProcessId) -> Result<(), ServeError> {
+        let Some(process) = self.processes.iter_mut().find(|process| process.id == id) else {
+            return Ok(());
         };
-        result.or_else(|error| self.complain(describe(&error)))
+        if let Phase::Running(running) = &mut process.phase {
+            running.drained = None;
+            return self.tell_ends();
+        }
+        let ended = &self.ended;
+        let status = |pid| ended.iter().find(|(other, _)| *other == pid).map(|(_, status)| *status);
+        match process.hear(status) {
+            Ok(true) => {
+                self.started(id)?;
+                self.tell_ends()
+            }
+            Ok(false) => Ok(()),
+            Err(error) => self.give_up(id, error),
+        }
     }
 
     fn collect_children(&mut self) -> Result<(), ServeError> {
-        let awaited = match &self.phase {
-            Phase::Running { container, .. } => Some(container.pid),
-            _ => None,
-        };
-        let ended = self.reaper.collect(awaited);
-        if let Phase::Running { status, .. } = &mut self.phase {
-            *status = status.or(ended);
+        for (pid, status) in self.reaper.collect() {
+            let process = self.processes.iter_mut().find_map(|process| match &mut process.phase {
+                Phase::Running(running) if running.pid == pid => Some(running),
+                _ => None,
+            });
+            match process {
+                Some(running) => running.status = running.status.or(Some(status)),
+                None => self.ended.push((pid, status)),
+            }
         }
-        self.tell_the_end()
+        if !self.processes.iter().any(|process| matches!(process.phase, Phase::Joining(_))) {
+            self.ended.clear();
+        }
+        self.tell_ends()
     }
 
-    fn note_drained(&mut self) -> Result<(), ServeError> {
-        if let Phase::Running { outputs, .. } = &mut self.phase {
-            *outputs = Outputs::Drained;
+    /// The end of a process is told when it is gone and all it wrote has been sent before. With
+    /// the container's own all others end: the kernel has killed them, and they have been
+    /// collected before it.
+    fn tell_ends(&mut self) -> Result<(), ServeError> {
+        while let Some((id, status)) = self.processes.iter().find_map(Process::whole_end) {
+            if id == ProcessId::OWN {
+                return self.tell_the_last_end(status);
+            }
+            self.processes.retain(|process| process.id != id);
+            self.exited(id, status)?;
         }
-        self.tell_the_end()
+        Ok(())
     }
 
-    /// The end is told when the process is gone and all it wrote has been sent before.
-    fn tell_the_end(&mut self) -> Result<(), ServeError> {
-        let Phase::Running { status: Some(status), outputs: Outputs::Drained, .. } = self.phase
+    fn tell_the_last_end(&mut self, status: ExitStatus) -> Result<(), ServeError> {
+        const KILLED: ExitStatus = ExitStatus::Signal(9);
+        self.stage = Stage::Over;
+        for process in std::mem::take(&mut self.processes) {
+            match process {
+                Process { id: ProcessId::OWN, .. } => {}
+                Process { id, phase: Phase::Running(running), .. } => {
+                    self.exited(id, running.status.unwrap_or(KILLED))?;
+                }
+                Process { id, .. } => self.give_up(id, no_container())?,
+            }
+        }
+        self.exited(ProcessId::OWN, status)
+    }
+
+    fn exited(&mut self, id: ProcessId, status: ExitStatus) -> Result<(), ServeError> {
+        let out_of_memory = self.cgroup.as_ref().ok().and_then(Cgroup::out_of_memory);
+        self.say(&FromAgent::Exited { id, status, out_of_memory })
+    }
+
+    fn give_up(&mut self, id: ProcessId, error: StartError) -> Result<(), ServeError> {
+        self.processes.retain(|process| process.id != id);
+        if id == ProcessId::OWN {
+            self.stage = Stage::Over;
+        }
+        self.say(&FromAgent::StartFailed { id, error })
+    }
+
+    fn ask(&mut self, request: RequestId, question: Question) -> Result<(), ServeError> {
+        match self.answer(request, question) {
+            Ok(None) => Ok(()),
+            Ok(Some(answer)) => self.say(&FromAgent::Answer { request, answer }),
+            Err(message) => self.fail(request, message),
+        }
+    }
+
+    /// The answer, if it can be given at once.
+    fn answer(&mut self, request: RequestId, question: Question) -> Result<Option<Answer>, String> {
+        let (Ok(cgroup), Some(disks), Some(_)) = (&self.cgroup, &self.disks, self.container())
         else {
-            return Ok(());
+            return Err("the container is not running".into());
         };
-        self.phase = Phase::Over;
-        self.say(&FromAgent::Exited { id: ProcessId::OWN, status, out_of_memory: None })
+        let answer = match question {
+            Question::Pause => return self.freezer.freeze(cgroup, request),
+            Question::Unpause => {
+                for overtaken in self.freezer.thaw(cgroup)? {
+                    let told = self.fail(overtaken, "the container was unpaused".into());
+                    told.map_err(|error| describe(&error))?;
+                }
+                Ok(Answer::Done)
+            }
+            Question::Top => questions::top(disks.root()),
+            Question::Stats => questions::stats(cgroup),
+            Question::Update(limits) => cgroup.update(&limits).map(|()| Answer::Done),
+        };
+        answer.map(Some).map_err(|error| describe(&error))
     }
 
-    fn give_up(&mut self, error: StartError) -> Result<(), ServeError> {
-        self.phase = Phase::Over;
-        self.say(&FromAgent::StartFailed { id: ProcessId::OWN, error })
+    fn hear_freezer(&mut self) -> Result<(), ServeError> {
+        for request in self.freezer.hear()? {
+            self.say(&FromAgent::Answer { request, answer: Answer::Done })?;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, request: RequestId, message: String) -> Result<(), ServeError> {
+        self.say(&FromAgent::Answer { request, answer: Answer::Failed { message } })
     }
 
     fn complain(&mut self, message: String) -> Result<(), ServeError> {
@@ -294,21 +399,36 @@ impl Server {
         Ok(protocol::write(&mut self.control, message)?)
     }
 
+    fn process(&mut self, id: ProcessId) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|process| process.id == id)
+    }
+
+    /// The container's own process, while it runs.
+    fn container(&self) -> Option<&Running> {
+        self.processes.iter().find_map(|process| match process {
+            Process { id: ProcessId::OWN, phase: Phase::Running(own), .. } => {
+                own.status.is_none().then_some(own)
+            }
+            _ => None,
+        })
+    }
+
     /// Waits for the next thing to do; what ended comes before what is new.
     fn wait(&self) -> Result<Wake, StepError> {
-        let drained = match &self.phase {
-            Phase::Running { container, outputs: Outputs::Flowing, .. } => Some(&container.drained),
-            _ => None,
-        };
+        fn on(fd: BorrowedFd<'_>, flags: PollFlags) -> PollFd<'_> {
+            PollFd::from_borrowed_fd(fd, flags)
+        }
+        let mut sources = vec![(Wake::Child, on(self.reaper.wake().as_fd(), PollFlags::IN))];
+        sources.extend(self.processes.iter().filter_map(|process| {
+            Some((Wake::Process(process.id), on(process.news()?, PollFlags::IN)))
+        }));
+        sources.push((Wake::Control, on(self.control.as_fd(), PollFlags::IN)));
+        sources.push((Wake::ControlDoor, on(self.doors.control.as_fd(), PollFlags::IN)));
         // A stream may come before the words that tell what it is for: it waits at its door.
-        let stream_door = (!matches!(self.phase, Phase::Idle)).then_some(&self.doors.stream);
-        let mut sources = vec![
-            (Wake::Child, PollFd::new(self.reaper.wake(), PollFlags::IN)),
-            (Wake::Control, PollFd::new(&self.control, PollFlags::IN)),
-            (Wake::ControlDoor, PollFd::new(&self.doors.control, PollFlags::IN)),
-        ];
-        sources.extend(stream_door.map(|fd| (Wake::StreamDoor, PollFd::new(fd, PollFlags::IN))));
-        sources.extend(drained.map(|fd| (Wake::Drained, PollFd::new(fd, PollFlags::IN))));
+        if self.stage != Stage::Idle {
+            sources.push((Wake::StreamDoor, on(self.doors.stream.as_fd(), PollFlags::IN)));
+        }
+        sources.extend(self.freezer.news().map(|fd| (Wake::Freezer, on(fd, PollFlags::PRI))));
         loop {
             let mut waiting: Vec<_> = sources.iter().map(|(_, fd)| fd.clone()).collect();
             match poll(&mut waiting, None) {
@@ -322,52 +442,6 @@ impl Server {
     }
 }
 
-/// The two vsock ports on which the host finds the agent.
-pub(crate) struct Doors {
-    control: OwnedFd,
-    stream: OwnedFd,
-}
-
-impl Doors {
-    /// Listens on both ports.
-    pub(crate) fn open() -> Result<Self, StepError> {
-        let listen =
-            |port| sys::vsock_listen(port).doing(format_args!("listen on vsock port {port}"));
-        Ok(Self { control: listen(CONTROL_PORT)?, stream: listen(STREAM_PORT)? })
-    }
-
-    /// Waits for the control connection.
-    pub(crate) fn wait_for_host(&self) -> Result<OwnedFd, StepError> {
-        loop {
-            match sys::vsock_accept(&self.control) {
-                Ok(peer) if peer.cid == sys::HOST_CID => return Ok(peer.socket),
-                // Not the host, or gone again before it was let in.
-                Ok(_) => {}
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(error).doing("wait for the host"),
-            }
-        }
-    }
-
-    fn accept_at_control(&self) -> Option<OwnedFd> {
-        accept_host(&self.control)
-    }
-
-    fn accept_at_stream(&self) -> Option<OwnedFd> {
-        accept_host(&self.stream)
-    }
-}
-
-/// The connection waiting at a door, if it is the host's; any other is closed.
-fn accept_host(door: &OwnedFd) -> Option<OwnedFd> {
-    let peer = sys::vsock_accept(door).ok()?;
-    (peer.cid == sys::HOST_CID).then_some(peer.socket)
-}
-
-/// Whether an `accept` failed for a reason that concerns one connection only.
-fn is_passing(error: &std::io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::INTR | Errno::CONNABORTED | Errno::CONNRESET | Errno::AGAIN)
-    )
+fn unwanted(id: ProcessId, kind: StreamKind) -> String {
+    format!("a {kind:?} stream came that process {} does not need", id.0)
 }

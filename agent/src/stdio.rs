@@ -23,25 +23,45 @@ use crate::{
     tty::Terminal,
 };
 
-/// The streams the host has connected so far.
-#[derive(Default)]
+/// The streams a process needs, and those of them the host has connected so far.
 pub(crate) struct Streams {
+    needed: &'static [StreamKind],
     connected: Vec<(StreamKind, OwnedFd)>,
 }
 
 impl Streams {
+    /// The streams of a process.
+    pub(crate) fn of(spec: &ProcessSpec) -> Self {
+        let needed: &[StreamKind] = match (spec.terminal, spec.stdin) {
+            (Some(_), _) => &[StreamKind::Terminal],
+            (None, true) => &[StreamKind::Stdin, StreamKind::Stdout, StreamKind::Stderr],
+            (None, false) => &[StreamKind::Stdout, StreamKind::Stderr],
+        };
+        Self { needed, connected: Vec::new() }
+    }
+
+    /// Those of a process that has none.
+    pub(crate) fn none() -> Self {
+        Self { needed: &[], connected: Vec::new() }
+    }
+
     /// Adds a stream; false if the process has no such stream, or has it already.
-    pub(crate) fn add(&mut self, kind: StreamKind, socket: OwnedFd, spec: &ProcessSpec) -> bool {
-        let wanted = needed(spec).contains(&kind) && !self.has(kind);
+    pub(crate) fn add(&mut self, kind: StreamKind, socket: OwnedFd) -> bool {
+        let wanted = self.needed.contains(&kind) && !self.has(kind);
         if wanted {
             self.connected.push((kind, socket));
         }
         wanted
     }
 
-    /// Whether a process may start.
-    pub(crate) fn are_complete(&self, spec: &ProcessSpec) -> bool {
-        needed(spec).iter().all(|kind| self.has(*kind))
+    /// Whether the process may start.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.needed.iter().all(|kind| self.has(*kind))
+    }
+
+    /// The stream of the terminal, if there is one.
+    pub(crate) fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.take(StreamKind::Terminal)
     }
 
     fn has(&self, kind: StreamKind) -> bool {
@@ -54,31 +74,44 @@ impl Streams {
     }
 }
 
-/// The streams a process cannot start without.
-fn needed(spec: &ProcessSpec) -> &'static [StreamKind] {
-    match (spec.terminal, spec.stdin) {
-        (Some(_), _) => &[StreamKind::Terminal],
-        (None, true) => &[StreamKind::Stdin, StreamKind::Stdout, StreamKind::Stderr],
-        (None, false) => &[StreamKind::Stdout, StreamKind::Stderr],
+/// Whether what the host sends is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// It is.
+    Wanted,
+    /// It is not, and the process's standard input is empty.
+    None,
+}
+
+impl Input {
+    /// As a spec says it.
+    pub(crate) fn of(stdin: bool) -> Self {
+        if stdin { Self::Wanted } else { Self::None }
     }
 }
 
 /// The process's side: what becomes its descriptors 0, 1 and 2.
 pub(crate) enum Stdio {
-    /// Three pipes; no stdin is `/dev/null`.
-    Pipes {
-        /// Where it reads.
-        stdin: Option<OwnedFd>,
-        /// Where it writes.
-        stdout: OwnedFd,
-        /// Where it complains.
-        stderr: OwnedFd,
-    },
+    /// Up to three pipes.
+    Pipes(Pipes),
     /// One terminal for all three.
     Terminal(Terminal),
 }
 
+/// The process's ends of its pipes; `/dev/null` stands for what is missing.
+#[derive(Default)]
+pub(crate) struct Pipes {
+    stdin: Option<OwnedFd>,
+    outputs: Option<Outputs>,
+}
+
+struct Outputs {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
 /// The agent's side: a descriptor and the stream it belongs to.
+#[derive(Default)]
 pub(crate) struct Pumps {
     pumps: Vec<Pump>,
 }
@@ -95,6 +128,51 @@ enum Direction {
     FromProcess,
 }
 
+/// Makes pipes, and pairs the agent's ends with the streams.
+pub(crate) fn connect(
+    input: Input,
+    streams: &mut Streams,
+    owner: u32,
+) -> Result<(Pipes, Pumps), StepError> {
+    let mut pumps = Vec::new();
+    let mut stream = |kind| streams.take(kind).ok_or(Errno::NOTCONN).doing("find a stream");
+    let mut stdin = None;
+    if input == Input::Wanted {
+        let (reading, to) = owned_pipe(owner)?;
+        let from = stream(StreamKind::Stdin)?;
+        pumps.push(Pump { from, to, direction: Direction::ToProcess });
+        stdin = Some(reading);
+    }
+    let mut output = |kind| {
+        let (from, writing) = owned_pipe(owner)?;
+        pumps.push(Pump { from, to: stream(kind)?, direction: Direction::FromProcess });
+        Ok::<_, StepError>(writing)
+    };
+    let stdout = output(StreamKind::Stdout)?;
+    let stderr = output(StreamKind::Stderr)?;
+    Ok((Pipes { stdin, outputs: Some(Outputs { stdout, stderr }) }, Pumps { pumps }))
+}
+
+/// Pairs the agent's side of a terminal with its stream; without one, what is written is lost.
+pub(crate) fn connect_terminal(
+    master: &OwnedFd,
+    stream: Option<OwnedFd>,
+    input: Input,
+) -> Result<Pumps, StepError> {
+    let duplicate = |fd: &OwnedFd| fd.try_clone().doing("duplicate a descriptor");
+    let mut pumps = Vec::new();
+    if let (Some(socket), Input::Wanted) = (&stream, input) {
+        let (from, to) = (duplicate(socket)?, duplicate(master)?);
+        pumps.push(Pump { from, to, direction: Direction::ToProcess });
+    }
+    let to = match stream {
+        Some(socket) => socket,
+        None => open_null()?,
+    };
+    pumps.push(Pump { from: duplicate(master)?, to, direction: Direction::FromProcess });
+    Ok(Pumps { pumps })
+}
+
 impl Stdio {
     /// Makes pipes or takes the terminal, and pairs the agent's ends with the streams.
     pub(crate) fn connect(
@@ -103,72 +181,82 @@ impl Stdio {
         mut streams: Streams,
         owner: u32,
     ) -> Result<(Self, Pumps), StepError> {
-        let mut pumps = Vec::new();
-        let mut stream = |kind| streams.take(kind).ok_or(Errno::NOTCONN).doing("find a stream");
-        if let Some(terminal) = terminal {
-            let socket = stream(StreamKind::Terminal)?;
-            let duplicate = |fd: &OwnedFd| fd.try_clone().doing("duplicate a descriptor");
-            if spec.stdin {
-                let (from, to) = (duplicate(&socket)?, duplicate(&terminal.master)?);
-                pumps.push(Pump { from, to, direction: Direction::ToProcess });
-            }
-            let from = duplicate(&terminal.master)?;
-            pumps.push(Pump { from, to: socket, direction: Direction::FromProcess });
-            return Ok((Self::Terminal(terminal), Pumps { pumps }));
-        }
-        let mut stdin = None;
-        if spec.stdin {
-            let (reading, to) = owned_pipe(owner)?;
-            let from = stream(StreamKind::Stdin)?;
-            pumps.push(Pump { from, to, direction: Direction::ToProcess });
-            stdin = Some(reading);
-        }
-        let mut output = |kind| {
-            let (from, writing) = owned_pipe(owner)?;
-            pumps.push(Pump { from, to: stream(kind)?, direction: Direction::FromProcess });
-            Ok::<_, StepError>(writing)
+        let input = Input::of(spec.stdin);
+        let Some(terminal) = terminal else {
+            let (pipes, pumps) = connect(input, &mut streams, owner)?;
+            return Ok((Self::Pipes(pipes), pumps));
         };
-        let stdout = output(StreamKind::Stdout)?;
-        let stderr = output(StreamKind::Stderr)?;
-        Ok((Self::Pipes { stdin, stdout, stderr }, Pumps { pumps }))
+        let pumps = connect_terminal(&terminal.sides.master, streams.take_terminal(), input)?;
+        Ok((Self::Terminal(terminal), pumps))
     }
 
     /// The terminal, if it is one.
     pub(crate) fn terminal(&self) -> Option<&Terminal> {
         match self {
             Self::Terminal(terminal) => Some(terminal),
-            Self::Pipes { .. } => None,
+            Self::Pipes(_) => None,
         }
     }
 
     /// The terminal's master, once the process has the rest.
     pub(crate) fn into_master(self) -> Option<OwnedFd> {
         match self {
-            Self::Terminal(terminal) => Some(terminal.master),
-            Self::Pipes { .. } => None,
+            Self::Terminal(terminal) => Some(terminal.sides.master),
+            Self::Pipes(_) => None,
         }
     }
 
-    /// Makes this the standard input and output of the calling process, a session leader.
+    /// Makes this the standard input and output of the calling process.
     pub(crate) fn install(&self) -> Result<(), StepError> {
-        let (stdin, stdout, stderr) = match self {
-            Self::Terminal(Terminal { slave, .. }) => {
-                ioctl_tiocsctty(slave).doing("take the terminal as the controlling one")?;
-                (slave, slave, slave)
-            }
-            Self::Pipes { stdin: Some(stdin), stdout, stderr } => (stdin, stdout, stderr),
-            Self::Pipes { stdin: None, stdout, stderr } => {
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-                let null = open("/dev/null", flags, Mode::empty()).doing("open /dev/null")?;
-                dup2_stdin(null).doing("connect the standard input")?;
-                dup2_stdout(stdout).doing("connect the standard output")?;
-                return dup2_stderr(stderr).doing("connect the standard error");
-            }
-        };
-        dup2_stdin(stdin).doing("connect the standard input")?;
-        dup2_stdout(stdout).doing("connect the standard output")?;
-        dup2_stderr(stderr).doing("connect the standard error")
+        match self {
+            Self::Terminal(terminal) => install_terminal(&terminal.sides.slave),
+            Self::Pipes(pipes) => pipes.install(),
+        }
     }
+
+    /// Makes the terminal that is installed, if it is one, the controlling one of the calling
+    /// process, a session leader.
+    pub(crate) fn take_terminal(&self) -> Result<(), StepError> {
+        match self {
+            Self::Terminal(_) => take_terminal(),
+            Self::Pipes(_) => Ok(()),
+        }
+    }
+}
+
+impl Pipes {
+    /// Makes these the standard input and output of the calling process.
+    pub(crate) fn install(&self) -> Result<(), StepError> {
+        match &self.stdin {
+            Some(stdin) => dup2_stdin(stdin),
+            None => dup2_stdin(open_null()?),
+        }
+        .doing("connect the standard input")?;
+        match &self.outputs {
+            Some(Outputs { stdout, stderr }) => {
+                dup2_stdout(stdout).and_then(|()| dup2_stderr(stderr))
+            }
+            None => dup2_stdout(open_null()?).and_then(|()| dup2_stderr(rustix::stdio::stdout())),
+        }
+        .doing("connect the standard output")
+    }
+}
+
+/// Makes a terminal the standard input and output of the calling process.
+pub(crate) fn install_terminal(slave: &OwnedFd) -> Result<(), StepError> {
+    dup2_stdin(slave).doing("connect the standard input")?;
+    dup2_stdout(slave).doing("connect the standard output")?;
+    dup2_stderr(slave).doing("connect the standard error")
+}
+
+/// Makes the standard input the controlling terminal of the calling process, a session leader.
+pub(crate) fn take_terminal() -> Result<(), StepError> {
+    ioctl_tiocsctty(rustix::stdio::stdin()).doing("take the terminal as the controlling one")
+}
+
+fn open_null() -> Result<OwnedFd, StepError> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    open("/dev/null", flags, Mode::empty()).doing("open /dev/null")
 }
 
 /// A pipe whose both ends belong to the process's user, who may want to open `/dev/stdout` anew.
@@ -181,6 +269,11 @@ fn owned_pipe(owner: u32) -> Result<(OwnedFd, OwnedFd), StepError> {
 }
 
 impl Pumps {
+    /// Whether there is nothing to carry.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pumps.is_empty()
+    }
+
     /// Starts a thread for each direction. The descriptor returned hangs up when everything the
     /// process wrote has gone out and the streams have been shut down.
     pub(crate) fn start(self) -> Result<OwnedFd, StepError> {

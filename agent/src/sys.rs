@@ -7,7 +7,10 @@ use std::{
     ptr,
 };
 
+use protocol::FilterInstruction;
 use rustix::process::Pid;
+
+use crate::heap;
 
 /// A connection from another machine, as vsock names it.
 pub(crate) struct VsockPeer {
@@ -71,7 +74,7 @@ pub(crate) fn vsock_accept(listener: &OwnedFd) -> io::Result<VsockPeer> {
 
 /// On which side of a clone the caller is.
 pub(crate) enum Cloned {
-    /// In the new process, which is PID 1 of its own namespace.
+    /// In the new process.
     Child,
     /// In the old one.
     Parent {
@@ -82,13 +85,21 @@ pub(crate) enum Cloned {
     },
 }
 
-/// Clones this process into new mount, PID, IPC and UTS namespaces, inside `cgroup`.
-///
-/// The caller has one thread only: with more, the child would find their locks held for ever.
+/// Clones this process into new mount, PID, IPC and UTS namespaces, inside `cgroup`; there it is
+/// PID 1.
 pub(crate) fn clone_into_namespaces(cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    clone(flags, cgroup)
+}
+
+/// Clones this process, inside `cgroup`.
+pub(crate) fn clone_into_cgroup(cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
+    clone(0, cgroup)
+}
+
+fn clone(flags: c_int, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
     /// `CLONE_INTO_CGROUP`, linux/sched.h.
     const INTO_CGROUP: u64 = 0x2_0000_0000;
-    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     let mut pidfd: c_int = -1;
     // SAFETY: clone_args is plain integers, for which zero is a value.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
@@ -96,15 +107,56 @@ pub(crate) fn clone_into_namespaces(cgroup: BorrowedFd<'_>) -> io::Result<Cloned
     args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
     args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
     args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    // The child has none of the other threads, so none of them may be in the heap now.
+    let heap = heap::hold();
     // SAFETY: the structure is filled and of the given size; without CLONE_VM and with no stack of
     // its own the child goes on from here on a copy of this one, as after fork(2).
     let pid = unsafe {
         libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of::<libc::clone_args>())
     };
+    drop(heap);
     match i32::try_from(pid).ok().and_then(Pid::from_raw) {
         _ if pid < 0 => Err(io::Error::last_os_error()),
         None => Ok(Cloned::Child),
         Some(pid) => Ok(Cloned::Parent { pid, pidfd: owned(pidfd)? }),
+    }
+}
+
+/// Who is to be the parent of a process.
+#[derive(Clone, Copy)]
+pub(crate) enum Parent {
+    /// The one that makes it.
+    Caller,
+    /// The parent of that one.
+    Callers,
+}
+
+/// On which side of a split the caller is.
+pub(crate) enum Split {
+    /// In the new process.
+    Child,
+    /// In the old one.
+    Parent {
+        /// The new process as this namespace numbers it.
+        child: Pid,
+    },
+}
+
+/// Clones this process, which has one thread. By clone(2), since clone3(2) is closed to containers
+/// by many seccomp filters, which cannot look into its arguments.
+pub(crate) fn split(parent: Parent) -> io::Result<Split> {
+    let flags = match parent {
+        Parent::Caller => libc::SIGCHLD,
+        Parent::Callers => libc::SIGCHLD | libc::CLONE_PARENT,
+    };
+    let none = 0;
+    // SAFETY: without CLONE_VM and with no stack of its own the child goes on from here on a copy
+    // of this one, as after fork(2); no other pointer is given.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    match i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        _ if pid < 0 => Err(io::Error::last_os_error()),
+        None => Ok(Split::Child),
+        Some(child) => Ok(Split::Parent { child }),
     }
 }
 
@@ -171,6 +223,36 @@ pub(crate) fn default_signals() -> io::Result<()> {
     check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) })
 }
 
+/// Blocks every signal that can be blocked and returns a descriptor to read them from.
+pub(crate) fn all_signals() -> io::Result<OwnedFd> {
+    let mut set = empty_signal_set();
+    // SAFETY: the set is live.
+    check(unsafe { libc::sigfillset(&raw mut set) })?;
+    // SAFETY: the set is initialised, and the old one is not asked for.
+    check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) })?;
+    // SAFETY: the set is initialised.
+    owned(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) })
+}
+
+/// Waits for the next signal of [`all_signals`].
+pub(crate) fn next_signal(signals: &OwnedFd) -> io::Result<i32> {
+    /// The size of `struct signalfd_siginfo`, which begins with the number (signalfd(2)).
+    const INFO_BYTES: usize = 128;
+    let mut info = [0; INFO_BYTES];
+    let count = rustix::io::retry_on_intr(|| rustix::io::read(signals, &mut info[..]))?;
+    if count < INFO_BYTES {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let number = info.first_chunk().copied().map(u32::from_ne_bytes).unwrap_or_default();
+    i32::try_from(number).map_err(io::Error::other)
+}
+
+/// Sends a process any signal.
+pub(crate) fn kill(process: Pid, number: i32) -> io::Result<()> {
+    // SAFETY: kill(2) takes no pointers.
+    check(unsafe { libc::kill(process.as_raw_nonzero().get(), number) })
+}
+
 /// Sends any signal, the real-time ones among them.
 pub(crate) fn send_signal(pidfd: &OwnedFd, number: i32) -> io::Result<()> {
     let no_info = ptr::null::<libc::siginfo_t>();
@@ -192,6 +274,38 @@ pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
 pub(crate) fn close_all_on_exec() -> io::Result<()> {
     // SAFETY: no descriptor is closed now, and after an exec none of ours is used.
     check(unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) })
+}
+
+/// Closes every descriptor but the three standard ones and `kept`. Whoever still has one of them in
+/// a variable must never use or drop it: the caller ends by an exec or at once.
+pub(crate) fn close_all_but(kept: &impl AsFd) -> io::Result<()> {
+    let kept = kept.as_fd().as_raw_fd().cast_unsigned();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept.saturating_add(1), u32::MAX)] {
+        if first <= last {
+            // SAFETY: descriptors that are owned by someone are closed, but no owner acts again.
+            check(unsafe { libc::close_range(first, last, 0) })?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a seccomp filter on this process, which has one thread, and on all that come from it.
+pub(crate) fn set_seccomp_filter(instructions: &[FilterInstruction]) -> io::Result<()> {
+    let mut filter: Vec<_> = instructions
+        .iter()
+        .map(|one| libc::sock_filter {
+            code: one.code,
+            jt: one.if_true,
+            jf: one.if_false,
+            k: one.operand,
+        })
+        .collect();
+    let len = filter.len().try_into().map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, 0);
+    // SAFETY: the program points to as many live instructions as it says.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// `IFF_UP | IFF_RUNNING` in the width a request has it.

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use protocol::{StartError, User};
 
-use crate::disks;
+use crate::{disks, step::StepError};
 
 /// Who a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +19,48 @@ pub(crate) struct Account {
     pub(crate) home: Vec<u8>,
 }
 
-/// Looks `user` up in the files under `root`.
-pub(crate) fn find(root: BorrowedFd<'_>, user: &User) -> Result<Account, StartError> {
-    const LIMIT_BYTES: u64 = 4 << 20;
-    let passwd = disks::read_file(root, "/etc/passwd", LIMIT_BYTES)?.unwrap_or_default();
+/// The most that is read of one of the files.
+const LIMIT_BYTES: u64 = 4 << 20;
+
+/// The passwd file under `root`, or nothing.
+pub(crate) fn passwd(root: BorrowedFd<'_>) -> Result<Vec<u8>, StepError> {
+    Ok(disks::read_file(root, "/etc/passwd", LIMIT_BYTES)?.unwrap_or_default())
+}
+
+/// Looks `user` and the groups it shall have besides its own up in the files under `root`.
+pub(crate) fn find(
+    root: BorrowedFd<'_>,
+    user: &User,
+    more_groups: &[String],
+) -> Result<Account, StartError> {
+    let passwd = passwd(root)?;
     let group = disks::read_file(root, "/etc/group", LIMIT_BYTES)?.unwrap_or_default();
-    resolve(user, &passwd, &group)
+    let mut account = resolve(user, &passwd, &group)?;
+    add_groups(&mut account, more_groups, &group)?;
+    Ok(account)
+}
+
+/// What the image calls a user.
+pub(crate) fn name_of(uid: u32, passwd: &[u8]) -> Option<String> {
+    let entry = lines(passwd).filter_map(PasswdEntry::parse).find(|entry| entry.uid == uid)?;
+    Some(String::from_utf8_lossy(entry.name).into_owned())
+}
+
+/// Looks groups up by name, or by number where no group has that name (moby's
+/// `user.GetAdditionalGroups`).
+fn add_groups(account: &mut Account, more: &[String], group: &[u8]) -> Result<(), StartError> {
+    for wanted in more {
+        let named = lines(group)
+            .filter_map(GroupEntry::parse)
+            .find(|entry| entry.name == wanted.as_bytes())
+            .map(|entry| entry.gid);
+        let unknown = || StartError::UnknownGroup { name: wanted.clone() };
+        let gid = named.or_else(|| id(wanted.as_bytes())).ok_or_else(unknown)?;
+        if !account.groups.contains(&gid) {
+            account.groups.push(gid);
+        }
+    }
+    Ok(())
 }
 
 /// The largest user or group number Docker takes.
@@ -185,6 +221,23 @@ mod tests {
             let user = User { user: user.into(), group: group.map(Into::into) };
             assert_eq!(resolve(&user, PASSWD, GROUP).unwrap_err(), error, "{user:?}");
         }
+    }
+
+    #[test]
+    fn groups_are_added_by_name_or_number() {
+        let more = ["audio", "50", "4242", "33"].map(str::to_owned);
+        let mut web = account(33, 33, &[33], "/");
+        add_groups(&mut web, &more, GROUP).unwrap();
+        assert_eq!(web.groups, [33, 29, 50, 4242]);
+        let error = add_groups(&mut web, &["wheel".to_owned()], GROUP).unwrap_err();
+        assert_eq!(error, StartError::UnknownGroup { name: "wheel".into() });
+    }
+
+    #[test]
+    fn users_have_the_first_name_of_their_number() {
+        assert_eq!(name_of(0, PASSWD).as_deref(), Some("root"));
+        assert_eq!(name_of(33, PASSWD).as_deref(), Some("web"));
+        assert_eq!(name_of(34, PASSWD), None);
     }
 
     #[test]
