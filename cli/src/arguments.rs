@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completion, doctor, history, image, images, import, inspect, load, login, logout, pull, push,
-    rmi, run, save, system, tag, template, version,
+    attach, completion, container, create, doctor, exec, history, image, images, import, inspect,
+    kill, load, login, logout, logs, pause, ps, pull, push, rename, restart, rm, rmi, run, save,
+    start, stats, stop, system, tag, template, top, unpause, version, wait,
 };
 
 /// Runs container images, each in a virtual machine of its own
@@ -41,7 +42,24 @@ pub(crate) struct Common {
 /// The commands, in the order of their help.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Run(run::RunArgs),
+    Run(run::RunCommand),
+    Create(create::CreateArgs),
+    Start(start::StartArgs),
+    Attach(attach::AttachArgs),
+    Exec(Box<exec::ExecArgs>),
+    Ps(ps::PsArgs),
+    Logs(logs::LogsArgs),
+    Stop(stop::StopArgs),
+    Kill(kill::KillArgs),
+    Restart(restart::RestartArgs),
+    Pause(pause::PauseArgs),
+    Unpause(unpause::UnpauseArgs),
+    Top(top::TopArgs),
+    Stats(stats::StatsArgs),
+    Wait(wait::WaitArgs),
+    Rm(rm::RmArgs),
+    Rename(rename::RenameArgs),
+    Container(container::ContainerArgs),
     Pull(pull::PullArgs),
     Push(push::PushArgs),
     Login(login::LoginArgs),
@@ -127,12 +145,61 @@ mod tests {
     }
 
     #[test]
+    fn container_commands_have_their_management_form() {
+        for line in [
+            "run -d --rm --cidfile f --detach-keys a,b --sig-proxy=false busybox true",
+            "create -l a=b --label c --stop-signal HUP --stop-timeout -1 busybox",
+            "run --restart on-failure:3 --log-driver none --log-opt max-size=1m busybox",
+            "start -ai --detach-keys ctrl-x x",
+            "attach --no-stdin --sig-proxy=false x",
+            "ps -aqs --no-trunc -n 3 --filter status=exited --format json",
+            "ps -l",
+            "logs -ft --since 1h --until 2024-05-14 -n 5 x",
+            "logs --tail -1 x",
+            "stop -t -1 -s INT x y",
+            "stop --time 3 x",
+            "kill -s 9 x",
+            "restart -t 3 x",
+            "wait x y",
+            "rm -fv x",
+            "rename x yy",
+            "exec -it -e A=b --env-file f -w /d -u 1 --privileged x sh -c exit",
+            "exec -d x true",
+            "pause x y",
+            "unpause x",
+            "top x",
+            "stats --no-stream -a x",
+            "inspect -s -f {{.Id}} --type container x",
+        ] {
+            for line in [format!("hyperrun {line}"), format!("hyperrun container {line}")] {
+                if let Err(error) = parse(&line) {
+                    panic!("{line}: {error}");
+                }
+            }
+        }
+        for line in ["container ls -a", "container list", "container prune -f --filter until=1h"] {
+            parse(&format!("hyperrun {line}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn help_of_what_is_shared_is_each_commands_own() {
+        let mut command = Arguments::command();
+        for (name, about) in [("run", "Run a program"), ("create", "Create a container")] {
+            let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
+            assert!(help.starts_with(about), "{help}");
+            assert!(help.contains(&format!("hyperrun {name} [OPTIONS] IMAGE")), "{help}");
+        }
+    }
+
+    #[test]
     fn flags_behind_the_image_are_the_commands() {
         let Ok(Command::Run(run)) = parse("hyperrun run -it --rm debian ls -i --rm -- --root x")
         else {
             panic!("a run")
         };
-        assert!(run.interactive && run.tty && run.rm);
+        let run = run.container;
+        assert!(run.interactive && run.tty && run.keeping.rm);
         assert_eq!(run.image_and_command, ["debian", "ls", "-i", "--rm", "--", "--root", "x"]);
     }
 
@@ -140,6 +207,7 @@ mod tests {
     fn flags_have_dockers_short_names() {
         let line = "hyperrun run -eA=b -e C -w /d -u 1:2 -h web -m 1g --cpus=1.5 debian";
         let Ok(Command::Run(run)) = parse(line) else { panic!("a run") };
+        let run = run.container;
         assert_eq!(run.env.len(), 2);
         assert_eq!(run.workdir.as_deref(), Some("/d"));
         assert_eq!(run.user.as_deref(), Some("1:2"));
@@ -169,6 +237,10 @@ mod tests {
             ("hyperrun run -m lots debian", "invalid size: 'lots'"),
             ("hyperrun run --cpus 0 debian", "range of CPUs is from 0.01 to 32.00"),
             ("hyperrun run --cpus 33 debian", "range of CPUs is from 0.01 to 32.00"),
+            ("hyperrun run --restart maybe debian", "invalid restart policy"),
+            ("hyperrun run --stop-signal NO debian", "invalid signal: NO"),
+            ("hyperrun run --detach-keys ctrl-1 debian", "invalid detach keys"),
+            ("hyperrun rename a -b", "unexpected argument"),
             ("hyperrun run -e =x debian", "invalid environment variable: =x"),
             ("hyperrun run --name a/b debian", "invalid container name (a/b)"),
             ("hyperrun run", "IMAGE"),

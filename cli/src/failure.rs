@@ -34,9 +34,23 @@ impl Failure {
         }
     }
 
+    /// The same with another exit code.
+    pub(crate) fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
     /// A failure of `run`, with Docker's exit codes.
     pub(crate) fn of_run(error: runtime::Error) -> Self {
         Self { code: error.exit_code(), ..Self::from(error) }
+    }
+
+    /// A failure of `exec`, whose own is 1 as with Docker.
+    pub(crate) fn of_exec(error: runtime::Error) -> Self {
+        let code = match error.exit_code() {
+            125 => 1,
+            code => code,
+        };
+        Self { code, ..Self::from(error) }
     }
 
     /// Says what is wrong on stderr.

@@ -1,8 +1,10 @@
 //! `--filter KEY=VALUE` of lists and prunes: which images are meant.
 
+pub(crate) mod containers;
 mod glob;
 mod moment;
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::SystemTime;
 
@@ -108,12 +110,7 @@ impl Wanted {
             && self.before.iter().all(|moment| image.created < *moment)
             && self.since.iter().all(|moment| image.created > *moment)
             && self.until.iter().all(|moment| image.created.is_none_or(|it| it < *moment))
-            && self.labels.iter().all(|label| {
-                let has = labels
-                    .get(&label.key)
-                    .is_some_and(|found| label.value.as_ref().is_none_or(|value| value == found));
-                has == label.wanted
-            })
+            && self.labels.iter().all(|label| label.fits(labels))
     }
 
     /// Whether a name of such an image is meant; `None` is the lack of one.
@@ -132,6 +129,14 @@ impl Wanted {
 }
 
 impl Label {
+    /// Whether labels are as this one wants them.
+    fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
+        let has = labels
+            .get(&self.key)
+            .is_some_and(|found| self.value.as_ref().is_none_or(|value| value == found));
+        has == self.wanted
+    }
+
     fn read(text: &str) -> Self {
         match text.split_once('=') {
             Some((key, value)) => Self { key: key.into(), value: Some(value.into()), wanted: true },
@@ -149,10 +154,15 @@ fn truth(text: &str) -> Result<bool, Failure> {
 }
 
 fn moment(text: &str) -> Result<SystemTime, Failure> {
+    time(text, &format!("filter 'until={text}'"))
+}
+
+/// Reads a time as Docker takes it: an age, seconds since 1970, or a date.
+pub(crate) fn time(text: &str, place: &str) -> Result<SystemTime, Failure> {
     let moment = text.parse::<Moment>().ok().and_then(|moment| moment.from(SystemTime::now()));
     moment.ok_or_else(|| {
         let hint = "it is an age as in 24h or 1h30m, or a time as in 2024-05-14T01:28:06Z";
-        Failure::new(&format!("invalid time in filter 'until={text}'"), hint)
+        Failure::new(&format!("invalid time in {place}"), hint)
     })
 }
 

@@ -29,13 +29,48 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{number}{}", UNITS[unit])
 }
 
+/// A size in binary units with four digits: `1.5MiB`, `512MiB`.
+pub(crate) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut whole, mut unit) = (bytes, 0);
+    while whole >= 1024 && unit + 1 < UNITS.len() {
+        whole >>= 10;
+        unit += 1;
+    }
+    if unit == 0 {
+        return format!("{whole}B");
+    }
+    let digits = match whole {
+        0..10 => 3,
+        10..100 => 2,
+        100..1000 => 1,
+        _ => 0,
+    };
+    let scale = 10_u128.pow(digits);
+    let divisor = 1_u128 << (10 * unit);
+    let rounded = (u128::from(bytes) * scale + divisor / 2) / divisor;
+    let width = digits as usize;
+    let number = if digits == 0 {
+        rounded.to_string()
+    } else {
+        let number = format!("{}.{:0width$}", rounded / scale, rounded % scale);
+        number.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    format!("{number}{}", UNITS[unit])
+}
+
 /// How long ago something was: `About an hour ago`, `3 weeks ago`.
 pub(crate) fn ago(age: Duration) -> String {
+    span(age) + " ago"
+}
+
+/// How long something takes: `About an hour`, `3 weeks`.
+pub(crate) fn span(age: Duration) -> String {
     let seconds = age.as_secs();
     let minutes = seconds / 60;
     let hours = (minutes + 30) / 60;
     let days = hours / 24;
-    let text = match (seconds, minutes, hours, days) {
+    match (seconds, minutes, hours, days) {
         (0, ..) => "Less than a second".to_owned(),
         (1, ..) => "1 second".to_owned(),
         (2..60, ..) => format!("{seconds} seconds"),
@@ -47,8 +82,7 @@ pub(crate) fn ago(age: Duration) -> String {
         (_, _, _, 14..60) => format!("{} weeks", days / 7),
         (_, _, _, 60..730) => format!("{} months", days / 30),
         _ => format!("{} years", days / 365),
-    };
-    format!("{text} ago")
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +104,22 @@ mod tests {
         ];
         for (bytes, wanted) in cases {
             assert_eq!(size(bytes), wanted);
+        }
+    }
+
+    #[test]
+    fn binary_sizes_are_dockers() {
+        let cases = [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (1_572_864, "1.5MiB"),
+            (512 << 20, "512MiB"),
+            (487_800_832, "465.2MiB"),
+            (3_221_225_472, "3GiB"),
+        ];
+        for (bytes, wanted) in cases {
+            assert_eq!(binary_size(bytes), wanted);
         }
     }
 

@@ -33,11 +33,13 @@ pub enum Error {
         /// As the user typed it.
         name: String,
     },
-    /// A running container uses the image.
-    #[error("image {name} is in use by a running container")]
+    /// A container uses the image.
+    #[error("image {name} is being used by {by}")]
     InUse {
         /// As the user typed it.
         name: String,
+        /// Who uses it.
+        by: String,
     },
     /// An image named by id has more than one reference.
     #[error("image {id} has {count} names")]
@@ -166,7 +168,7 @@ impl Error {
             }
             Error::AmbiguousId { .. } => "give more digits of the id".into(),
             Error::InUse { .. } => {
-                "stop the container first, or use `-f` to take the name away only".into()
+                "remove the container first, or use `-f` to take the name away only".into()
             }
             Error::StillTagged { .. } => "remove the names one by one, or use `-f` for all".into(),
             Error::NotAnArchive { .. } | Error::Missing { .. } => {

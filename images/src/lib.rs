@@ -43,7 +43,7 @@ pub use rootfs::MergeError;
 pub use store::{
     Blobs, Complete, Damage, Depth, Disk, Extent, Findings, Image, ImageLock, ImageUsage,
     ImportOptions, Incoming, Intake, Loaded, Missing, Output, Parts, Pruned, Removed, SaveTarget,
-    Store, StoreError, Usage,
+    Store, StoreError, Usage, Users, no_users,
 };
 pub use tar::TarError;
 pub use timestamp::{format_rfc3339, parse_rfc3339};

@@ -11,7 +11,7 @@ use common::{
     Layer, Sandbox, chain, config, docker_archive, docker_archive_of, gzip, header, layer,
     oci_layout, pack, tar, zstd,
 };
-use hyperrun_images::{Depth, Digest, Error, ImportOptions, Limits, LoadSource, Store};
+use hyperrun_images::{Depth, Digest, Error, ImportOptions, Limits, LoadSource, Store, no_users};
 
 #[test]
 fn bad_archives_are_named_and_leave_the_store_as_it_was() {
@@ -87,7 +87,7 @@ fn no_cut_leaves_anything() {
                 if let Ok(loaded) = result {
                     // Only the end mark, or padding in front of it, was cut off.
                     assert!(whole[end..].iter().all(|byte| *byte == 0), "cut at {end}");
-                    sandbox.store.remove(&loaded[0].id.short(), true).unwrap();
+                    sandbox.store.remove(&loaded[0].id.short(), true, &no_users).unwrap();
                 }
                 let mut left = sandbox.files();
                 left.retain(|path| path.as_os_str() != "names.json");
@@ -272,7 +272,7 @@ fn fill_at_any_step(add: impl Fn(&Store, &str, Layer) -> Result<(), Error>) {
     }
     assert!(failures > 5, "only {failures} steps");
     let _filler = small.fill(0);
-    assert_eq!(store.remove("next", false).unwrap().deleted.len(), 2);
+    assert_eq!(store.remove("next", false, &no_users).unwrap().deleted.len(), 2);
     assert_eq!(store.list().unwrap().len(), 1);
     assert_eq!(store.check(Depth::Files).unwrap().damaged, []);
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use common::{
     Layer, Sandbox, config, docker_archive, docker_archive_of, gzip, layer, oci_layout, pack,
 };
-use hyperrun_images::{Digest, Error, Limits, LoadSource, Store};
+use hyperrun_images::{Digest, Error, Limits, LoadSource, Store, no_users};
 
 #[test]
 fn every_kind_of_archive_gives_the_same_image() {
@@ -129,12 +129,12 @@ fn removing_takes_what_no_other_image_has() {
     let derived = sandbox.image("derived", &[layer(), top.clone()]);
     base.disk().unwrap();
     derived.disk().unwrap();
-    let removed = sandbox.store.remove("derived", false).unwrap();
+    let removed = sandbox.store.remove("derived", false, &no_users).unwrap();
     assert_eq!(removed.untagged[0].familiar(), "derived:latest");
     assert_eq!(removed.deleted, [derived.id, Digest::of(&top)]);
     assert!(base.disk().is_ok() && sandbox.store.find("base").is_ok());
     assert!(matches!(sandbox.store.find("derived"), Err(Error::UnknownImage { .. })));
-    let removed = sandbox.store.remove(&base.id.short(), false).unwrap();
+    let removed = sandbox.store.remove(&base.id.short(), false, &no_users).unwrap();
     assert_eq!(removed.deleted, [base.id, Digest::of(&layer())]);
     let mut left = sandbox.files();
     left.retain(|path| path != Path::new("names.json"));
@@ -146,13 +146,13 @@ fn names_go_one_by_one_and_the_image_with_the_last() {
     let sandbox = Sandbox::new();
     let image = sandbox.image("a", &[layer()]);
     sandbox.image("b", &[layer()]);
-    let error = sandbox.store.remove(&image.id.short(), false).unwrap_err();
+    let error = sandbox.store.remove(&image.id.short(), false, &no_users).unwrap_err();
     assert!(matches!(error, Error::StillTagged { count: 2, .. }), "{error}");
-    assert!(sandbox.store.remove("a", false).unwrap().deleted.is_empty());
-    assert_eq!(sandbox.store.remove("b", false).unwrap().deleted.len(), 2);
+    assert!(sandbox.store.remove("a", false, &no_users).unwrap().deleted.is_empty());
+    assert_eq!(sandbox.store.remove("b", false, &no_users).unwrap().deleted.len(), 2);
     sandbox.image("a", &[layer()]);
     sandbox.image("b", &[layer()]);
-    assert_eq!(sandbox.store.remove(&image.id.short(), true).unwrap().untagged.len(), 2);
+    assert_eq!(sandbox.store.remove(&image.id.short(), true, &no_users).unwrap().untagged.len(), 2);
 }
 
 #[test]
@@ -160,14 +160,17 @@ fn a_lock_keeps_an_image() {
     let sandbox = Sandbox::new();
     let image = sandbox.image("x", &[layer()]);
     let lock = image.lock().unwrap();
-    assert!(matches!(sandbox.store.remove("x", false), Err(Error::InUse { .. })));
+    assert!(matches!(sandbox.store.remove("x", false, &no_users), Err(Error::InUse { .. })));
     assert!(sandbox.store.find("x").is_ok(), "nothing was changed");
-    let removed = sandbox.store.remove("x", true).unwrap();
+    let removed = sandbox.store.remove("x", true, &no_users).unwrap();
     assert_eq!((removed.untagged.len(), removed.deleted.len()), (1, 0));
     assert!(image.disk().is_ok());
-    assert!(matches!(sandbox.store.remove(&image.id.short(), true), Err(Error::InUse { .. })));
+    assert!(matches!(
+        sandbox.store.remove(&image.id.short(), true, &no_users),
+        Err(Error::InUse { .. })
+    ));
     drop(lock);
-    assert_eq!(sandbox.store.remove(&image.id.short(), false).unwrap().deleted.len(), 2);
+    assert_eq!(sandbox.store.remove(&image.id.short(), false, &no_users).unwrap().deleted.len(), 2);
     assert!(matches!(image.lock(), Err(Error::UnknownImage { .. })));
 }
 
@@ -242,11 +245,11 @@ fn a_load_beside_a_removal_of_the_same_image_keeps_what_it_loaded() {
         sandbox.load(archive("goes")).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| sandbox.load(archive("stays")).unwrap());
-            scope.spawn(|| sandbox.store.remove("goes", false).unwrap());
+            scope.spawn(|| sandbox.store.remove("goes", false, &no_users).unwrap());
         });
         assert!(sandbox.store.find("goes").is_err(), "round {round}");
         sandbox.store.find("stays").expect("it was loaded").disk().unwrap();
-        sandbox.store.remove("stays", false).unwrap();
+        sandbox.store.remove("stays", false, &no_users).unwrap();
     }
     assert!(sandbox.store.list().unwrap().is_empty());
 }

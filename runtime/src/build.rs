@@ -1,6 +1,6 @@
 //! Makes a template without a container: a machine boots until its agent is ready, and is saved.
 
-use crate::containers::Container;
+use crate::containers::Containers;
 use crate::error::Error;
 use crate::kvm;
 use crate::launch::{ask_the_host, boot, patience};
@@ -9,9 +9,6 @@ use crate::plan::VmConfig;
 use crate::scratch::Scratch;
 use crate::supervisor::{MachineParts, save_machine};
 use crate::templates::{Templates, Unfinished, Wanted};
-
-/// What a machine that becomes a template is called while it runs.
-const NAME: &str = "template";
 
 /// Makes the template of this shape, unless it is there; gives its name. To be called while this
 /// process has one thread.
@@ -33,13 +30,13 @@ pub fn build_template(shape: VmConfig, places: &Places) -> Result<String, Error>
     Ok(wanted.key)
 }
 
-/// Boots a machine, saves it and ends it. Its folder is one of a container's, so that the next run
-/// removes it when this process is killed.
+/// Boots a machine, saves it and ends it. Its folder lies among those of containers, so that the next
+/// one that is made removes it when this process is killed.
 fn make(unfinished: Unfinished, shape: VmConfig, places: &Places) -> Result<Unfinished, Error> {
     let made = parts(&unfinished, shape, places).and_then(|parts| {
-        let container = Container::create(&places.containers(), None, NAME)?;
-        let saved = save_machine(parts, &container.folder, patience());
-        container.remove();
+        let home = Containers::of(places).register()?.machine()?;
+        let saved = save_machine(parts, &home.folder, patience());
+        home.remove();
         saved.map_err(|failure| ask_the_host(Error::Supervised(failure)))
     });
     match made {
@@ -60,7 +57,7 @@ fn parts(unfinished: &Unfinished, shape: VmConfig, places: &Places) -> Result<Ma
         start: boot()?,
         save: Some(unfinished.files().map_err(failed)?),
         image: Vec::new(),
-        scratch: Scratch::create(&places.scratch())?,
+        scratch: Scratch::fleeting(&places.scratch())?,
         trace: false,
     })
 }

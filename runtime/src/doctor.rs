@@ -80,7 +80,7 @@ pub fn examine(places: &Places) -> Report {
     findings.push(guest_file("registry", find_registry(), b"\x7fELF"));
     findings.push(formatter());
     findings.push(folder("images", &places.data));
-    findings.push(folder("containers", &places.run));
+    findings.push(folder("containers", &places.containers()));
     // Without its module KVM may be built in, and CPU flags are only a clue: the device and the
     // self-test decide.
     let ok = findings.iter().all(|finding| finding.ok);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 use vmm::config::MIN_MEMORY_MIB;
 
+use crate::containers::Status;
 use crate::link::Failure;
 use crate::plan::PlanError;
 use crate::templates::TemplateError;
@@ -58,7 +59,71 @@ pub enum Error {
         /// Whether it has said why.
         told: bool,
     },
-    /// A live container has this name.
+    /// No container is meant.
+    #[error("no such container: {words}")]
+    UnknownContainer {
+        /// As it was typed.
+        words: String,
+    },
+    /// More than one container's id begins like this.
+    #[error("{words} is the beginning of more than one container id")]
+    AmbiguousContainer {
+        /// As it was typed.
+        words: String,
+    },
+    /// The container does not run.
+    #[error("container {name} is not running")]
+    NotRunning {
+        /// Its name.
+        name: String,
+    },
+    /// The container runs.
+    #[error("container {name} is {}", state.word())]
+    StillRunning {
+        /// Its name.
+        name: String,
+        /// What it does.
+        state: Status,
+    },
+    /// The supervisor of a container cannot be talked to.
+    #[error("cannot talk to the supervisor of container {name}")]
+    Supervisor {
+        /// The container's name.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The supervisor of a container is of another version of hyperrun.
+    #[error(
+        "container {name} was started by another hyperrun, whose supervisor speaks version {version}"
+    )]
+    OtherSupervisor {
+        /// The container's name.
+        name: String,
+        /// The version.
+        version: u32,
+    },
+    /// A supervisor has not done what it was asked for.
+    #[error("container {name}: {reason}")]
+    Refused {
+        /// The container's name.
+        name: String,
+        /// Its words.
+        reason: String,
+    },
+    /// The same, of a supervisor that knows its container's name no better than whoever asked.
+    #[error("{0}")]
+    Denied(String),
+    /// The container's output is kept nowhere.
+    #[error("container {name} has no log: it was created with --log-driver none")]
+    NoLog {
+        /// The container's name.
+        name: String,
+    },
+    /// A log cannot be read, or what was read cannot be passed on.
+    #[error("cannot show the log")]
+    Output(#[source] io::Error),
+    /// Another container has this name.
     #[error("the container name \"{name}\" is already in use by container {id}")]
     NameInUse {
         /// The name.
@@ -124,8 +189,24 @@ impl Error {
                 Some(format!("looked at {looked}; {variable} can name it"))
             }
             Self::NameInUse { .. } => {
-                Some("choose another --name, or wait until that container has ended".to_owned())
+                Some("choose another name, or remove or rename that container".to_owned())
             }
+            Self::UnknownContainer { .. } => {
+                Some("`hyperrun ps -a` lists all containers".to_owned())
+            }
+            Self::AmbiguousContainer { .. } => Some("give more digits of the id".to_owned()),
+            Self::NotRunning { .. } => Some("`hyperrun start` starts it".to_owned()),
+            Self::StillRunning { .. } => Some("stop it first, or use `-f`".to_owned()),
+            Self::OtherSupervisor { .. } => Some(
+                "it goes on; end it with the hyperrun that has started it, or with a signal to its \
+                 program"
+                    .to_owned(),
+            ),
+            Self::Supervisor { .. }
+            | Self::Refused { .. }
+            | Self::Denied(_)
+            | Self::NoLog { .. }
+            | Self::Output(_) => None,
             Self::Template(_) => Some("`hyperrun template ls` lists them".to_owned()),
             Self::NoFormatter(_) => Some("install e2fsprogs".to_owned()),
             Self::NotATerminal => Some("leave out -t, or run it from a terminal".to_owned()),

@@ -17,10 +17,15 @@ const MAX_RESOLV_CONF_BYTES: u64 = 64 << 10;
 pub(crate) fn look() -> Result<Host, Error> {
     Ok(Host {
         cpus: available_parallelism().map_or(1, usize::from),
-        env: std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect(),
+        env: environment(),
         resolv_conf: resolv_conf(),
         random: random()?,
     })
+}
+
+/// The environment of `hyperrun` itself.
+pub(crate) fn environment() -> Vec<(Vec<u8>, Vec<u8>)> {
+    std::env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec())).collect()
 }
 
 /// Words for the processor and the kernel that a saved machine depends on: features, and KVM's own.

@@ -1,26 +1,28 @@
-//! Runs a container from words to exit status: image, plan, files, supervisor, and the person
-//! attached to it.
+//! Creates containers and starts them: image, plan, record, files, supervisor, and whoever is with it.
 
 use std::cell::Cell;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use images::{Image, Store};
+use images::{Image, ImageLock, Store};
+use protocol::WindowSize;
 use vmm::config::{BootFiles, DiskExtent, Start};
 use vmm::process::Inherited;
 
-use crate::attach::{Attached, attach};
-use crate::containers::{self, Container};
+use crate::attach::{Attached, Attendance, Subject, attach, terminal_size};
+use crate::containers::{Claim, Containers, Found, Home, OVERLAY, Record, State, Status};
 use crate::error::Error;
 use crate::guest_files::{find_agent, find_kernel};
+use crate::keeping::Keeping;
 use crate::link::{Blame, Link};
 use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
-use crate::process::Process;
+use crate::process::Independent;
+use crate::record_of::record_of;
 use crate::scratch::Scratch;
-use crate::spec::{PullPolicy, RunSpec, TemplateUse};
-use crate::supervisor::{MachineParts, Task, supervise};
+use crate::spec::{PullPolicy, RunSpec};
+use crate::supervisor::{Attachment, MachineParts, Task, supervise};
 use crate::templates::{Templates, Unexplored, Unfinished, Wanted};
 use crate::timings::{Clocks, Stopwatch};
 use crate::transfer::pull;
@@ -32,39 +34,101 @@ const PATIENCE_VARIABLE: &str = "HYPERRUN_BOOT_TIMEOUT";
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a supervisor may take to end that has nothing left to do.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// The size of a terminal that nobody looks at.
+pub const UNSEEN_SIZE: WindowSize = WindowSize { rows: 24, columns: 80 };
 
-/// How a container's life ended.
+/// How a command that was with a container has ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The code to exit with: the program's own, or 128 and its signal.
+    /// The code to exit with: the program's own, or 128 and its signal; 0 for one that goes on.
     pub code: u8,
     /// When things happened.
     pub clocks: Clocks,
 }
 
-/// Runs one container and stays attached until it is gone. To be called while this process has
-/// one thread.
-pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outcome, Error> {
+/// A container that was just created, and that nobody else can start yet.
+#[derive(Debug)]
+pub struct Created {
+    home: Home,
+    record: Record,
+    image: Image,
+    lock: ImageLock,
+    containers: Containers,
+    scene: Scene,
+}
+
+/// What every start of a container depends on beside the container.
+#[derive(Clone, Debug)]
+struct Scene {
+    places: Places,
+    inherited: Inherited,
+    debug: bool,
+}
+
+/// Creates a container. To be called while this process has one thread.
+///
+/// # Errors
+/// When the image is not there, what was asked for makes no container, or its name is in use.
+pub fn create(spec: &RunSpec, keeping: Keeping, places: &Places) -> Result<Created, Error> {
     let inherited = Inherited::look();
     let store = Store::open(&places.images()).map_err(images::Error::from)?;
     let image = find_or_pull(&store, spec, places)?;
+    let lock = image.lock()?;
     let name = image_name(&spec.image, &image);
     let planned = PlannedImage { name: &name, config: &image.config };
-    let plan = plan(spec, planned, &host::look()?)?;
+    let plan: Plan = plan(spec, planned, &host::look()?)?;
     plan.warnings.iter().for_each(|warning| say("warning", warning));
-    kvm::check()?;
-    let launch =
-        Launch { spec, places, image: &image, name: &name, plan: &plan, stopwatch, inherited };
-    let (templates, wanted) = launch.template()?;
-    let outcome = match launch.run(&templates, wanted.as_ref()) {
-        Err(Error::Supervised(failure)) if failure.blame == Blame::Template => {
-            say("warning", format_args!("{}; booting instead", failure.message));
-            wanted.iter().for_each(|wanted| templates.set_aside(&wanted.key));
-            launch.run(&templates, None)
+    let containers = Containers::of(places);
+    let record = record_of(spec, keeping, &image, name, plan);
+    let (home, record) = containers.register()?.create(record)?;
+    let scene = Scene { places: places.clone(), inherited, debug: spec.debug };
+    Ok(Created { home, record, image, lock, containers, scene })
+}
+
+/// Starts a container that was created, or that has ended. One that runs already is left as it is,
+/// and whoever wants to is attached to it. To be called while this process has one thread.
+///
+/// # Errors
+/// When there is no such container, its image is gone, or it cannot be started.
+pub fn start(
+    words: &str,
+    places: &Places,
+    attendance: &Attendance,
+    debug: bool,
+) -> Result<Outcome, Error> {
+    let (inherited, stopwatch) = (Inherited::look(), Stopwatch::start());
+    let containers = Containers::of(places);
+    let claim = containers.register()?.claim(words)?;
+    let (home, found) = match claim {
+        Claim::Ours(home, found) => (home, *found),
+        Claim::Taken(_) if *attendance == Attendance::Away => {
+            return Ok(Outcome { code: 0, clocks: Clocks::default() });
         }
-        outcome => outcome,
+        Claim::Taken(found) => return crate::control::attach_to(&containers, &found, attendance),
     };
-    outcome.map_err(ask_the_host)
+    let Found { mut record, state, .. } = found;
+    let refreshed = refresh(&mut record, places);
+    let (image, lock) = match refreshed {
+        Ok(image) => image,
+        Err(error) => {
+            give_back(home, &record, state);
+            return Err(error);
+        }
+    };
+    let scene = Scene { places: places.clone(), inherited, debug };
+    let launch = Launch { containers: &containers, image: &image, attendance, stopwatch, scene };
+    launch.run(home, lock, record, state)
+}
+
+/// What was true of the host when the container was created need not be true any more.
+fn refresh(record: &mut Record, places: &Places) -> Result<(Image, ImageLock), Error> {
+    let store = Store::open(&places.images()).map_err(images::Error::from)?;
+    let image = store.find(&record.image_id)?;
+    let lock = image.lock()?;
+    let host = host::look()?;
+    record.container.entropy = *host.random.first_chunk().expect("40 bytes hold 32");
+    record.container.etc.resolv_conf = host.resolv_conf;
+    Ok((image, lock))
 }
 
 /// The image from the store, or from a registry first.
@@ -81,76 +145,212 @@ fn find_or_pull(store: &Store, spec: &RunSpec, places: &Places) -> Result<Image,
     Ok(store.find(name)?)
 }
 
-/// All that is decided about a container before its machine is made.
+/// A container that could not be started is as it was before, unless it was to be removed.
+fn give_back(home: Home, record: &Record, state: State) {
+    if record.keeping.auto_remove {
+        return home.remove();
+    }
+    // What is not written now is found out by the next who looks.
+    let _ = home.write_state(&state);
+}
+
+impl Created {
+    /// Its id, of 64 digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Leaves it to be started later.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn keep(self) -> Result<(), Error> {
+        self.home.write_state(&State::new(Status::Created))
+    }
+
+    /// Takes it back.
+    pub fn discard(self) {
+        self.home.remove();
+    }
+
+    /// Starts it. To be called while this process has one thread.
+    ///
+    /// # Errors
+    /// When it cannot be started; it stays then, unless it was to be removed.
+    pub fn start(self, attendance: &Attendance, stopwatch: Stopwatch) -> Result<Outcome, Error> {
+        let Self { home, record, image, lock, containers, scene } = self;
+        let launch =
+            Launch { containers: &containers, image: &image, attendance, stopwatch, scene };
+        launch.run(home, lock, record, State::new(Status::Created))
+    }
+}
+
+/// All that is known before a container is started.
 struct Launch<'a> {
-    spec: &'a RunSpec,
-    places: &'a Places,
+    containers: &'a Containers,
     image: &'a Image,
-    name: &'a str,
-    plan: &'a Plan,
+    attendance: &'a Attendance,
     stopwatch: Stopwatch,
-    inherited: Inherited,
+    scene: Scene,
 }
 
 impl Launch<'_> {
-    /// Where templates are, and which one is for this container, unless it shall boot.
-    fn template(&self) -> Result<(Templates, Option<Wanted>), Error> {
-        let templates = Templates::new(self.places.templates());
-        if self.spec.debug || self.spec.template == TemplateUse::Never {
-            return Ok((templates, None));
+    /// Starts it in a machine that goes on from a template, or that boots and becomes one.
+    fn run(
+        &self,
+        home: Home,
+        lock: ImageLock,
+        record: Record,
+        state: State,
+    ) -> Result<Outcome, Error> {
+        let (templates, wanted) = match kvm::check().and_then(|()| self.template(&record)) {
+            Ok(found) => found,
+            Err(error) => {
+                give_back(home, &record, state);
+                return Err(error);
+            }
+        };
+        let id = record.id.clone();
+        let outcome = match self.attempt(home, lock, &record, &state, (&templates, wanted.as_ref()))
+        {
+            Err(Error::Supervised(failure)) if failure.blame == Blame::Template => {
+                say("warning", format_args!("{}; booting instead", failure.message));
+                wanted.iter().for_each(|wanted| templates.set_aside(&wanted.key));
+                self.again(&record, &state, &templates)
+            }
+            outcome => outcome,
+        };
+        if matches!(outcome, Err(Error::SupervisorDied)) {
+            // Who looks finds out, and puts it right.
+            let _ = self.containers.look_again(&id);
         }
-        Ok((templates, Some(Wanted::of(self.plan.vm)?)))
+        outcome.map_err(ask_the_host)
     }
 
-    /// Runs it in a machine that goes on from a template, or that boots and becomes one.
-    fn run(&self, templates: &Templates, wanted: Option<&Wanted>) -> Result<Outcome, Error> {
-        let (near, far) = Link::pair()
-            .map_err(|source| Error::System { action: "make a pair of sockets", source })?;
-        let containers = self.places.containers();
-        let outcome = Container::create(&containers, self.spec.name.as_ref(), self.name)
-            .and_then(|container| self.prepare(container, far, templates, wanted))
-            .and_then(|task| start(task, near))
-            .and_then(|(supervisor, link)| follow(supervisor, link, self.spec, self.stopwatch));
-        if matches!(outcome, Err(Error::SupervisorDied | Error::File { .. } | Error::System { .. }))
-        {
-            // Nobody else cleans up after these; what fails here the next run does.
-            let _ = containers::sweep_dead(&containers);
+    /// Tries once more what a template has spoilt.
+    fn again(
+        &self,
+        record: &Record,
+        state: &State,
+        templates: &Templates,
+    ) -> Result<Outcome, Error> {
+        match self.containers.register()?.claim(&record.id)? {
+            Claim::Ours(home, _) => {
+                let lock = self.image.lock()?;
+                self.attempt(home, lock, record, state, (templates, None))
+            }
+            Claim::Taken(found) => {
+                let (name, state) = (found.record.name, found.state.status);
+                Err(Error::StillRunning { name, state })
+            }
         }
-        outcome
+    }
+
+    /// Where templates are, and which one is for this container, unless it shall boot.
+    fn template(&self, record: &Record) -> Result<(Templates, Option<Wanted>), Error> {
+        let templates = Templates::new(self.scene.places.templates());
+        if self.scene.debug || !record.template {
+            return Ok((templates, None));
+        }
+        Ok((templates, Some(Wanted::of(record.vm)?)))
+    }
+
+    fn attempt(
+        &self,
+        home: Home,
+        lock: ImageLock,
+        record: &Record,
+        state: &State,
+        templates: (&Templates, Option<&Wanted>),
+    ) -> Result<Outcome, Error> {
+        let prepared = self.prepare(&home, record, templates);
+        let Prepared { machine, template, unexplored, links: (near, far) } = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                give_back(home, record, state.clone());
+                return Err(error);
+            }
+        };
+        let task = Task {
+            home,
+            record: self.sized(record),
+            state: state.clone(),
+            machine,
+            template,
+            unexplored,
+            image: lock,
+            starter: far,
+            attachment: attachment(self.attendance),
+            patience: patience(),
+            stopwatch: self.stopwatch,
+            inherited: self.scene.inherited.clone(),
+        };
+        let (supervisor, link) = fork_supervisor(task, near)?;
+        follow(supervisor, link, self.attendance, subject(record), self.stopwatch)
+    }
+
+    /// The program's terminal is as large as that of whoever is there.
+    fn sized(&self, record: &Record) -> Record {
+        let mut record = record.clone();
+        if let Some(size) = &mut record.container.process.terminal {
+            let there = matches!(self.attendance, Attendance::Here(_)).then(terminal_size);
+            *size = there.flatten().unwrap_or(UNSEEN_SIZE);
+        }
+        record
     }
 
     /// Opens all that a container is made of.
     fn prepare(
         &self,
-        container: Container,
-        link: Link,
-        templates: &Templates,
-        wanted: Option<&Wanted>,
-    ) -> Result<Task, Error> {
-        let image = self.image.lock()?;
-        let (disk, scratch) = (open_disk(self.image)?, Scratch::create(&self.places.scratch())?);
+        home: &Home,
+        record: &Record,
+        (templates, wanted): (&Templates, Option<&Wanted>),
+    ) -> Result<Prepared, Error> {
+        let links = Link::pair()
+            .map_err(|source| Error::System { action: "make a pair of sockets", source })?;
+        let disk = open_disk(self.image)?;
+        let blanks = self.scene.places.scratch();
+        let scratch = if record.keeping.auto_remove {
+            Scratch::fleeting(&blanks)?
+        } else {
+            Scratch::lasting(&blanks, &home.path().join(OVERLAY))?
+        };
         // Last: what has begun is the supervisor's to end.
         let Beginning { start, unfinished, unexplored } = begin(templates, wanted)?;
         let machine = MachineParts {
-            shape: self.plan.vm,
+            shape: record.vm,
             start,
             save: unfinished.as_ref().and_then(|template| template.files().ok()),
             image: disk,
             scratch,
-            trace: self.spec.debug,
+            trace: self.scene.debug,
         };
-        Ok(Task {
-            container,
-            spec: self.plan.container.clone(),
-            machine,
-            template: unfinished,
-            unexplored,
-            image,
-            link,
-            patience: patience(),
-            stopwatch: self.stopwatch,
-            inherited: self.inherited.clone(),
-        })
+        Ok(Prepared { machine, template: unfinished, unexplored, links })
+    }
+}
+
+/// What a supervisor needs that has to be opened.
+struct Prepared {
+    machine: MachineParts,
+    template: Option<Unfinished>,
+    unexplored: Option<Unexplored>,
+    links: (Link, Link),
+}
+
+fn attachment(attendance: &Attendance) -> Attachment {
+    match attendance {
+        Attendance::Away => Attachment::None,
+        Attendance::Here(presence) if presence.input => Attachment::Both,
+        Attendance::Here(_) => Attachment::Output,
+    }
+}
+
+fn subject(record: &Record) -> Subject {
+    Subject {
+        terminal: record.container.process.terminal.is_some(),
+        owns_output: true,
+        owns_input: record.keeping.input_once,
     }
 }
 
@@ -196,10 +396,10 @@ fn image_name(words: &str, image: &Image) -> String {
 }
 
 /// Forks the supervisor; each side keeps its own end of the link.
-fn start(task: Task, near: Link) -> Result<(Process, Link), Error> {
+fn fork_supervisor(task: Task, near: Link) -> Result<(Independent, Link), Error> {
     let near = Cell::new(Some(near));
     let theirs = &near;
-    let supervisor = Process::fork(move || {
+    let supervisor = Independent::fork(move || {
         drop(theirs.take());
         supervise(task)
     })
@@ -208,16 +408,20 @@ fn start(task: Task, near: Link) -> Result<(Process, Link), Error> {
     Ok((supervisor, near))
 }
 
-/// Stays attached until the supervisor is done, then reaps it.
+/// Stays with the container as long as it is to be stayed with; one that has ended is reaped.
 fn follow(
-    supervisor: Process,
+    supervisor: Independent,
     link: Link,
-    spec: &RunSpec,
+    attendance: &Attendance,
+    subject: Subject,
     stopwatch: Stopwatch,
 ) -> Result<Outcome, Error> {
-    let attached = attach(link, spec.stdio, stopwatch);
-    supervisor.end_within(FAREWELL);
-    let Attached { code, mut clocks } = attached?;
+    let attached = attach(link, attendance, subject, stopwatch);
+    let ended = attached.as_ref().map_or(true, |attached| attached.has_ended);
+    if ended {
+        supervisor.reap_within(FAREWELL);
+    }
+    let Attached { code, mut clocks, .. } = attached?;
     clocks.total = Some(stopwatch.elapsed());
     Ok(Outcome { code, clocks })
 }

@@ -1,29 +1,39 @@
 //! A container's life: what was asked for, the plan, the supervisor that carries it out, and the
 //! person attached to it. Knows images and machines; knows no command lines.
 //!
-//! Read [`plan`] first, then `launch`, then `supervisor`.
+//! Read [`plan`] first, then `launch`, then `supervisor`; `containers` is what lies on the disk, and
+//! `control` what is done to a container that exists.
 
 #![forbid(unsafe_code)]
 
 pub mod capabilities;
 pub mod doctor;
+pub mod keeping;
 pub mod limits;
+pub mod logs;
 pub mod places;
 pub mod plan;
+pub mod signal;
 pub mod spec;
 pub mod templates;
 
 mod attach;
 mod build;
 mod containers;
+mod control;
+mod detach_keys;
 mod env;
 mod error;
+mod exec;
 mod guest_files;
 mod host;
 mod kvm;
 mod launch;
 mod link;
+mod moment;
 mod process;
+mod questions;
+mod record_of;
 mod scratch;
 mod supervisor;
 mod timings;
@@ -31,12 +41,20 @@ mod transfer;
 mod voice;
 mod working_set;
 
-pub use attach::terminal_size;
+pub use attach::{Attendance, Presence, terminal_size};
 pub use build::build_template;
+pub use containers::{Containers, Found, Record, State, Status};
+pub use control::{Removal, Stop, attach_by_name, kill, remove, rename, stop, wait};
+pub use detach_keys::{DetachKeys, DetachKeysError};
 pub use error::Error;
+pub use exec::{Exec, exec};
 pub use guest_files::{GuestFile, Origin, find_agent, find_kernel, find_registry};
-pub use launch::{Outcome, run};
+pub use launch::{Created, Outcome, UNSEEN_SIZE, create, start};
 pub use link::{Blame, Failure};
+pub use logs::{follow_log, read_log};
+pub use moment::Moment;
+pub use protocol::{Stats, TopRow};
+pub use questions::{pause, stats, top, unpause};
 pub use timings::{Clocks, Stopwatch};
 pub use transfer::{become_client, fetch_blobs};
 pub use vmm::error::chain;

@@ -1,4 +1,4 @@
-//! Where things lie on the host: what is kept, and what lives as long as a container.
+//! Where things lie on the host.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,11 @@ use crate::error::Error;
 /// The environment variable that moves everything to one folder.
 pub const ROOT_VARIABLE: &str = "HYPERRUN_ROOT";
 
-/// The two folders everything lies under. Neither need exist yet.
+/// The folder everything lies under. It need not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
-    /// Images and blank disks: `/var/lib/hyperrun` for root.
+    /// Images, containers, templates and blank disks: `/var/lib/hyperrun` for root.
     pub data: PathBuf,
-    /// Folders of running containers: `/run/hyperrun` for root.
-    pub run: PathBuf,
 }
 
 /// What the choice of folders depends on.
@@ -24,7 +22,6 @@ struct Surroundings {
     is_superuser: bool,
     data_home: Option<PathBuf>,
     home: Option<PathBuf>,
-    runtime_dir: Option<PathBuf>,
 }
 
 impl Places {
@@ -44,7 +41,6 @@ impl Places {
             is_superuser: rustix::process::geteuid().is_root(),
             data_home: folder("XDG_DATA_HOME").filter(|path| path.is_absolute()),
             home: folder("HOME"),
-            runtime_dir: folder("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()),
         };
         choose(surroundings).ok_or(Error::NoHome)
     }
@@ -67,26 +63,24 @@ impl Places {
         self.data.join("templates")
     }
 
-    /// The folder with a folder for each running container.
+    /// The folder with a folder for each container.
     #[must_use]
     pub fn containers(&self) -> PathBuf {
-        self.run.join("containers")
+        self.data.join("containers")
     }
 }
 
 fn choose(surroundings: Surroundings) -> Option<Places> {
-    if let Some(root) = surroundings.root {
-        return Some(Places { run: root.join("run"), data: root });
+    if let Some(data) = surroundings.root {
+        return Some(Places { data });
     }
     if surroundings.is_superuser {
-        return Some(Places { data: "/var/lib/hyperrun".into(), run: "/run/hyperrun".into() });
+        return Some(Places { data: "/var/lib/hyperrun".into() });
     }
     let data_home = surroundings
         .data_home
         .or_else(|| surroundings.home.map(|home| home.join(".local/share")))?;
-    let data = data_home.join("hyperrun");
-    let run = surroundings.runtime_dir.map(|folder| folder.join("hyperrun"));
-    Some(Places { run: run.unwrap_or_else(|| data.join("run")), data })
+    Some(Places { data: data_home.join("hyperrun") })
 }
 
 #[cfg(test)]
@@ -98,19 +92,15 @@ mod tests {
         let user = Surroundings { home: Some("/home/u".into()), ..Surroundings::default() };
         let superuser = Surroundings { is_superuser: true, ..user.clone() };
         let moved = Surroundings { root: Some("/r".into()), ..superuser.clone() };
-        let xdg = Surroundings {
-            data_home: Some("/d".into()),
-            runtime_dir: Some("/run/user/1".into()),
-            ..user.clone()
-        };
+        let xdg = Surroundings { data_home: Some("/d".into()), ..user.clone() };
         let cases = [
-            (moved, "/r", "/r/run"),
-            (superuser, "/var/lib/hyperrun", "/run/hyperrun"),
-            (xdg, "/d/hyperrun", "/run/user/1/hyperrun"),
-            (user, "/home/u/.local/share/hyperrun", "/home/u/.local/share/hyperrun/run"),
+            (moved, "/r"),
+            (superuser, "/var/lib/hyperrun"),
+            (xdg, "/d/hyperrun"),
+            (user, "/home/u/.local/share/hyperrun"),
         ];
-        for (surroundings, data, run) in cases {
-            assert_eq!(choose(surroundings), Some(Places { data: data.into(), run: run.into() }));
+        for (surroundings, data) in cases {
+            assert_eq!(choose(surroundings), Some(Places { data: data.into() }));
         }
         assert_eq!(choose(Surroundings::default()), None);
     }

@@ -6,6 +6,7 @@ use protocol::{
     ContainerSpec, Device, EtcFiles, Limits, ProcessSpec, ResourceLimit, User, WallClock,
     WindowSize,
 };
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::capabilities;
@@ -53,12 +54,14 @@ pub struct Plan {
     pub vm: VmConfig,
     /// The container; its clock is set when it is sent.
     pub container: ContainerSpec,
+    /// What the container is called.
+    pub name: String,
     /// What a person should know, each a line.
     pub warnings: Vec<String>,
 }
 
 /// The shape of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmConfig {
     /// Its memory, in MiB.
     pub memory_mib: u32,
@@ -97,7 +100,8 @@ pub enum PlanError {
 pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan, PlanError> {
     check_platform(image)?;
     let vm = VmConfig { memory_mib: spec.memory.mib(), vcpus: spec.cpus.vcpus() };
-    let hostname = hostname(spec, image.name, host);
+    let name = container_name(spec, image.name, host);
+    let hostname = hostname(spec, &name);
     let process = process(spec, image.config, host, &hostname)?;
     let container = ContainerSpec {
         image_disk: IMAGE_DISK,
@@ -117,7 +121,7 @@ pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan
         init: false,
         process,
     };
-    Ok(Plan { vm, container, warnings: warnings(spec, host) })
+    Ok(Plan { vm, container, name, warnings: warnings(spec, host) })
 }
 
 /// What an image leaves open is taken to be right.
@@ -134,16 +138,19 @@ fn check_platform(image: PlannedImage<'_>) -> Result<(), PlanError> {
     })
 }
 
-/// `--hostname`, or the name, or image, tag and ten digits.
-fn hostname(spec: &RunSpec, image: &str, host: &Host) -> Hostname {
-    if let Some(hostname) = &spec.hostname {
-        return hostname.clone();
-    }
+/// `--name`, or image, tag and ten digits.
+fn container_name(spec: &RunSpec, image: &str, host: &Host) -> String {
     if let Some(name) = &spec.name {
-        return Hostname::from_label(name.as_str(), "");
+        return name.as_str().to_owned();
     }
     let number = u64::from_le_bytes(*host.random.last_chunk().expect("40 bytes hold 8"));
-    Hostname::from_label(&image_label(image), &format!("-{:010}", number % 10_000_000_000))
+    let ending = format!("-{:010}", number % 10_000_000_000);
+    Hostname::from_label(&image_label(image), &ending).as_str().to_owned()
+}
+
+/// `--hostname`, or the container's name.
+fn hostname(spec: &RunSpec, name: &str) -> Hostname {
+    spec.hostname.clone().unwrap_or_else(|| Hostname::from_label(name, ""))
 }
 
 /// `registry:5000/library/debian:bookworm@sha256:…` is `debian-bookworm`.
@@ -163,7 +170,7 @@ fn process(
     Ok(ProcessSpec {
         args: arguments(spec, image)?,
         env: environment(spec, image, host, hostname),
-        working_dir: working_dir(spec, image)?,
+        working_dir: working_dir(spec.working_dir.as_deref().unwrap_or(&image.working_dir))?,
         user: user(spec.user.as_deref().unwrap_or(&image.user))?,
         terminal: terminal(spec.stdio),
         stdin: spec.stdio != Stdio::OutputOnly,
@@ -224,8 +231,8 @@ fn environment(
     env.into_lines()
 }
 
-fn working_dir(spec: &RunSpec, image: &ImageConfig) -> Result<String, PlanError> {
-    let wanted = spec.working_dir.as_deref().unwrap_or(&image.working_dir);
+/// An absolute path; an empty one is the root.
+pub(crate) fn working_dir(wanted: &str) -> Result<String, PlanError> {
     let path = if wanted.is_empty() { "/" } else { wanted };
     if path.contains('\0') {
         return Err(PlanError::Nul("the working directory"));
@@ -237,7 +244,7 @@ fn working_dir(spec: &RunSpec, image: &ImageConfig) -> Result<String, PlanError>
 }
 
 /// `USER[:GROUP]`, each a name or a number.
-fn user(text: &str) -> Result<User, PlanError> {
+pub(crate) fn user(text: &str) -> Result<User, PlanError> {
     let mut parts = text.split(':');
     let user = parts.next().unwrap_or_default().to_owned();
     let group = parts.next().map(str::to_owned).filter(|group| !group.is_empty());

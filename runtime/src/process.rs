@@ -12,12 +12,13 @@ pub(crate) struct Process {
     child: Child,
 }
 
-impl Process {
-    /// Forks a child that goes on without this process.
-    pub(crate) fn fork(body: impl FnOnce() -> u8) -> io::Result<Self> {
-        Ok(Self { child: fork(ChildKind::Independent, body)? })
-    }
+/// A forked child that lives on when this process ends.
+#[derive(Debug)]
+pub(crate) struct Independent {
+    child: Child,
+}
 
+impl Process {
     /// Forks a child that is killed when this process ends, however it ends.
     pub(crate) fn fork_bound(body: impl FnOnce() -> u8) -> io::Result<Self> {
         Ok(Self { child: fork(ChildKind::DiesWithParent, body)? })
@@ -28,18 +29,32 @@ impl Process {
         self.child.pid()
     }
 
-    /// Lets it end by itself, but no later than after `patience`.
-    pub(crate) fn end_within(self, patience: Duration) {
-        self.wait_at_most(patience);
-    }
-
     /// Waits for its end, but no longer than `patience`.
     pub(crate) fn wait_at_most(&self, patience: Duration) {
-        let patience = Timespec::try_from(patience).expect("a patience in seconds");
-        let wait = || poll(&mut [PollFd::new(&self.child, PollFlags::IN)], Some(&patience));
-        // Whatever happens, dropping the process ends it.
-        let _ = rustix::io::retry_on_intr(wait);
+        await_end(&self.child, patience);
     }
+}
+
+impl Independent {
+    /// Forks a child that goes on without this process.
+    pub(crate) fn fork(body: impl FnOnce() -> u8) -> io::Result<Self> {
+        Ok(Self { child: fork(ChildKind::Independent, body)? })
+    }
+
+    /// Waits for its end, but no longer than `patience`, and reaps it.
+    pub(crate) fn reap_within(self, patience: Duration) {
+        if await_end(&self.child, patience) {
+            // It is ours, and has ended.
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Whether it has ended within this time.
+fn await_end(child: &Child, patience: Duration) -> bool {
+    let patience = Timespec::try_from(patience).expect("a patience in seconds");
+    let wait = || poll(&mut [PollFd::new(child, PollFlags::IN)], Some(&patience));
+    rustix::io::retry_on_intr(wait).is_ok_and(|ready| ready > 0)
 }
 
 impl Drop for Process {

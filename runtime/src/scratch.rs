@@ -1,10 +1,10 @@
-//! Writable disks: one blank ext4 file system, formatted once, and an empty file per container for
-//! what it writes over that.
+//! Writable disks: a blank ext4 file system, formatted once, and a file per container for what it
+//! writes over that.
 //!
-//! The blank has no journal. A container and its overlay end together, so after a crash there is
-//! nothing to recover, and a journal would only cost: a longer first mount, and every metadata
-//! block written twice. Once containers outlive their machine that changes, and with it
-//! [`BLANK_VERSION`]; docs/decisions/scratch-disk.md has the whole of it.
+//! There are two blanks. A container that is removed when it ends has a file without a name over one
+//! without a journal: both are gone after a crash, and there is nothing to recover. The disk of one
+//! that is kept lies in its folder, over a blank with a journal, so that a crash leaves a file system
+//! that the next start mounts. docs/decisions/scratch-disk.md has the whole of it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,8 +17,10 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 
-/// Rises with every change of how the blank is formatted.
+/// Rises with every change of how a blank is formatted. Old blanks stay: disks lie over them.
 const BLANK_VERSION: u32 = 2;
+/// The size of a journal, in MiB: the smallest that holds a busy disk's metadata.
+const JOURNAL_MIB: u32 = 16;
 /// The size of the blank and of every scratch disk: 10 GiB, nearly all of it holes.
 pub(crate) const SCRATCH_BYTES: u64 = 10 << 30;
 
@@ -27,24 +29,46 @@ pub(crate) const SCRATCH_BYTES: u64 = 10 << 30;
 pub(crate) struct Scratch {
     /// The shared blank, open for reading.
     pub(crate) blank: File,
-    /// This container's own overlay, empty and without a name.
+    /// This container's own overlay.
     pub(crate) overlay: File,
 }
 
+/// Whether a blank has a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Journal {
+    With,
+    Without,
+}
+
 impl Scratch {
-    /// Opens the blank in `folder`, formatting it first where it is not there yet, and makes an
-    /// overlay.
-    pub(crate) fn create(folder: &Path) -> Result<Self, Error> {
+    /// A disk that is gone when the last process closes it. Opens the blank in `folder`, formatting
+    /// it first where it is not there yet.
+    pub(crate) fn fleeting(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(file_error("create", folder))?;
-        Ok(Self { blank: open_blank(folder)?, overlay: unnamed_file(folder)? })
+        let blank = open_blank(folder, Journal::Without)?;
+        Ok(Self { blank, overlay: unnamed_file(folder)? })
+    }
+
+    /// The disk of a container that is kept, whose overlay is the file at `path`.
+    pub(crate) fn lasting(folder: &Path, path: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(file_error("create", folder))?;
+        let blank = open_blank(folder, Journal::With)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let overlay = options.open(path).map_err(file_error("open", path))?;
+        Ok(Self { blank, overlay })
     }
 }
 
-fn open_blank(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(format!("blank-{BLANK_VERSION}.img"));
+fn open_blank(folder: &Path, journal: Journal) -> Result<File, Error> {
+    let suffix = match journal {
+        Journal::With => "-journal",
+        Journal::Without => "",
+    };
+    let path = folder.join(format!("blank-{BLANK_VERSION}{suffix}.img"));
     match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            format_blank(folder, &path)?;
+            format_blank(folder, &path, journal)?;
             File::open(&path).map_err(file_error("open", &path))
         }
         opened => opened.map_err(file_error("open", &path)),
@@ -52,7 +76,7 @@ fn open_blank(folder: &Path) -> Result<File, Error> {
 }
 
 /// Formats under a temporary name and a lock, so that a blank is whole or not there.
-fn format_blank(folder: &Path, path: &Path) -> Result<(), Error> {
+fn format_blank(folder: &Path, path: &Path, journal: Journal) -> Result<(), Error> {
     let lock_path = folder.join("lock");
     let lock = File::create(&lock_path).map_err(file_error("create", &lock_path))?;
     flock(&lock, FlockOperation::LockExclusive)
@@ -63,7 +87,7 @@ fn format_blank(folder: &Path, path: &Path) -> Result<(), Error> {
     let temporary = path.with_extension("tmp");
     let file = File::create(&temporary).map_err(file_error("create", &temporary))?;
     file.set_len(SCRATCH_BYTES).map_err(file_error("write", &temporary))?;
-    make_ext4(&temporary)?;
+    make_ext4(&temporary, journal)?;
     file.sync_all().map_err(file_error("write", &temporary))?;
     fs::rename(&temporary, path).map_err(file_error("create", path))
 }
@@ -71,7 +95,7 @@ fn format_blank(folder: &Path, path: &Path) -> Result<(), Error> {
 /// `lazy_itable_init` leaves the inode tables as holes, which the agent's `noinit_itable` keeps
 /// them; nothing is reserved for root, who is the only user of the disk. The two folders that an
 /// overlay needs are there already: each container would have to write them otherwise.
-fn make_ext4(path: &Path) -> Result<(), Error> {
+fn make_ext4(path: &Path, journal: Journal) -> Result<(), Error> {
     let content = tempfile::tempdir().map_err(Error::NoFormatter)?;
     for name in ["upper", "work"] {
         let folder = content.path().join(name);
@@ -79,25 +103,22 @@ fn make_ext4(path: &Path) -> Result<(), Error> {
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&folder, mode).map_err(file_error("write", &folder))?;
     }
+    let journal_size = format!("size={JOURNAL_MIB}");
+    let (features, extended, journal) = match journal {
+        Journal::With => {
+            ("^resize_inode", "lazy_journal_init=1,", Some(["-J", journal_size.as_str()]))
+        }
+        Journal::Without => ("^has_journal,^resize_inode", "", None),
+    };
+    let extended = format!("lazy_itable_init=1,{extended}nodiscard,root_owner=0:0");
     let arguments = [
-        "-q",
-        "-F",
-        "-t",
-        "ext4",
-        "-b",
-        "4096",
-        "-I",
-        "256",
-        "-m",
-        "0",
-        "-O",
-        "^has_journal,^resize_inode",
-        "-E",
-        "lazy_itable_init=1,nodiscard,root_owner=0:0",
+        "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "0", "-O", features, "-E",
+        &extended,
     ];
     let path_variable = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("mke2fs")
         .args(arguments)
+        .args(journal.into_iter().flatten())
         .arg("-d")
         .arg(content.path())
         .arg(path)

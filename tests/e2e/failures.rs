@@ -48,7 +48,7 @@ const READY_AND_WAIT: [&str; 4] = ["busybox", "sh", "-c", "echo ready; exec slee
 #[test]
 fn nothing_is_left_behind() {
     let home = Home::new();
-    home.sandbox.hyperrun(["run", "busybox", "touch", "/file"]).code_is(0);
+    home.sandbox.hyperrun(["run", "--rm", "busybox", "touch", "/file"]).code_is(0);
     home.is_as_before();
 }
 
@@ -62,10 +62,12 @@ fn a_killed_supervisor_is_told_and_leaves_nothing() {
 }
 
 #[test]
-fn a_killed_command_line_takes_its_container_along() {
+fn a_container_outlives_the_command_line() {
     let home = Home::new();
     let mut running = home.start(&READY_AND_WAIT);
     running.kill();
+    home.sandbox.hyperrun(["ps", "--format", "{{.State}}"]).code_is(0).stdout_is("running\n");
+    home.sandbox.remove_containers();
     running.finish().code_is(137);
     home.is_as_before();
 }
@@ -84,18 +86,18 @@ fn what_the_shell_has_open_is_not_kept_open() {
     running.wait_for("ready\n");
     let open = running.open_below();
     assert!(!open.is_empty() && !open.iter().any(|path| path == file.path()), "{open:?}");
-    running.kill();
+    home.sandbox.remove_containers();
     running.finish().code_is(137);
 }
 
 #[test]
 fn a_name_is_given_once() {
     let home = Home::new();
-    let mut running = home.start(&[&["--name", "magpie"], &READY_AND_WAIT[..]].concat());
+    let running = home.start(&[&["--name", "magpie"], &READY_AND_WAIT[..]].concat());
     home.sandbox
         .hyperrun(["run", "--rm", "--name", "magpie", "busybox", "true"])
         .fails_with(125, "magpie");
-    running.kill();
+    home.sandbox.remove_containers();
     running.finish();
     home.sandbox.hyperrun(["run", "--rm", "--name", "magpie", "busybox", "true"]).code_is(0);
     home.is_as_before();

@@ -1,9 +1,12 @@
 //! What a user sees: the built binary, real images, a real KVM.
 
+mod exec;
 mod failures;
 mod images;
 mod isolation;
 mod kernels;
+mod lifecycle;
+mod logs;
 mod process;
 mod refusals;
 mod registry;

@@ -119,7 +119,7 @@ fn every_shape_has_its_template() {
     let script = "grep -c ^processor /proc/cpuinfo";
     for _ in 0..2 {
         home.sandbox
-            .hyperrun(["run", "-m", "256m", "--cpus", "2", "busybox", "sh", "-c", script])
+            .hyperrun(["run", "--rm", "-m", "256m", "--cpus", "2", "busybox", "sh", "-c", script])
             .code_is(0)
             .stdout_is("2\n");
     }
@@ -305,7 +305,7 @@ fn a_disk_too_small_for_a_template_is_large_enough_for_a_run() {
     const LEFT_BYTES: u64 = 6 << 20;
     let disk = SmallDisk::new(48);
     let sandbox = furnished(disk.path());
-    sandbox.hyperrun(["run", "--no-template", "busybox", "true"]).code_is(0);
+    sandbox.hyperrun(["run", "--rm", "--no-template", "busybox", "true"]).code_is(0);
     let free = rustix::fs::statvfs(disk.path()).unwrap();
     let filler = usize::try_from(free.f_bavail * free.f_frsize - LEFT_BYTES).unwrap();
     fs::write(disk.path().join("filler"), vec![1; filler]).unwrap();
@@ -332,7 +332,7 @@ fn two_first_runs_at_once_make_one_template() {
 fn no_template_means_none_made_and_none_used() {
     let home = Home::new();
     let boot = || {
-        let out = home.sandbox.hyperrun(["run", "--no-template", "busybox", "echo", "hi"]);
+        let out = home.sandbox.hyperrun(["run", "--rm", "--no-template", "busybox", "echo", "hi"]);
         out.code_is(0).stdout_is("hi\n").stderr_is("");
     };
     boot();
@@ -352,6 +352,8 @@ fn a_run_killed_at_any_moment_leaves_nothing_in_the_way() {
         let mut running = Running::start(command);
         std::thread::sleep(Duration::from_millis(delay_ms));
         running.kill();
+        // One that had begun goes on.
+        home.sandbox.remove_containers();
         running.finish().code_is(137);
         home.succeeds();
         home.succeeds();

@@ -72,6 +72,15 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Waits for the end of the process alone.
+    pub fn finish_alone(self) -> Output {
+        let mut output = self.child.wait_with_output().expect("it can be waited for");
+        output.stdout.splice(..0, self.seen);
+        Output::new(self.told, output)
+    }
+}
+
 fn only_child(process: Pid) -> Pid {
     let id = process.as_raw_nonzero();
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))

@@ -78,6 +78,17 @@ impl Sandbox {
         Output::new(told, command.stdin(Stdio::null()).output().expect("the binary starts"))
     }
 
+    /// Kills and removes every container there is.
+    #[track_caller]
+    pub fn remove_containers(&self) {
+        let all = self.hyperrun(["ps", "-aq", "--no-trunc"]);
+        let ids: Vec<_> = all.code_is(0).stdout.lines().collect();
+        if !ids.is_empty() {
+            self.hyperrun([&["rm", "-f"], &ids[..]].concat()).code_is(0);
+        }
+        self.hyperrun(["ps", "-aq"]).code_is(0).stdout_is("");
+    }
+
     /// Runs the binary to its end with `input` as its standard input.
     pub fn hyperrun_with_input<A: AsRef<OsStr>>(
         &self,

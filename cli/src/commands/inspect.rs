@@ -1,80 +1,82 @@
-//! `hyperrun inspect`: everything that is known about images, as JSON of Docker's shape.
+//! `hyperrun inspect`: everything that is known about containers and images, as JSON of Docker's shape.
+
+mod container;
+mod image;
 
 use std::process::ExitCode;
 
-use images::{Image, Store, format_rfc3339};
+use images::Store;
+use runtime::Containers;
 use serde::Serialize;
+use serde_json::Serializer;
 use serde_json::ser::PrettyFormatter;
-use serde_json::{Map, Serializer, Value};
 
 use crate::arguments::Common;
-use crate::commands::{open_store, print};
+use crate::commands::{containers, open_store, print};
 use crate::failure::Failure;
 use crate::listing;
 
-/// Show everything about images
+/// Show everything about containers and images
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
+  hyperrun inspect --format '{{.State.Status}}' web
   hyperrun inspect --format '{{json .Config.Env}}' debian:bookworm")]
 pub(crate) struct InspectArgs {
     /// Print what a template makes of each, or `json` for JSON in one line
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Look only for one kind: container or image
+    #[arg(long = "type", value_name = "KIND")]
+    kind: Option<Kind>,
+    /// Show how much of the disk containers take
+    #[arg(short, long)]
+    size: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
 }
 
-/// What Docker's API calls `ImageInspect`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspection {
-    id: String,
-    repo_tags: Vec<String>,
-    repo_digests: Vec<String>,
-    parent: String,
-    comment: String,
-    created: Option<String>,
-    docker_version: String,
-    author: String,
-    config: Value,
-    architecture: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    variant: String,
-    os: String,
-    size: u64,
-    #[serde(rename = "RootFS")]
-    root_fs: RootFs,
-    metadata: Metadata,
+/// What a name may stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    Container,
+    Image,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct RootFs {
-    r#type: &'static str,
-    layers: Vec<String>,
-}
-
-/// When an image was tagged last is not kept; this is how Docker says so.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Metadata {
-    last_tag_time: &'static str,
+/// Something that was found.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Inspection {
+    Container(Box<container::Inspection>),
+    Image(Box<image::Inspection>),
 }
 
 /// Prints what there is; a name that means nothing does not keep the rest from being shown.
 pub(crate) fn run(args: &InspectArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let store = open_store(common)?;
+    show(args, args.kind, common)
+}
+
+/// The same for containers alone.
+pub(crate) fn run_for_containers(args: &InspectArgs, common: &Common) -> Result<ExitCode, Failure> {
+    show(args, Some(Kind::Container), common)
+}
+
+/// The same for images alone.
+pub(crate) fn run_for_images(args: &InspectArgs, common: &Common) -> Result<ExitCode, Failure> {
+    show(args, Some(Kind::Image), common)
+}
+
+fn show(args: &InspectArgs, kind: Option<Kind>, common: &Common) -> Result<ExitCode, Failure> {
+    let (containers, store) = (containers(common)?, open_store(common)?);
+    let search = Search { kind, containers, store, size: args.size };
     let template = match args.format.as_deref() {
         None | Some("" | "json") => None,
         Some(text) => Some(listing::parse(text)?),
     };
-    let mut code = ExitCode::SUCCESS;
-    let mut found = Vec::new();
-    let mut failures = Vec::new();
-    for name in &args.images {
-        match inspect(&store, name) {
+    let (mut code, mut found, mut failures) = (ExitCode::SUCCESS, Vec::new(), Vec::new());
+    for name in &args.names {
+        match search.inspect(name) {
             Ok(inspection) => found.push(inspection),
             Err(failure) => failures.push(failure),
         }
@@ -98,63 +100,46 @@ pub(crate) fn run(args: &InspectArgs, common: &Common) -> Result<ExitCode, Failu
     Ok(code)
 }
 
-fn inspect(store: &Store, name: &str) -> Result<Inspection, Failure> {
-    let image = store.find(name)?;
-    let document: Map<String, Value> =
-        serde_json::from_slice(&image.document()?).map_err(std::io::Error::from)?;
-    Ok(inspection(&image, document))
+/// Where names are looked for.
+struct Search {
+    kind: Option<Kind>,
+    containers: Containers,
+    store: Store,
+    size: bool,
 }
 
-fn inspection(image: &Image, mut document: Map<String, Value>) -> Inspection {
-    let text = |key: &str| {
-        document.get(key).and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
-    };
-    let (comment, author, docker_version) =
-        (text("comment"), text("author"), text("docker_version"));
-    let mut digests: Vec<String> = Vec::new();
-    for (reference, manifest) in image.references.iter().zip(std::iter::repeat(image.manifest)) {
-        let digest = reference.digest().or(manifest);
-        digests.extend(digest.map(|digest| format!("{}@{digest}", reference.familiar_name())));
+impl Search {
+    /// The container of this name, or the image.
+    fn inspect(&self, name: &str) -> Result<Inspection, Failure> {
+        match self.kind {
+            Some(Kind::Container) => Ok(self.container(name)?),
+            Some(Kind::Image) => self.image(name),
+            None => match self.container(name) {
+                Ok(found) => Ok(found),
+                Err(runtime::Error::UnknownContainer { .. }) => self.either(name),
+                Err(error) => Err(error.into()),
+            },
+        }
     }
-    digests.dedup();
-    let tagged = image.references.iter().filter_map(|reference| {
-        Some(format!("{}:{}", reference.familiar_name(), reference.tag()?))
-    });
-    let config = match document.remove("config") {
-        Some(Value::Object(config)) => config,
-        _ => Map::new(),
-    };
-    Inspection {
-        id: image.id.to_string(),
-        repo_tags: tagged.collect(),
-        repo_digests: digests,
-        parent: String::new(),
-        comment,
-        created: image.created.map(format_rfc3339),
-        docker_version,
-        author,
-        config: completed(config),
-        architecture: image.config.architecture.clone(),
-        variant: image.config.variant.clone(),
-        os: image.config.os.clone(),
-        size: image.size,
-        root_fs: RootFs {
-            r#type: "layers",
-            layers: image.layers().iter().map(ToString::to_string).collect(),
-        },
-        metadata: Metadata { last_tag_time: "0001-01-01T00:00:00Z" },
-    }
-}
 
-/// The configuration as it came, with the fields that Docker always shows.
-fn completed(mut config: Map<String, Value>) -> Value {
-    for key in ["User", "WorkingDir"] {
-        config.entry(key).or_insert_with(|| "".into());
+    fn container(&self, name: &str) -> Result<Inspection, runtime::Error> {
+        let found = self.containers.find(name)?;
+        let size_rw = self.size.then(|| found.written_bytes());
+        Ok(Inspection::Container(Box::new(container::inspection(&found, size_rw))))
     }
-    for key in ["Cmd", "Entrypoint", "Env", "ExposedPorts", "Labels", "OnBuild", "Volumes"] {
-        config.entry(key).or_insert(Value::Null);
+
+    fn image(&self, name: &str) -> Result<Inspection, Failure> {
+        Ok(Inspection::Image(Box::new(image::inspect(&self.store, name)?)))
     }
-    config.into()
+
+    /// The image of a name that is no container's.
+    fn either(&self, name: &str) -> Result<Inspection, Failure> {
+        if let Err(images::Error::UnknownImage { .. }) = self.store.find(name) {
+            let hint = "`hyperrun ps -a` lists containers, `hyperrun images` images";
+            return Err(Failure::new(&format!("no such object: {name}"), hint));
+        }
+        self.image(name)
+    }
 }
 
 /// Indented by four blanks, as Docker does.

@@ -1,30 +1,48 @@
 //! One file for each command; this one calls it.
 
+pub(crate) mod attach;
 pub(crate) mod completion;
+pub(crate) mod container;
+pub(crate) mod create;
 pub(crate) mod doctor;
+pub(crate) mod exec;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod keeping;
+pub(crate) mod kill;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod logs;
+pub(crate) mod pause;
+pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod rename;
+pub(crate) mod restart;
+pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod start;
+pub(crate) mod stats;
+pub(crate) mod stop;
 pub(crate) mod system;
 pub(crate) mod tag;
 pub(crate) mod template;
+pub(crate) mod top;
+pub(crate) mod unpause;
 pub(crate) mod version;
+pub(crate) mod wait;
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 
-use runtime::Stopwatch;
 use runtime::places::Places;
+use runtime::{Containers, Stopwatch};
 
 use crate::arguments::{Arguments, Command, Common};
 use crate::failure::Failure;
@@ -34,6 +52,23 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
     let common = arguments.common;
     match arguments.command {
         Command::Run(args) => run::run(args, &common, stopwatch),
+        Command::Create(args) => create::run(args, &common),
+        Command::Start(args) => start::run(&args, &common),
+        Command::Attach(args) => attach::run(&args, &common),
+        Command::Exec(args) => exec::run(*args, &common),
+        Command::Ps(args) => ps::run(&args, &common),
+        Command::Logs(args) => logs::run(&args, &common),
+        Command::Stop(args) => stop::run(&args, &common),
+        Command::Kill(args) => kill::run(&args, &common),
+        Command::Restart(args) => restart::run(&args, &common),
+        Command::Pause(args) => pause::run(&args, &common),
+        Command::Unpause(args) => unpause::run(&args, &common),
+        Command::Top(args) => top::run(&args, &common),
+        Command::Stats(args) => stats::run(&args, &common),
+        Command::Wait(args) => wait::run(&args, &common),
+        Command::Rm(args) => rm::run(&args, &common),
+        Command::Rename(args) => rename::run(&args, &common),
+        Command::Container(args) => container::run(args, &common, stopwatch),
         Command::Pull(args) => pull::run(args, &common),
         Command::Push(args) => push::run(args, &common),
         Command::Login(args) => login::run(args),
@@ -60,6 +95,33 @@ fn hand_over(transfer: ::images::Transfer) -> Failure {
     runtime::become_client(transfer).into()
 }
 
+fn places(common: &Common) -> Result<Places, Failure> {
+    Ok(Places::find(common.root.as_deref())?)
+}
+
+fn containers(common: &Common) -> Result<Containers, Failure> {
+    Ok(Containers::of(&places(common)?))
+}
+
+/// Does something to each container and prints its name as it was typed; a failure does not keep the
+/// rest from being done.
+fn each(
+    words: &[String],
+    mut action: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for word in words {
+        match action(word) {
+            Ok(()) => print(&format!("{word}\n"))?,
+            Err(failure) => {
+                failure.report();
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
 fn open_store(common: &Common) -> Result<::images::Store, Failure> {
     let places = Places::find(common.root.as_deref())?;
     Ok(::images::Store::open(&places.images()).map_err(::images::Error::from)?)
@@ -72,4 +134,14 @@ fn print(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
+}
+
+/// Without an answer nothing is removed.
+fn confirmed(what: &str) -> Result<bool, Failure> {
+    let question =
+        format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] ");
+    io::stderr().lock().write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use images::Removed;
 
 use crate::arguments::Common;
-use crate::commands::{open_store, print};
+use crate::commands::{containers, open_store, print};
 use crate::failure::Failure;
 
 /// Remove images
@@ -22,10 +22,10 @@ pub(crate) struct RmiArgs {
 
 /// Removes one after the other; a failure does not keep the rest from being removed.
 pub(crate) fn run(args: &RmiArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let store = open_store(common)?;
+    let (store, all) = (open_store(common)?, containers(common)?);
     let mut code = ExitCode::SUCCESS;
     for name in &args.images {
-        match store.remove(name, args.force) {
+        match store.remove(name, args.force, &|image| all.image_user(image)) {
             Ok(removed) => print(&told(&removed))?,
             Err(error) => code = Failure::from(error).report(),
         }

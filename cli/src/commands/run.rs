@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgAction;
@@ -12,9 +13,12 @@ use runtime::places::Places;
 use runtime::spec::{
     ContainerName, EnvChange, EnvError, Hostname, PullPolicy, RunSpec, Stdio, TemplateUse,
 };
-use runtime::{Error, Stopwatch, terminal_size};
+use runtime::{Attendance, Created, Error, Stopwatch, UNSEEN_SIZE, terminal_size};
 
 use crate::arguments::Common;
+use crate::commands::attach::AttendingArgs;
+use crate::commands::keeping::KeepingArgs;
+use crate::commands::print;
 use crate::failure::Failure;
 
 /// Run a program of an image in a virtual machine of its own
@@ -27,9 +31,22 @@ The exit code is the program's; 128 and the number of the signal that ended it; 
 in the image; 126 when it cannot be executed; 125 when hyperrun itself failed.
 
 Examples:
-  hyperrun run -t debian:bookworm bash
-  echo hello | hyperrun run -i --rm debian:bookworm cat"
+  hyperrun run -t --rm debian:bookworm bash
+  echo hello | hyperrun run -i --rm debian:bookworm cat
+  hyperrun run -d --name web busybox httpd -f"
 )]
+pub(crate) struct RunCommand {
+    /// Print the container's id once its program runs, and leave it alone
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) attending: AttendingArgs,
+    #[command(flatten)]
+    pub(crate) container: RunArgs,
+}
+
+/// What `run` and `create` have in common.
+#[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// Connect standard input
     #[arg(short, long)]
@@ -40,9 +57,8 @@ pub(crate) struct RunArgs {
     /// Pull the image first
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub(crate) pull: PullWhen,
-    /// Remove the container when it ends, as every container is
-    #[arg(long)]
-    pub(crate) rm: bool,
+    #[command(flatten)]
+    pub(crate) keeping: KeepingArgs,
     /// Set a variable, or pass on this environment's
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = env_parser())]
     pub(crate) env: Vec<EnvChange>,
@@ -102,16 +118,35 @@ impl From<PullWhen> for PullPolicy {
     }
 }
 
-/// Runs a container and becomes its exit code.
+/// Whether somebody is there when a container starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// The one who runs it.
+    Here,
+    /// Nobody.
+    Away,
+    /// It is not known yet.
+    Later,
+}
+
+/// Runs a container; becomes its exit code, unless it is left alone.
 pub(crate) fn run(
-    args: RunArgs,
+    command: RunCommand,
     common: &Common,
     stopwatch: Stopwatch,
 ) -> Result<ExitCode, Failure> {
+    let RunCommand { detach, attending, container: args } = command;
     let timings = args.timings;
-    let places = Places::find(common.root.as_deref()).map_err(Failure::of_run)?;
-    let spec = spec(args, common).map_err(Failure::of_run)?;
-    let outcome = runtime::run(&spec, &places, stopwatch).map_err(Failure::of_run)?;
+    let (attendance, stay) = match detach {
+        true => (Attendance::Away, Stay::Away),
+        false => (attending.here(args.interactive || args.tty), Stay::Here),
+    };
+    let created = create(args, stay, common)?;
+    let id = created.id().to_owned();
+    let outcome = created.start(&attendance, stopwatch).map_err(Failure::of_run)?;
+    if detach {
+        print(&(id + "\n"))?;
+    }
     if timings {
         // Where stderr is closed nobody wants to know.
         let _ = write!(std::io::stderr().lock(), "{}", outcome.clocks);
@@ -119,8 +154,29 @@ pub(crate) fn run(
     Ok(ExitCode::from(outcome.code))
 }
 
-fn spec(args: RunArgs, common: &Common) -> Result<RunSpec, Error> {
-    let stdio = stdio(&args)?;
+/// Creates the container that the arguments describe, and writes its id down where that is wanted.
+pub(crate) fn create(args: RunArgs, stay: Stay, common: &Common) -> Result<Created, Failure> {
+    let places = Places::find(common.root.as_deref()).map_err(Failure::of_run)?;
+    let keeping = args.keeping.keeping(stay)?;
+    let file = args.keeping.cidfile.clone();
+    if let Some(file) = file.as_deref().filter(|file| file.exists()) {
+        let error = format!("container ID file found: {}", file.display());
+        let hint = "make sure that the other container is not running, or remove the file";
+        return Err(Failure::new(&error, hint).with_code(125));
+    }
+    let spec = spec(args, stay, common).map_err(Failure::of_run)?;
+    let created = runtime::create(&spec, keeping, &places).map_err(Failure::of_run)?;
+    match file.map(|file| std::fs::write(&file, created.id())) {
+        Some(Err(error)) => {
+            created.discard();
+            Err(Failure::from(error).with_code(125))
+        }
+        _ => Ok(created),
+    }
+}
+
+fn spec(args: RunArgs, stay: Stay, common: &Common) -> Result<RunSpec, Error> {
+    let stdio = stdio(&args, stay)?;
     let mut words = args.image_and_command.into_iter();
     let image = words.next().expect("clap requires an image");
     Ok(RunSpec {
@@ -142,15 +198,42 @@ fn spec(args: RunArgs, common: &Common) -> Result<RunSpec, Error> {
     })
 }
 
-fn stdio(args: &RunArgs) -> Result<Stdio, Error> {
+/// A terminal of a container that is left alone has some size until somebody attaches to it.
+fn stdio(args: &RunArgs, stay: Stay) -> Result<Stdio, Error> {
     match (args.tty, args.interactive) {
-        (true, _) => terminal_size().map(Stdio::Terminal).ok_or(Error::NotATerminal),
+        (true, _) if stay == Stay::Here => {
+            terminal_size().map(Stdio::Terminal).ok_or(Error::NotATerminal)
+        }
+        (true, _) => Ok(Stdio::Terminal(UNSEEN_SIZE)),
         (false, true) => Ok(Stdio::Pipes),
         (false, false) => Ok(Stdio::OutputOnly),
     }
 }
 
-fn env_parser() -> impl TypedValueParser<Value = EnvChange> {
+/// The variables of files as `--env-file` names them: a line for each, as behind `-e`; one that
+/// begins with `#` is a comment.
+pub(crate) fn env_files(files: &[PathBuf]) -> Result<Vec<EnvChange>, Failure> {
+    let mut changes = Vec::new();
+    for file in files {
+        let text = std::fs::read(file).map_err(|error| {
+            Failure::new(&format!("cannot read {}: {error}", file.display()), "see `--help`")
+        })?;
+        for line in text.split(|byte| *byte == b'\n') {
+            let line = line.trim_ascii_start();
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let change = EnvChange::parse(line).map_err(|error| {
+                Failure::new(&format!("{error} in {}", file.display()), "a line is KEY=VALUE")
+            })?;
+            changes.push(change);
+        }
+    }
+    Ok(changes)
+}
+
+pub(crate) fn env_parser() -> impl TypedValueParser<Value = EnvChange> {
     OsStringValueParser::new().try_map(|text: OsString| -> Result<EnvChange, EnvError> {
         EnvChange::parse(text.as_bytes())
     })

@@ -29,14 +29,24 @@ impl FromStr for Moment {
         if let Some(age) = duration(text) {
             return Ok(Moment::Ago(age));
         }
-        if let Ok(seconds) = text.parse::<u64>() {
-            let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-            return time.map(Moment::At).ok_or(());
+        if let Some(since) = seconds(text) {
+            return UNIX_EPOCH.checked_add(since).map(Moment::At).ok_or(());
         }
         // Without a zone, UTC; without a time, midnight.
         let tries = [text.to_owned(), format!("{text}Z"), format!("{text}T00:00:00Z")];
         tries.iter().find_map(|text| parse_rfc3339(text)).map(Moment::At).ok_or(())
     }
+}
+
+/// `1715650086`, or `1715650086.123456789`.
+fn seconds(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if fraction.is_empty() || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let nanos = format!("{fraction:0<9.9}").parse().ok()?;
+    Some(Duration::new(whole.parse().ok()?, nanos))
 }
 
 /// Go's durations: `1h30m`, `1.5h`.
@@ -82,6 +92,8 @@ mod tests {
             ("", Err(())),
             ("h", Err(())),
             ("10", at(10)),
+            ("10.5", Ok(Moment::At(UNIX_EPOCH + Duration::from_millis(10_500)))),
+            ("10.", Err(())),
             ("10x", Err(())),
             ("99999999999999999999h", Err(())),
             ("1.2.3h", Err(())),

@@ -30,7 +30,7 @@ pub use error::StoreError;
 pub use image::{Image, ImageLock, Parts};
 pub use import::ImportOptions;
 pub use intake::{Blobs, Complete, Incoming, Intake, Loaded, Missing};
-pub use remove::{Pruned, Removed};
+pub use remove::{Pruned, Removed, Users, no_users};
 pub use save::{Output, SaveTarget};
 pub use usage::{ImageUsage, Usage};
 

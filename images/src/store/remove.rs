@@ -28,13 +28,35 @@ pub struct Pruned {
     pub reclaimed: u64,
 }
 
+/// Says who else uses an image, as `stopped container 0123456789ab`: somebody who does not hold its
+/// lock, but wants to find it later. It is asked while nobody can begin to.
+pub type Users<'a> = &'a dyn Fn(Digest) -> Option<String>;
+
+/// Of a store whose images nobody uses but by their locks.
+#[must_use]
+pub fn no_users(_: Digest) -> Option<String> {
+    None
+}
+
+/// Whether an image may be removed.
+pub(super) enum Hold {
+    /// It may, as long as this lock is held.
+    Free(File),
+    /// It may not, because of somebody.
+    Used(String),
+}
+
 impl Store {
     /// Removes every image that `is_wanted` does not want, with all its names, unless a container uses
     /// it; and what no image needs.
     ///
     /// # Errors
     /// If the store cannot be read or written.
-    pub fn prune(&self, mut is_wanted: impl FnMut(&Image) -> bool) -> Result<Pruned, Error> {
+    pub fn prune(
+        &self,
+        mut is_wanted: impl FnMut(&Image) -> bool,
+        users: Users<'_>,
+    ) -> Result<Pruned, Error> {
         let mut taken = self.take_names()?;
         let before = self.bytes_on_disk()?;
         let mut pruned = Pruned::default();
@@ -43,7 +65,7 @@ impl Store {
             if is_wanted(&image) {
                 continue;
             }
-            let Some(_lock) = self.lock_for_removal(id)? else { continue };
+            let Hold::Free(_lock) = self.lock_for_removal(id, users)? else { continue };
             self.remove_record(id)?;
             image.references.iter().for_each(|reference| taken.names.remove(reference));
             pruned.images.push(Removed { untagged: image.references, deleted: vec![id] });
@@ -64,16 +86,19 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::UnknownImage`], [`Error::StillTagged`], [`Error::InUse`]; nothing is changed then.
-    pub fn remove(&self, name: &str, force: bool) -> Result<Removed, Error> {
+    pub fn remove(&self, name: &str, force: bool, users: Users<'_>) -> Result<Removed, Error> {
         let mut taken = self.take_names()?;
         let image = self.find_among(&taken.names, name)?;
         let untagged = self.names_to_remove(&image, name, force)?;
         let mut removed = Removed { untagged, deleted: Vec::new() };
         let is_last = removed.untagged.len() == image.references.len();
-        let lock = if is_last { self.lock_for_removal(image.id)? } else { None };
-        if is_last && lock.is_none() && (!force || removed.untagged.is_empty()) {
-            return Err(Error::InUse { name: name.to_owned() });
-        }
+        let lock = match is_last.then(|| self.lock_for_removal(image.id, users)).transpose()? {
+            Some(Hold::Used(by)) if !force || removed.untagged.is_empty() => {
+                return Err(Error::InUse { name: name.to_owned(), by });
+            }
+            Some(Hold::Free(lock)) => Some(lock),
+            Some(Hold::Used(_)) | None => None,
+        };
         // The image goes first: on a full disk, the names find room in what it leaves.
         if lock.is_some() {
             self.remove_record(image.id)?;
@@ -87,9 +112,9 @@ impl Store {
 
     /// Takes back an image that was added a moment ago, unless somebody uses it already.
     pub(super) fn withdraw(&self, id: Digest) -> Result<(), Error> {
-        match self.lock_for_removal(id)? {
-            Some(_lock) => self.remove_record(id),
-            None => Ok(()),
+        match self.lock_for_removal(id, &no_users)? {
+            Hold::Free(_lock) => self.remove_record(id),
+            Hold::Used(_) => Ok(()),
         }
     }
 
@@ -118,8 +143,8 @@ impl Store {
         Ok(image.references.clone())
     }
 
-    /// The exclusive lock on the image's record, or `None` if a container holds it.
-    pub(super) fn lock_for_removal(&self, id: Digest) -> Result<Option<File>, Error> {
+    /// The exclusive lock on the image's record, unless somebody uses the image.
+    pub(super) fn lock_for_removal(&self, id: Digest, users: Users<'_>) -> Result<Hold, Error> {
         let path = self.record_path(id);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -129,8 +154,10 @@ impl Store {
             Err(error) => return Err(failed("open", &path)(error).into()),
         };
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Ok(()) => Ok(users(id).map_or(Hold::Free(file), Hold::Used)),
+            Err(fs::TryLockError::WouldBlock) => {
+                Ok(Hold::Used(users(id).unwrap_or_else(|| "a running container".to_owned())))
+            }
             Err(fs::TryLockError::Error(error)) => Err(failed("lock", &path)(error).into()),
         }
     }

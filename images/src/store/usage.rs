@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{failed, names_in};
 use super::image::Image;
+use super::remove::{Hold, Users};
 use super::{Store, StoreError, disk};
 use crate::digest::Digest;
 use crate::error::Error;
@@ -32,7 +33,7 @@ pub struct ImageUsage {
     pub shared: u64,
     /// Bytes that would be free without it.
     pub unique: u64,
-    /// Whether somebody holds its lock, as every running container does.
+    /// Whether somebody uses it, as every container does.
     pub in_use: bool,
 }
 
@@ -41,7 +42,7 @@ impl Store {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn usage(&self) -> Result<Usage, Error> {
+    pub fn usage(&self, others: Users<'_>) -> Result<Usage, Error> {
         let images = self.list()?;
         let mut users: BTreeMap<PathBuf, BTreeSet<Digest>> = BTreeMap::new();
         for image in &images {
@@ -58,7 +59,7 @@ impl Store {
             let wanted = parts.filter(|path| (users[path].len() > 1) == shared);
             wanted.map(|path| sizes[&path]).sum()
         };
-        let in_use = self.in_use(&images)?;
+        let in_use = self.in_use(&images, others)?;
         let needed = users.iter().filter(|(_, users)| !users.is_disjoint(&in_use));
         let needed: u64 = needed.map(|(path, _)| sizes[path]).sum();
         let total = self.bytes_on_disk()?;
@@ -74,15 +75,15 @@ impl Store {
         Ok(Usage { total, reclaimable: total.saturating_sub(needed), images })
     }
 
-    /// The images whose lock is held. Only taking a lock shows whether it is free; with the names
+    /// The images that somebody uses. Only taking a lock shows whether it is free; with the names
     /// taken, no removal takes that for a use.
-    fn in_use(&self, images: &[Image]) -> Result<BTreeSet<Digest>, Error> {
+    fn in_use(&self, images: &[Image], users: Users<'_>) -> Result<BTreeSet<Digest>, Error> {
         let _taken = self.take_names()?;
         let mut in_use = BTreeSet::new();
         for image in images {
-            match self.lock_for_removal(image.id) {
-                Ok(Some(_)) | Err(Error::UnknownImage { .. }) => {}
-                Ok(None) => {
+            match self.lock_for_removal(image.id, users) {
+                Ok(Hold::Free(_)) | Err(Error::UnknownImage { .. }) => {}
+                Ok(Hold::Used(_)) => {
                     in_use.insert(image.id);
                 }
                 Err(error) => return Err(error),

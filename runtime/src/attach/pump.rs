@@ -5,10 +5,11 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::{Builder, JoinHandle};
 
+use crate::detach_keys::{Typed, Watch};
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// How much is moved at once, in bytes.
@@ -19,40 +20,89 @@ const STACK_BYTES: usize = 64 << 10;
 /// Standard input on its way into a container.
 pub(super) struct Input {
     /// The container's end.
-    pub(super) stream: UnixStream,
+    pub(super) stream: OwnedFd,
+    /// Looks for the keys that leave the container alone.
+    pub(super) watch: Option<Watch>,
+    /// Whether its end is the end of the program's input.
+    pub(super) owns: bool,
 }
 
 impl Input {
-    /// Moves until the input or the container ends. The thread is left to itself: nothing can wake
-    /// it from a terminal that is silent, and the process's end takes it along.
-    pub(super) fn start(self) -> io::Result<()> {
+    /// Moves until the input or the container ends; calls `left` when the keys come. The thread is
+    /// left to itself: nothing can wake it from a terminal that is silent, and the process's end takes
+    /// it along.
+    pub(super) fn start(self, left: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let mut from = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         thread("stdin", move || {
-            let mut stream = self.stream;
-            // Whether the input failed or the program closed its end, this is the end of it.
-            let _ = pump(&mut from, &mut stream, || {});
-            let _ = stream.shutdown(Shutdown::Write);
+            let mut stream = UnixStream::from(self.stream);
+            match self.watch {
+                Some(watch) => {
+                    if matches!(pump_keys(&mut from, &mut stream, watch), Ok(Left::ByKeys)) {
+                        left();
+                    }
+                }
+                None => {
+                    // Whether the input failed or the program closed its end, this is the end of it.
+                    let _ = pump(&mut from, &mut stream, || {});
+                    if self.owns {
+                        let _ = stream.shutdown(Shutdown::Write);
+                    }
+                }
+            }
         })
         .map(drop)
+    }
+}
+
+/// Why nothing more is typed.
+enum Left {
+    ByKeys,
+    ByEnd,
+}
+
+/// Moves what is typed until the keys come or the input ends: a terminal has no end of input to tell.
+fn pump_keys(
+    from: &mut (impl Read + AsFd),
+    to: &mut (impl Write + AsFd),
+    mut watch: Watch,
+) -> io::Result<Left> {
+    let mut piece = [0; 4096];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(Left::ByEnd),
+            Ok(count) => match watch.look(&piece[..count]) {
+                Typed::Input(bytes) => write_all(to, &bytes)?,
+                Typed::Detach(bytes) => {
+                    write_all(to, &bytes)?;
+                    return Ok(Left::ByKeys);
+                }
+            },
+            Err(error) => recover(error, from, PollFlags::IN)?,
+        }
     }
 }
 
 /// A container's output on its way to standard output or error.
 pub(super) struct Output {
     /// The container's end.
-    pub(super) stream: UnixStream,
+    pub(super) stream: OwnedFd,
     /// Ours.
     pub(super) to: File,
 }
 
 impl Output {
-    /// Moves until the container ends, or nobody reads any more: then the program is told as a
-    /// closed pipe tells it.
-    pub(super) fn start(self, first: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    /// Moves until the container ends, or nobody reads any more: then `closed` is called. `first` is
+    /// called before the first byte.
+    pub(super) fn start(
+        self,
+        first: impl FnOnce() + Send + 'static,
+        closed: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
         thread("output", move || {
-            let Self { mut stream, mut to } = self;
-            let _ = pump(&mut stream, &mut to, first);
-            let _ = stream.shutdown(Shutdown::Read);
+            let Self { stream, mut to } = self;
+            if pump(&mut File::from(stream), &mut to, first).is_err() {
+                closed();
+            }
         })
     }
 }

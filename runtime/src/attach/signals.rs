@@ -12,14 +12,24 @@ use signal_hook::iterator;
 use super::terminal::{make_raw, terminal_size};
 use crate::error::Error;
 use crate::link::{Link, ToSupervisor};
-use crate::spec::Stdio;
 
 /// What is watched. SIGTSTP is not: a shell's Ctrl-Z stops `hyperrun`, whose program goes on until
 /// it fills its pipes.
 const WATCHED: [i32; 9] =
     [SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+/// What is watched when signals are not the program's.
+const OWN: [i32; 2] = [SIGCONT, SIGWINCH];
 /// What ends a container that has not begun.
 const FINAL: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// What is to be done about signals.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Duties {
+    /// Whether the program has the person's terminal, and so wants to know its size.
+    pub(super) has_terminal: bool,
+    /// Whether signals are the program's.
+    pub(super) proxies: bool,
+}
 
 /// Signals on their way to a container, watched by a thread of their own.
 pub(super) struct Signals {
@@ -29,7 +39,7 @@ pub(super) struct Signals {
 /// What the main thread and the signal thread both know.
 struct Shared {
     link: Arc<Link>,
-    stdio: Stdio,
+    has_terminal: bool,
     /// The main thread sets it once the program runs.
     started: AtomicBool,
     /// The signal thread sets it: the signal that ended the wait for the program, or 0.
@@ -37,16 +47,17 @@ struct Shared {
 }
 
 impl Signals {
-    /// Starts to watch.
-    pub(super) fn watch(link: Arc<Link>, stdio: Stdio) -> Result<Self, Error> {
+    /// Starts to watch. Signals that are not passed on do what they do to any program.
+    pub(super) fn watch(link: Arc<Link>, duties: Duties) -> Result<Self, Error> {
         let failed = |source| Error::System { action: "watch for signals", source };
         let shared = Arc::new(Shared {
             link,
-            stdio,
+            has_terminal: duties.has_terminal,
             started: AtomicBool::new(false),
             gave_up: AtomicI32::new(0),
         });
-        let mut signals = iterator::Signals::new(WATCHED).map_err(failed)?;
+        let mut signals = iterator::Signals::new(if duties.proxies { &WATCHED[..] } else { &OWN })
+            .map_err(failed)?;
         let theirs = Arc::clone(&shared);
         Builder::new()
             .name("signals".to_owned())
@@ -80,7 +91,7 @@ impl Shared {
         let started = self.started.load(Ordering::Acquire);
         match number {
             SIGWINCH => self.send_window_size(),
-            SIGCONT if self.has_terminal() => {
+            SIGCONT if self.has_terminal => {
                 // The shell that stopped us had the terminal as it likes it.
                 let _ = make_raw();
                 self.send_window_size();
@@ -95,13 +106,9 @@ impl Shared {
     }
 
     fn send_window_size(&self) {
-        if let Some(size) = terminal_size().filter(|_| self.has_terminal()) {
+        if let Some(size) = terminal_size().filter(|_| self.has_terminal) {
             self.send(&ToSupervisor::Resize(size));
         }
-    }
-
-    fn has_terminal(&self) -> bool {
-        matches!(self.stdio, Stdio::Terminal(_))
     }
 
     /// A supervisor that is gone is noticed by the main thread.

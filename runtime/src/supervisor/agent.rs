@@ -15,9 +15,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::error::Error;
+use crate::containers::MACHINE_SOCKET;
 
-/// The name of the machine's vsock socket in the container's folder.
-pub(super) const SOCKET: &str = "vsock.sock";
 /// How long a guest that is ready may take over a single answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer to `CONNECT`, in bytes: `OK 4294967295\n`.
@@ -34,15 +33,46 @@ impl<'a> Door<'a> {
         Self { folder }
     }
 
+    /// Connects the streams of one more process, of which the agent knows already.
+    pub(super) fn streams(
+        &self,
+        id: ProcessId,
+        kinds: &[StreamKind],
+    ) -> Result<Vec<(StreamKind, UnixStream)>, Error> {
+        open(id, self.knock_for(kinds)?)
+    }
+
+    fn knock_for(&self, kinds: &[StreamKind]) -> Result<Vec<(StreamKind, UnixStream)>, Error> {
+        let knock = |kind: &StreamKind| -> io::Result<(StreamKind, UnixStream)> {
+            Ok((*kind, self.knock(STREAM_PORT)?))
+        };
+        kinds.iter().map(knock).collect::<io::Result<_>>().map_err(Error::Connect)
+    }
+
     /// Knocks at a port; [`answered`] waits for it to open.
     fn knock(&self, port: u32) -> io::Result<UnixStream> {
-        let path = format!("/proc/self/fd/{}/{SOCKET}", self.folder.as_raw_fd());
+        let path = format!("/proc/self/fd/{}/{MACHINE_SOCKET}", self.folder.as_raw_fd());
         let mut stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         stream.write_all(format!("CONNECT {port}\n").as_bytes())?;
         Ok(stream)
     }
+}
+
+/// Waits until the streams of a process are open.
+fn open(
+    id: ProcessId,
+    mut streams: Vec<(StreamKind, UnixStream)>,
+) -> Result<Vec<(StreamKind, UnixStream)>, Error> {
+    for (kind, stream) in &mut streams {
+        answered(stream).map_err(Error::Connect)?;
+        protocol::write(stream, &StreamHello { id, kind: *kind }).map_err(Error::Agent)?;
+        // From here on a stream may be silent for as long as it likes.
+        stream.set_read_timeout(None).map_err(Error::Connect)?;
+        stream.set_write_timeout(None).map_err(Error::Connect)?;
+    }
+    Ok(streams)
 }
 
 /// Waits for `OK` and takes the line, and nothing behind it.
@@ -74,23 +104,12 @@ impl Agent {
     ) -> Result<(Self, Vec<(StreamKind, UnixStream)>), Error> {
         let failed = Error::Connect;
         let control = door.knock(CONTROL_PORT).map_err(failed)?;
-        let mut streams = Vec::new();
-        for kind in streams_of(&container.process) {
-            streams.push((kind, door.knock(STREAM_PORT).map_err(failed)?));
-        }
+        let streams = door.knock_for(&streams_of(&container.process))?;
         let mut agent = Self { control, incoming: Frames::default() };
         answered(&mut agent.control).map_err(failed)?;
         agent.tell(&ToAgent::Hello { version: VERSION })?;
         agent.tell(&ToAgent::Run(Box::new(container.clone())))?;
-        for (kind, stream) in &mut streams {
-            answered(stream).map_err(failed)?;
-            protocol::write(stream, &StreamHello { id: ProcessId::OWN, kind: *kind })
-                .map_err(Error::Agent)?;
-            // From here on a stream may be silent for as long as it likes.
-            stream.set_read_timeout(None).map_err(failed)?;
-            stream.set_write_timeout(None).map_err(failed)?;
-        }
-        Ok((agent, streams))
+        Ok((agent, open(ProcessId::OWN, streams)?))
     }
 
     /// Says one thing.
@@ -124,7 +143,8 @@ impl Agent {
     }
 }
 
-fn streams_of(process: &ProcessSpec) -> Vec<StreamKind> {
+/// What a process that somebody is with is connected by.
+pub(super) fn streams_of(process: &ProcessSpec) -> Vec<StreamKind> {
     match (&process.terminal, process.stdin) {
         (Some(_), _) => vec![StreamKind::Terminal],
         (None, true) => vec![StreamKind::Stdin, StreamKind::Stdout, StreamKind::Stderr],

@@ -37,6 +37,8 @@ pub(super) enum Error {
     Version { version: u32 },
     #[error("{}", start_error(.0))]
     Start(StartError),
+    #[error("the start was given up")]
+    Abandoned,
     #[error("no template was made: {reason}")]
     NotSaved { reason: String },
     #[error("the template is broken")]

@@ -14,8 +14,8 @@ use vmm::error::chain;
 use vmm::event::Event;
 use vmm::machine::Machine;
 
-use super::agent::SOCKET;
 use super::error::Error;
+use crate::containers::MACHINE_SOCKET;
 use crate::plan::VmConfig;
 use crate::process::Process;
 use crate::scratch::{SCRATCH_BYTES, Scratch};
@@ -117,7 +117,9 @@ impl MachineProcess {
 
 /// Makes a machine's vsock socket in `folder`, whose own path may be too long for a socket.
 pub(super) fn bind(folder: &File) -> Result<UnixListener, Error> {
-    let path = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
+    // One that a killed supervisor has left would be in the way.
+    let _ = rustix::fs::unlinkat(folder, MACHINE_SOCKET, rustix::fs::AtFlags::empty());
+    let path = format!("/proc/self/fd/{}/{MACHINE_SOCKET}", folder.as_raw_fd());
     UnixListener::bind(path)
         .map_err(|source| Error::System { action: "make the machine's socket", source })
 }

@@ -1,42 +1,52 @@
-//! Looks after one container from its machine's first instruction to the removal of its folder:
-//! listens to the machine, the agent and the attached side, and passes on what concerns another.
+//! Looks after one container from its machine's first instruction to its end: writes down how far it
+//! is, and serves the machine, the agent, the program's output and whoever wants something.
+//!
+//! It is a process of its own that outlives the command line. docs/lifecycle.md tells what it leaves
+//! behind, and what happens when it is killed.
 
 mod agent;
+mod alarms;
+mod clients;
 mod console;
 mod error;
 mod machine;
+mod outputs;
+mod processes;
+mod requests;
 mod saving;
+mod serve;
 mod unattended;
 
 use std::cell::Cell;
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant, SystemTime};
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
-use protocol::{ContainerSpec, ExitStatus, FromAgent, ProcessId, ToAgent, WallClock};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use protocol::ExitStatus;
 use vmm::config::Start;
-use vmm::event::Event;
 use vmm::process::Inherited;
 
 pub(crate) use self::machine::MachineParts;
 pub(crate) use self::unattended::save_machine;
 
-use self::agent::{Agent, Door};
+use self::clients::Clients;
 use self::console::ConsoleTail;
 use self::error::Error;
 use self::machine::MachineProcess;
 use self::saving::Saving;
-use crate::containers::Container;
-use crate::link::{FromSupervisor, Link, ToSupervisor};
+use self::serve::Supervisor;
+use crate::containers::{CONTROL_SOCKET, Home, Record, State, Status};
+use crate::link::{Blame, Doorway, Failure, FromSupervisor, Link};
 use crate::templates::{Unexplored, Unfinished};
 use crate::timings::Stopwatch;
 
 /// Everything a supervisor works with, open already.
 pub(crate) struct Task {
     /// The container's folder.
-    pub(crate) container: Container,
-    /// What the agent is told.
-    pub(crate) spec: ContainerSpec,
+    pub(crate) home: Home,
+    /// What it is, with what the agent is told.
+    pub(crate) record: Record,
+    /// How far it had come before.
+    pub(crate) state: State,
     /// What the machine is made of.
     pub(crate) machine: MachineParts,
     /// The template that the machine is saved as.
@@ -45,8 +55,10 @@ pub(crate) struct Task {
     pub(crate) unexplored: Option<Unexplored>,
     /// Keeps the image from being removed.
     pub(crate) image: images::ImageLock,
-    /// The attached side.
-    pub(crate) link: Link,
+    /// The one that has started it.
+    pub(crate) starter: Link,
+    /// What that one wants of the program's streams.
+    pub(crate) attachment: Attachment,
     /// How long the guest may take to get ready, and the program to start.
     pub(crate) patience: Duration,
     /// Since when the clocks run.
@@ -55,62 +67,115 @@ pub(crate) struct Task {
     pub(crate) inherited: Inherited,
 }
 
+/// What the one that starts a container wants of its program's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attachment {
+    /// Nothing: it only waits for the start.
+    None,
+    /// To see the output.
+    Output,
+    /// To write the input too.
+    Both,
+}
+
 /// Carries out `task` in a process of its own; the code that process ends with.
 pub(crate) fn supervise(task: Task) -> u8 {
-    let mut console = ConsoleTail::default();
     let Task {
-        container,
-        spec,
+        home,
+        record,
+        state,
         machine,
         template,
         unexplored,
         image,
-        link,
+        starter,
+        attachment,
         patience,
         stopwatch,
         inherited,
     } = task;
     inherited.close();
     let is_copy = matches!(machine.start, Start::Restore { .. });
-    let detached = detach(machine.trace).and_then(|()| machine::bind(&container.folder));
-    // The machine's process has no use for any of these.
-    let ours = Cell::new(Some((container, image, link, template, unexplored)));
-    let machine = detached
-        .and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
-    let (container, image, link, template, unexplored) =
-        ours.take().expect("only the machine's process drops them");
-    let mut saving = Saving::new(template);
-    let ending = machine.and_then(|machine| {
-        let supervisor = Supervisor {
-            machine,
-            door: Door::new(&container.folder),
-            spec,
-            link: &link,
-            console: &mut console,
-            saving: &mut saving,
-            is_copy,
-            unexplored,
-            patience,
-            stopwatch,
-            stage: Stage::Booting,
-            deadline: Some(Instant::now() + patience),
-            agent: None,
-            unsaid: Vec::new(),
-            machine_ended: false,
-        };
-        supervisor.serve()
+    let doors = detach(machine.trace).and_then(|()| open_doors(&home));
+    let mut clients = Clients::new(starter);
+    let doors = doors.map(|(machine, clients_door)| {
+        clients.open(clients_door);
+        machine
     });
-    container.remove();
-    drop(image);
-    saving.end();
-    match ending {
-        Ok(()) => 0,
-        Err(error) => {
-            // Fails only when the attached side is gone, and then there is nobody to tell.
-            let _ = link.send(&FromSupervisor::Failed(error.into_failure(console.text())));
-            1
+    // The machine's process has no use for any of these.
+    let ours = Cell::new(Some((home, image, clients, template, unexplored)));
+    let machine =
+        doors.and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
+    let (home, image, mut clients, template, unexplored) =
+        ours.take().expect("only the machine's process drops them");
+    let (mut console, mut saving) = (ConsoleTail::default(), Saving::new(template));
+    let auto_remove = record.keeping.auto_remove;
+    let (state, ending) = match machine {
+        Ok(machine) => {
+            let parts = serve::Parts { is_copy, unexplored, attachment, patience, stopwatch };
+            let supervisor = Supervisor::new(
+                parts,
+                machine,
+                (&home, record, state),
+                (&mut clients, &mut console, &mut saving),
+            );
+            supervisor.serve()
         }
+        Err(error) => (state, Err(error)),
+    };
+    drop(image);
+    let ending = ending.map_err(|error| error.into_failure(console.text()));
+    write_end(&home, state, &ending, auto_remove, &mut clients);
+    clients.tell_all(&match ending {
+        Ok(status) => FromSupervisor::Exited(status.shell_code()),
+        Err(failure) => FromSupervisor::Failed(failure),
+    });
+    drop(clients);
+    saving.end();
+    0
+}
+
+/// Leaves of the container what is to be left of it.
+fn write_end(
+    home: &Home,
+    state: State,
+    ending: &Result<ExitStatus, Failure>,
+    auto_remove: bool,
+    clients: &mut Clients,
+) {
+    home.remove_sockets();
+    let state = match ending {
+        Ok(status) => state.ended(status.shell_code(), String::new()),
+        // Nothing has happened in it: whoever has started it tries again without the template.
+        Err(failure) if failure.blame == Blame::Template => unstarted(state),
+        Err(failure) if state.status == Status::Starting => {
+            State { exit_code: failure.code, error: failure.message.clone(), ..unstarted(state) }
+        }
+        Err(failure) => state.ended(failure.code, failure.message.clone()),
+    };
+    let tried_again = matches!(ending, Err(failure) if failure.blame == Blame::Template);
+    if auto_remove && !tried_again {
+        return home.remove();
     }
+    if let Err(error) = home.write_state(&state) {
+        // The next who looks finds that nobody holds the lock, and writes that the end is unknown.
+        let words =
+            format!("the container's end was not written down: {}", vmm::error::chain(&error));
+        clients.tell_all(&FromSupervisor::Warning(words));
+    }
+}
+
+/// As it was before it was to be started.
+fn unstarted(state: State) -> State {
+    let status = if state.started.is_some() { Status::Exited } else { Status::Created };
+    State { status, supervisor: None, ..state }
+}
+
+fn open_doors(home: &Home) -> Result<(UnixListener, Doorway), Error> {
+    let machine = machine::bind(&home.folder)?;
+    let clients = Doorway::open(&home.folder, CONTROL_SOCKET)
+        .map_err(|source| Error::System { action: "make the container's socket", source })?;
+    Ok((machine, clients))
 }
 
 /// Leaves the terminal's session, and its streams unless a trace goes there.
@@ -129,250 +194,4 @@ fn detach(trace: bool) -> Result<(), Error> {
         rustix::stdio::dup2_stderr(&null).map_err(failed)?;
     }
     Ok(())
-}
-
-/// How far a container has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The guest is not ready.
-    Booting,
-    /// The agent was told what to run.
-    Starting,
-    /// The program runs.
-    Running,
-    /// The program has ended, and what it wrote is still on its way.
-    Exited,
-}
-
-/// Who has something to say.
-enum Wake {
-    Machine,
-    Agent,
-    Attached,
-    /// Nobody, for too long.
-    Late,
-}
-
-struct Supervisor<'a> {
-    machine: MachineProcess,
-    door: Door<'a>,
-    spec: ContainerSpec,
-    link: &'a Link,
-    console: &'a mut ConsoleTail,
-    saving: &'a mut Saving,
-    /// The machine goes on from a template.
-    is_copy: bool,
-    unexplored: Option<Unexplored>,
-    patience: Duration,
-    stopwatch: Stopwatch,
-    stage: Stage,
-    deadline: Option<Instant>,
-    agent: Option<Agent>,
-    /// What the agent is to be told once it is there.
-    unsaid: Vec<ToAgent>,
-    machine_ended: bool,
-}
-
-impl Supervisor<'_> {
-    /// Serves until the program's output has been passed on, or the attached side is gone. What
-    /// fails before a copy's agent has answered is the template's fault.
-    fn serve(mut self) -> Result<(), Error> {
-        let served = self.serve_all();
-        match served {
-            Err(error) if self.is_copy && self.stage == Stage::Booting => {
-                Err(Error::Template(Box::new(error)))
-            }
-            served => served,
-        }
-    }
-
-    fn serve_all(&mut self) -> Result<(), Error> {
-        loop {
-            match self.wait()? {
-                Wake::Machine => self.hear_machine()?,
-                Wake::Agent => self.hear_agent()?,
-                Wake::Attached => match self.hear_attached()? {
-                    Some(ToSupervisor::Drained) if self.stage == Stage::Exited => return Ok(()),
-                    Some(message) => self.pass_to_agent(message)?,
-                    None => return Ok(()),
-                },
-                Wake::Late => return Err(self.late()),
-            }
-        }
-    }
-
-    fn wait(&self) -> Result<Wake, Error> {
-        let failed = |source: rustix::io::Errno| Error::System {
-            action: "wait for the machine",
-            source: source.into(),
-        };
-        // The agent's last words are heard before its machine's end.
-        let mut sources = Vec::with_capacity(3);
-        sources.extend(self.agent.as_ref().map(|agent| (agent.control(), Wake::Agent)));
-        if !self.machine_ended {
-            sources.push((self.machine.events(), Wake::Machine));
-        }
-        sources.push((self.link.as_fd(), Wake::Attached));
-        let mut polled: Vec<_> = sources
-            .iter()
-            .map(|(source, _)| PollFd::from_borrowed_fd(*source, PollFlags::IN))
-            .collect();
-        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let left = left.map(|left| Timespec::try_from(left).expect("a patience in seconds"));
-        rustix::io::retry_on_intr(|| poll(&mut polled, left.as_ref())).map_err(failed)?;
-        let ready = polled.iter().position(|one| !one.revents().is_empty());
-        Ok(ready.map_or(Wake::Late, |at| sources.swap_remove(at).1))
-    }
-
-    fn hear_machine(&mut self) -> Result<(), Error> {
-        match self.machine.next_event()? {
-            Event::Running => self.tell(&FromSupervisor::Running(self.stopwatch.elapsed())),
-            Event::AgentReady => self.greet_agent(),
-            Event::Saved => {
-                self.saving.publish();
-                Ok(())
-            }
-            Event::NotSaved(reason) => {
-                self.saving.discard();
-                self.tell(&FromSupervisor::Warning(format!("no template was made: {reason}")))
-            }
-            Event::Console(bytes) => self.hear_console(bytes),
-            Event::Ended(exit) => {
-                self.machine_ended = true;
-                self.agent = None;
-                match self.stage {
-                    Stage::Exited => Ok(()),
-                    _ => Err(Error::from_exit(exit)),
-                }
-            }
-        }
-    }
-
-    fn greet_agent(&mut self) -> Result<(), Error> {
-        if self.stage != Stage::Booting {
-            return Ok(());
-        }
-        self.tell(&FromSupervisor::AgentReady(self.stopwatch.elapsed()))?;
-        self.spec.wall_clock = wall_clock();
-        let (mut agent, streams) = Agent::greet(&self.door, &self.spec)?;
-        let (kinds, sockets): (Vec<_>, Vec<_>) = streams.into_iter().unzip();
-        // The attached side may be gone by now; the next wait sees it.
-        let _ = self.link.send_with(&FromSupervisor::Streams(kinds), &sockets);
-        for message in self.unsaid.drain(..) {
-            agent.tell(&message)?;
-        }
-        self.agent = Some(agent);
-        self.stage = Stage::Starting;
-        self.deadline = Some(Instant::now() + self.patience);
-        Ok(())
-    }
-
-    fn hear_agent(&mut self) -> Result<(), Error> {
-        let messages = self.agent.as_mut().map(Agent::listen).transpose()?;
-        let Some(messages) = messages.flatten() else {
-            return self.agent_hung_up();
-        };
-        for message in messages {
-            match message {
-                FromAgent::Hello { version: protocol::VERSION } => {}
-                FromAgent::Hello { version } => return Err(Error::Version { version }),
-                FromAgent::Started { id: ProcessId::OWN } => self.started()?,
-                FromAgent::StartFailed { id: ProcessId::OWN, error } => {
-                    return Err(Error::Start(error));
-                }
-                FromAgent::Exited { id: ProcessId::OWN, status, .. } => self.exited(status)?,
-                // Nothing was asked for that these would answer.
-                FromAgent::Started { .. }
-                | FromAgent::StartFailed { .. }
-                | FromAgent::Exited { .. }
-                | FromAgent::Answer { .. } => {}
-                FromAgent::Trouble { message } => {
-                    self.tell(&FromSupervisor::Trouble(console::printable(&message)))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A machine that ends takes the agent with it: give it a moment to say how it ended.
-    fn agent_hung_up(&mut self) -> Result<(), Error> {
-        self.agent = None;
-        if self.stage != Stage::Exited {
-            self.deadline = Some(Instant::now() + Duration::from_secs(2).min(self.patience));
-        }
-        Ok(())
-    }
-
-    fn started(&mut self) -> Result<(), Error> {
-        if self.stage == Stage::Starting {
-            self.stage = Stage::Running;
-            self.deadline = None;
-        }
-        self.tell(&FromSupervisor::Started)?;
-        if let Some(template) = self.unexplored.take() {
-            template.explore(self.machine.pid());
-        }
-        Ok(())
-    }
-
-    fn exited(&mut self, status: ExitStatus) -> Result<(), Error> {
-        self.tell(&FromSupervisor::Exited(status))?;
-        self.stage = Stage::Exited;
-        self.deadline = None;
-        Ok(())
-    }
-
-    fn hear_console(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        self.console.add(&bytes);
-        if self.machine.traced() {
-            for piece in bytes.chunks(console::MAX_PIECE_BYTES) {
-                self.tell(&FromSupervisor::Console(piece.to_vec()))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn hear_attached(&mut self) -> Result<Option<ToSupervisor>, Error> {
-        let failed = |source| Error::System { action: "hear the attached side", source };
-        Ok(self.link.receive().map_err(failed)?.map(|(message, _)| message))
-    }
-
-    fn pass_to_agent(&mut self, message: ToSupervisor) -> Result<(), Error> {
-        let message = match message {
-            ToSupervisor::Resize(size) => ToAgent::Resize { id: ProcessId::OWN, size },
-            ToSupervisor::Signal(number) => ToAgent::Signal { id: ProcessId::OWN, number },
-            ToSupervisor::Drained => return Ok(()),
-        };
-        match (&mut self.agent, self.stage) {
-            (_, Stage::Exited) => Ok(()),
-            (Some(agent), _) => agent.tell(&message),
-            (None, _) => {
-                self.unsaid.push(message);
-                Ok(())
-            }
-        }
-    }
-
-    /// The attached side reads nothing any more while it drains the streams.
-    fn tell(&self, message: &FromSupervisor) -> Result<(), Error> {
-        if self.stage != Stage::Exited {
-            // The attached side may be gone; the next wait sees it.
-            let _ = self.link.send(message);
-        }
-        Ok(())
-    }
-
-    fn late(&self) -> Error {
-        let seconds = self.patience.as_secs();
-        match (self.stage, &self.agent) {
-            (Stage::Booting, _) => Error::NotReady { seconds },
-            (Stage::Starting, Some(_)) => Error::NotStarted { seconds },
-            _ => Error::AgentGone,
-        }
-    }
-}
-
-fn wall_clock() -> WallClock {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    WallClock { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() }
 }

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ImageArgs, common: &Common) -> Result<ExitCode, Failure
     match &args.command {
         ImageCommand::Ls(args) => images::run(args, common),
         ImageCommand::Rm(args) => rmi::run(args, common),
-        ImageCommand::Inspect(args) => inspect::run(args, common),
+        ImageCommand::Inspect(args) => inspect::run_for_images(args, common),
         ImageCommand::History(args) => history::run(args, common),
         ImageCommand::Tag(args) => tag::run(args, common),
         ImageCommand::Load(args) => load::run(args, common),

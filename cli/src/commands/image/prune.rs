@@ -1,12 +1,11 @@
 //! `hyperrun image prune`: images that nobody needs.
 
-use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 
 use images::Pruned;
 
 use crate::arguments::Common;
-use crate::commands::{open_store, print, rmi};
+use crate::commands::{confirmed, containers, open_store, print, rmi};
 use crate::failure::Failure;
 use crate::filter::{Filter, Wanted};
 use crate::words;
@@ -44,18 +43,10 @@ pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure
         let hint = "answer with y, or ask for no question with `-f`";
         return Err(Failure::new("image prune has been cancelled", hint));
     }
-    print(&told(&store.prune(|image| !wanted.image(image))?))?;
+    let all = containers(common)?;
+    let pruned = store.prune(|image| !wanted.image(image), &|image| all.image_user(image))?;
+    print(&told(&pruned))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Without an answer nothing is removed.
-fn confirmed(what: &str) -> Result<bool, Failure> {
-    let question =
-        format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] ");
-    io::stderr().lock().write_all(question.as_bytes())?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn told(pruned: &Pruned) -> String {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Common;
 use crate::commands::images::since;
-use crate::commands::{open_store, print};
+use crate::commands::{containers, open_store, print};
 use crate::failure::Failure;
 use crate::listing::Listing;
 use crate::words;
@@ -51,7 +51,8 @@ const IMAGES: Listing<'_> = Listing {
 
 /// Prints one table.
 pub(crate) fn run(args: &DfArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let usage = open_store(common)?.usage()?;
+    let all = containers(common)?;
+    let usage = open_store(common)?.usage(&|image| all.image_user(image))?;
     let text = if args.verbose {
         let rows: Vec<Value> = usage.images.iter().map(image_row).collect();
         format!("Images space usage:\n\n{}", IMAGES.lay_out(None, &rows)?)

@@ -1,0 +1,179 @@
+//! A container as `inspect` shows it.
+
+use std::collections::BTreeMap;
+
+use runtime::keeping::{LogDriver, RestartPolicy};
+use runtime::{Found, Moment, Record, Status};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// What Docker's API calls `ContainerInspect`, as far as there is something to tell.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Inspection {
+    id: String,
+    created: String,
+    path: String,
+    args: Vec<String>,
+    state: State,
+    image: String,
+    log_path: String,
+    name: String,
+    restart_count: u32,
+    driver: &'static str,
+    platform: &'static str,
+    host_config: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
+    mounts: [Value; 0],
+    config: Config,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    status: &'static str,
+    running: bool,
+    paused: bool,
+    restarting: bool,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    dead: bool,
+    pid: i32,
+    exit_code: u8,
+    error: String,
+    started_at: String,
+    finished_at: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    hostname: String,
+    domainname: String,
+    user: String,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    env: Vec<String>,
+    cmd: Option<Vec<String>>,
+    image: String,
+    working_dir: String,
+    entrypoint: Option<Vec<String>>,
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_timeout: Option<i64>,
+}
+
+/// Everything that is known about a container, and the bytes it has written if they are wanted.
+pub(super) fn inspection(found: &Found, size_rw: Option<u64>) -> Inspection {
+    let record = &found.record;
+    let words = [&record.entrypoint[..], &record.command].concat();
+    let log_path = match record.keeping.log.driver {
+        LogDriver::JsonFile => found.log_path().display().to_string(),
+        LogDriver::None => String::new(),
+    };
+    Inspection {
+        id: record.id.clone(),
+        created: record.created.to_text(),
+        path: words.first().cloned().unwrap_or_default(),
+        args: words.into_iter().skip(1).collect(),
+        state: state(found),
+        image: record.image_id.clone(),
+        log_path,
+        name: format!("/{}", record.name),
+        restart_count: found.state.restarts,
+        driver: "overlay",
+        platform: "linux",
+        host_config: host_config(record),
+        size_rw,
+        mounts: [],
+        config: config(record),
+    }
+}
+
+fn state(found: &Found) -> State {
+    let state = &found.state;
+    let at =
+        |moment: Option<Moment>| moment.map_or_else(|| Moment::NEVER.to_owned(), Moment::to_text);
+    let runs = matches!(state.status, Status::Running | Status::Paused);
+    State {
+        status: state.status.word(),
+        running: runs,
+        paused: state.status == Status::Paused,
+        restarting: false,
+        oom_killed: state.oom_killed,
+        dead: state.status == Status::Dead,
+        pid: state.supervisor.filter(|_| runs).unwrap_or(0),
+        exit_code: state.exit_code,
+        error: state.error.clone(),
+        started_at: at(state.started),
+        finished_at: at(state.finished),
+    }
+}
+
+fn config(record: &Record) -> Config {
+    let (container, keeping) = (&record.container, &record.keeping);
+    let process = &container.process;
+    let some = |words: &Vec<String>| Some(words.clone()).filter(|words| !words.is_empty());
+    let user = match &process.user.group {
+        Some(group) => format!("{}:{group}", process.user.user),
+        None => process.user.user.clone(),
+    };
+    Config {
+        hostname: container.hostname.clone(),
+        domainname: container.domain_name.clone(),
+        user,
+        tty: process.terminal.is_some(),
+        open_stdin: process.stdin,
+        stdin_once: process.stdin && keeping.input_once,
+        env: process.env.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect(),
+        cmd: some(&record.command),
+        image: record.image.clone(),
+        working_dir: process.working_dir.clone(),
+        entrypoint: some(&record.entrypoint),
+        labels: keeping.labels.clone(),
+        stop_signal: keeping.stop_signal.map(|signal| signal.to_string()),
+        stop_timeout: keeping.stop_timeout,
+    }
+}
+
+fn host_config(record: &Record) -> Value {
+    let (container, keeping) = (&record.container, &record.keeping);
+    let log = match keeping.log.driver {
+        LogDriver::JsonFile => json!({
+            "Type": "json-file",
+            "Config": {
+                "max-size": keeping.log.max_bytes.to_string(),
+                "max-file": keeping.log.max_files.to_string(),
+            },
+        }),
+        LogDriver::None => json!({ "Type": "none", "Config": {} }),
+    };
+    let most = match keeping.restart {
+        RestartPolicy::OnFailure(most) => most.unwrap_or(0),
+        _ => 0,
+    };
+    json!({
+        "AutoRemove": keeping.auto_remove,
+        "LogConfig": log,
+        "NetworkMode": "none",
+        "RestartPolicy": { "Name": keeping.restart.to_string(), "MaximumRetryCount": most },
+        "Memory": u64::from(record.vm.memory_mib) << 20,
+        "NanoCpus": nano_cpus(record),
+        "Privileged": container.privileged,
+        "ReadonlyRootfs": container.read_only,
+        "ShmSize": container.shm_bytes,
+    })
+}
+
+/// The CPUs it may keep busy, in billionths: the machine's, or its share of them.
+fn nano_cpus(record: &Record) -> u64 {
+    match record.container.limits.cpu_quota_us {
+        // Microseconds in each tenth of a second.
+        Some(quota) => quota * 10_000,
+        None => u64::from(record.vm.vcpus) * 1_000_000_000,
+    }
+}

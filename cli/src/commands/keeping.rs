@@ -1,0 +1,72 @@
+//! The flags of `run` and `create` that say how a container is kept.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use runtime::keeping::{Keeping, LogConfig, RestartPolicy};
+use runtime::signal::SignalNumber;
+
+use crate::commands::run::Stay;
+use crate::failure::Failure;
+
+/// How a container is kept.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct KeepingArgs {
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Write the container's id to this file, which must not be there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
+    /// Label the container
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+    /// The signal that `stop` sends
+    #[arg(long, value_name = "SIGNAL")]
+    pub(crate) stop_signal: Option<SignalNumber>,
+    /// The seconds `stop` waits before it kills; less than 0 waits for ever
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) stop_timeout: Option<i64>,
+    /// When to start it again: no, on-failure[:MOST], always, unless-stopped. Kept and shown only
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    pub(crate) restart: RestartPolicy,
+    /// Where its output is kept: json-file or none
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) log_driver: Option<String>,
+    /// max-size=SIZE and max-file=NUMBER bound its log
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) log_opt: Vec<String>,
+}
+
+impl KeepingArgs {
+    /// What they mean. Whether the program's input ends with the person's depends on whether they
+    /// stay.
+    pub(crate) fn keeping(&self, stay: Stay) -> Result<Keeping, Failure> {
+        if self.rm && self.restart != RestartPolicy::No {
+            let hint = "a container that is removed cannot be started again";
+            return Err(
+                Failure::new("conflicting options: --restart and --rm", hint).with_code(125)
+            );
+        }
+        let log = LogConfig::parse(self.log_driver.as_deref(), &self.log_opt)
+            .map_err(|error| Failure::new(&error.to_string(), "see `--help`").with_code(125))?;
+        Ok(Keeping {
+            auto_remove: self.rm,
+            input_once: stay != Stay::Away,
+            labels: labels(&self.label),
+            stop_signal: self.stop_signal,
+            stop_timeout: self.stop_timeout,
+            restart: self.restart,
+            log,
+        })
+    }
+}
+
+/// `KEY=VALUE`, or `KEY` with an empty value; the last one wins.
+fn labels(texts: &[String]) -> BTreeMap<String, String> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => (key.to_owned(), value.to_owned()),
+        None => (text.clone(), String::new()),
+    };
+    texts.iter().map(pair).collect()
+}

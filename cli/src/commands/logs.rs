@@ -1,0 +1,95 @@
+//! `hyperrun logs`: what a container's program has written.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use runtime::Moment;
+use runtime::logs::{Entry, LogQuery, Tail};
+
+use crate::arguments::Common;
+use crate::commands::containers;
+use crate::failure::Failure;
+use crate::filter::time;
+
+/// Show what a container has written
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  hyperrun logs -f --tail 100 web")]
+pub(crate) struct LogsArgs {
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Show nothing older: a time or an age, as in 10m
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Show nothing younger
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Show the last NUMBER lines only
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "NUMBER",
+        default_value = "all",
+        allow_negative_numbers = true
+    )]
+    tail: String,
+    /// Show when each line was written
+    #[arg(short, long)]
+    timestamps: bool,
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+/// Writes what went to stdout and stderr to ours.
+pub(crate) fn run(args: &LogsArgs, common: &Common) -> Result<ExitCode, Failure> {
+    let found = containers(common)?.find(&args.container)?;
+    let query = args.query()?;
+    let (mut out, mut err) = (io::BufWriter::new(io::stdout().lock()), io::stderr().lock());
+    let mut take = |entry: &Entry<'_>| {
+        let to: &mut dyn Write = if entry.stream == "stderr" {
+            out.flush()?;
+            &mut err
+        } else {
+            &mut out
+        };
+        if args.timestamps {
+            to.write_all(entry.time.as_bytes())?;
+            to.write_all(b" ")?;
+        }
+        to.write_all(entry.log.as_bytes())
+    };
+    let shown = if args.follow {
+        runtime::follow_log(&found, query, &mut take)
+    } else {
+        runtime::read_log(&found, query, &mut take)
+    };
+    let shown = shown.and_then(|()| out.flush().map_err(runtime::Error::Output));
+    match shown {
+        // A reader that has gone away, as `head` does, is no failure.
+        Err(runtime::Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        shown => Ok(shown.map(|()| ExitCode::SUCCESS)?),
+    }
+}
+
+impl LogsArgs {
+    fn query(&self) -> Result<LogQuery, Failure> {
+        let moment = |text: &Option<String>, flag: &str| match text {
+            Some(text) => time(text, flag).map(|time| Some(Moment(time))),
+            None => Ok(None),
+        };
+        let tail = match (self.tail.as_str(), self.tail.parse::<i64>()) {
+            ("all", _) => Tail::All,
+            // Docker takes fewer than none as all.
+            (_, Ok(number)) => u64::try_from(number).map_or(Tail::All, Tail::Last),
+            (text, Err(_)) => {
+                let error = format!("invalid number of lines: {text:?}");
+                return Err(Failure::new(&error, "it is a number, or `all`"));
+            }
+        };
+        let (since, until) = (moment(&self.since, "--since")?, moment(&self.until, "--until")?);
+        Ok(LogQuery { since, until, tail })
+    }
+}

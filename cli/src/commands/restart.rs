@@ -1,0 +1,47 @@
+//! `hyperrun restart`: stops containers and starts them again.
+
+use std::process::ExitCode;
+
+use runtime::signal::SignalNumber;
+use runtime::{Attendance, Stop};
+
+use crate::arguments::Common;
+use crate::commands::{containers, each, places};
+use crate::failure::Failure;
+
+/// Stop containers and start them again
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  hyperrun restart web")]
+pub(crate) struct RestartArgs {
+    /// The signal to send first
+    #[arg(short, long, value_name = "SIGNAL")]
+    signal: Option<SignalNumber>,
+    /// The seconds to wait before it is killed; less than 0 waits for ever
+    #[arg(
+        short = 't',
+        long,
+        alias = "time",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    timeout: Option<i64>,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Restarts one after the other. One that is removed when it ends would not be there to be started.
+pub(crate) fn run(args: &RestartArgs, common: &Common) -> Result<ExitCode, Failure> {
+    let (all, places) = (containers(common)?, places(common)?);
+    let stop = Stop { signal: args.signal, timeout: args.timeout };
+    each(&args.containers, |words| {
+        let found = all.find(words)?;
+        if found.record.keeping.auto_remove && found.state.status.is_supervised() {
+            let error = format!("container {} is removed when it ends", found.record.name);
+            return Err(Failure::new(&error, "run it anew, without --rm to restart it"));
+        }
+        runtime::stop(&all, &found, stop)?;
+        runtime::start(&found.record.id, &places, &Attendance::Away, common.debug)?;
+        Ok(())
+    })
+}

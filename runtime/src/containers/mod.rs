@@ -1,0 +1,296 @@
+//! The containers of this host: a folder for each, with what it is, how far it has come, its writable
+//! disk, its log and its sockets.
+//!
+//! There is no daemon: who reads finds out what is true. A container whose state says that somebody
+//! looks after it, and whose lock is free, has lost its supervisor; the reader puts that right. docs/
+//! lifecycle.md tells who may write what, and why a crash at any moment loses nothing.
+
+mod files;
+mod record;
+mod register;
+mod repair;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub(crate) use self::files::Durability;
+pub(crate) use self::record::VERSION;
+pub use self::record::{Record, State, Status};
+pub(crate) use self::register::{Claim, Register};
+
+use self::files::{create_private, file_error, is_locked};
+use self::record::DocumentError;
+use crate::error::Error;
+use crate::logs;
+use crate::places::Places;
+
+const RECORD: &str = "container.json";
+const STATE: &str = "state.json";
+/// The writable disk of a container that is kept.
+pub(crate) const OVERLAY: &str = "overlay.img";
+/// The machine's socket and the supervisor's.
+pub(crate) const MACHINE_SOCKET: &str = "vsock.sock";
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+/// What the names of other folders begin with.
+const GONE: &str = "gone-";
+const BROKEN: &str = "broken-";
+const MACHINE: &str = "machine-";
+/// The digits of an id.
+const ID_DIGITS: usize = 64;
+/// The digits that a person sees.
+const SHORT_DIGITS: usize = 12;
+
+/// All containers under one root.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    folder: PathBuf,
+}
+
+/// A container as it was when it was looked at.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What it is.
+    pub record: Record,
+    /// How far it has come.
+    pub state: State,
+    folder: PathBuf,
+}
+
+impl Found {
+    /// The id as a person sees it.
+    #[must_use]
+    pub fn short_id(&self) -> &str {
+        self.record.id.get(..SHORT_DIGITS).unwrap_or(&self.record.id)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file that its output goes to.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        logs::path(&self.folder, &self.record.id)
+    }
+
+    /// How much of the disk that holds takes what it has written, in bytes.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        // One that is removed when it ends has a disk without a name.
+        fs::metadata(self.folder.join(OVERLAY)).map_or(0, |file| file.blocks() * 512)
+    }
+}
+
+/// What became of a folder that was looked at.
+enum Reading {
+    Whole(Box<Found>),
+    /// Its supervisor was killed.
+    Orphaned(Box<Found>),
+    /// It was left behind while it was made.
+    HalfMade,
+    /// It cannot be read.
+    Broken(String),
+    /// Another version has written it, and this one leaves it alone.
+    Newer(String),
+    /// It was removed meanwhile.
+    Gone,
+}
+
+impl Containers {
+    /// The containers of these places.
+    #[must_use]
+    pub fn of(places: &Places) -> Self {
+        Self { folder: places.containers() }
+    }
+
+    /// All of them, the youngest first. What is broken is put aside, and told on stderr.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list(&self) -> Result<Vec<Found>, Error> {
+        let mut found = Vec::new();
+        for folder in self.folders()? {
+            match read(&folder)? {
+                Reading::Whole(container) => found.push(*container),
+                Reading::Gone => {}
+                Reading::Newer(reason) => repair::say_newer(&folder, &reason),
+                Reading::HalfMade | Reading::Orphaned(_) | Reading::Broken(_) => {
+                    found.extend(self.register()?.mend(&folder)?);
+                }
+            }
+        }
+        found.sort_by_key(|found| std::cmp::Reverse(found.record.created));
+        Ok(found)
+    }
+
+    /// The one with this name, this id, or the only one whose id begins like this.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn find(&self, words: &str) -> Result<Found, Error> {
+        find(self.list()?, words)
+    }
+
+    /// What belongs to this container now; none when it was removed.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn look_again(&self, id: &str) -> Result<Option<Found>, Error> {
+        let folder = self.folder.join(id);
+        match read(&folder)? {
+            Reading::Whole(container) => Ok(Some(*container)),
+            Reading::Gone | Reading::Newer(_) => Ok(None),
+            _ => self.register()?.mend(&folder),
+        }
+    }
+
+    /// Which container uses an image, whether it runs or not, in words.
+    #[must_use]
+    pub fn image_user(&self, image: images::Digest) -> Option<String> {
+        let image = image.to_string();
+        match self.list() {
+            Ok(all) => {
+                let user = all.into_iter().find(|found| found.record.image_id == image)?;
+                let runs = user.state.status.is_supervised();
+                let kind = if runs { "running" } else { "stopped" };
+                Some(format!("{kind} container {}", user.short_id()))
+            }
+            // Whoever cannot be asked may well use it.
+            Err(_) => Some("a container that cannot be read".to_owned()),
+        }
+    }
+
+    /// The folders of containers; none when there never was one.
+    fn folders(&self) -> Result<Vec<PathBuf>, Error> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(file_error("read", &self.folder))?,
+        };
+        let mut folders = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(file_error("read", &self.folder))?;
+            let name = entry.file_name();
+            if name.to_str().is_some_and(is_id) {
+                folders.push(entry.path());
+            }
+        }
+        Ok(folders)
+    }
+
+    /// Makes sure that nobody else makes, renames or mends containers meanwhile.
+    pub(crate) fn register(&self) -> Result<Register, Error> {
+        create_private(&self.folder)?;
+        Register::lock(&self.folder)
+    }
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == ID_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Name, then id, then the beginning of an id.
+fn find(all: Vec<Found>, words: &str) -> Result<Found, Error> {
+    let words = words.strip_prefix('/').unwrap_or(words);
+    let mut matches = Vec::new();
+    for container in all {
+        if container.record.name == words || container.record.id == words {
+            return Ok(container);
+        }
+        if !words.is_empty() && container.record.id.starts_with(words) {
+            matches.push(container);
+        }
+    }
+    match (matches.pop(), matches.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => Err(Error::AmbiguousContainer { words: words.to_owned() }),
+        (None, _) => Err(Error::UnknownContainer { words: words.to_owned() }),
+    }
+}
+
+/// Reads what lies in a container's folder.
+fn read(folder: &Path) -> Result<Reading, Error> {
+    let Some(text) = read_document(folder, RECORD)? else {
+        return Ok(if folder.exists() { Reading::HalfMade } else { Reading::Gone });
+    };
+    let record: Record = match record::parse(&text) {
+        Ok(record) => record,
+        Err(error) => return Ok(unusable(RECORD, &error)),
+    };
+    let Some(text) = read_document(folder, STATE)? else {
+        return Ok(if folder.exists() { Reading::HalfMade } else { Reading::Gone });
+    };
+    let state: State = match record::parse(&text) {
+        Ok(state) => state,
+        Err(error) => return Ok(unusable(STATE, &error)),
+    };
+    let orphaned = state.status.is_supervised() && !is_locked(folder);
+    let found = Box::new(Found { record, state, folder: folder.to_owned() });
+    Ok(if orphaned { Reading::Orphaned(found) } else { Reading::Whole(found) })
+}
+
+fn unusable(name: &str, error: &DocumentError) -> Reading {
+    let reason = format!("{name}: {error}");
+    match error {
+        DocumentError::Newer { .. } => Reading::Newer(reason),
+        DocumentError::Broken(_) => Reading::Broken(reason),
+    }
+}
+
+/// A document that is empty was never written: it is as good as none.
+fn read_document(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    let path = folder.join(name);
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(file_error("read", &path)(error)),
+    }
+}
+
+/// A container's folder, held by whoever looks after it. It is held as long as somebody has
+/// [`Self::lock`], which a fork shares.
+#[derive(Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    /// The folder itself, for `/proc/self/fd` paths that are never too long for a socket.
+    pub(crate) folder: File,
+    durability: Durability,
+    /// Never read: it is locked.
+    #[expect(dead_code, reason = "holds the lock until the last process closes it")]
+    lock: File,
+}
+
+impl Home {
+    fn open(path: PathBuf, durability: Durability, lock: File) -> Result<Self, Error> {
+        let folder = File::open(&path).map_err(file_error("open", &path))?;
+        Ok(Self { path, folder, durability, lock })
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes down how far the container has come.
+    pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {
+        let text = serde_json::to_vec(state).expect("a state of words and numbers is JSON");
+        files::write(&self.path, STATE, &text, self.durability)
+    }
+
+    /// Takes away the sockets of a machine that has ended.
+    pub(crate) fn remove_sockets(&self) {
+        repair::remove_sockets(&self.path);
+    }
+
+    /// Takes the folder away with all that is in it.
+    pub(crate) fn remove(&self) {
+        // Nobody is left to be told, and the next container that is made tries again.
+        let _ = files::remove_folder(&self.path, GONE);
+    }
+}
+
+#[cfg(test)]
+mod tests;

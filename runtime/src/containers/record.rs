@@ -1,0 +1,241 @@
+//! What is written down about a container: what it is, and how far it has come.
+//!
+//! Two documents, so that each has one writer. `container.json` is written under the register's lock
+//! by whoever creates or renames the container; `state.json` by whoever holds the container's own
+//! lock. A version of both is raised when an older hyperrun could not do right by them; fields that
+//! are added with a default do not raise it.
+
+use protocol::ContainerSpec;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::keeping::Keeping;
+use crate::moment::Moment;
+use crate::plan::VmConfig;
+
+/// The version of both documents.
+pub(crate) const VERSION: u32 = 1;
+
+/// What a container is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// 64 hex digits.
+    pub id: String,
+    /// Its name; no other container has it.
+    pub name: String,
+    /// When it was created.
+    pub created: Moment,
+    /// The image's id: `sha256:…`.
+    pub image_id: String,
+    /// The image's name as a person gave it.
+    pub image: String,
+    /// What stands before [`Self::command`], for whoever looks at it.
+    pub entrypoint: Vec<String>,
+    /// The command without its entrypoint.
+    pub command: Vec<String>,
+    /// How it is kept.
+    pub keeping: Keeping,
+    /// Whether its machine may go on from a template.
+    pub template: bool,
+    /// The shape of its machine.
+    pub vm: VmConfig,
+    /// What the agent is told.
+    pub container: ContainerSpec,
+}
+
+/// How far a container has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// Where it is.
+    pub status: Status,
+    /// The code of its last end, as a shell shows it.
+    #[serde(default)]
+    pub exit_code: u8,
+    /// Whether its last end was the kernel's, for want of memory.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// Why its last start or life failed; empty if it did not.
+    #[serde(default)]
+    pub error: String,
+    /// The process that looks after it.
+    #[serde(default)]
+    pub supervisor: Option<i32>,
+    /// When its program began last.
+    #[serde(default)]
+    pub started: Option<Moment>,
+    /// When it ended last.
+    #[serde(default)]
+    pub finished: Option<Moment>,
+    /// How often it was started again by its restart policy.
+    #[serde(default)]
+    pub restarts: u32,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It has never run, or its program could not be started.
+    Created,
+    /// Somebody is starting it.
+    Starting,
+    /// Its program runs.
+    Running,
+    /// Its program runs, and was halted.
+    Paused,
+    /// Its program has ended.
+    Exited,
+    /// It cannot be started again, nor could it be removed.
+    Dead,
+}
+
+impl Status {
+    /// Whether a supervisor looks after it, who holds its lock.
+    #[must_use]
+    pub fn is_supervised(self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Paused)
+    }
+
+    /// Docker's word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created | Self::Starting => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl State {
+    /// Of a container that has not run.
+    pub(crate) fn new(status: Status) -> Self {
+        Self {
+            version: VERSION,
+            status,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            supervisor: None,
+            started: None,
+            finished: None,
+            restarts: 0,
+        }
+    }
+
+    /// After an end with `exit_code`.
+    pub(crate) fn ended(self, exit_code: u8, error: String) -> Self {
+        let finished = Some(Moment::now());
+        let status = Status::Exited;
+        Self { status, exit_code, error, supervisor: None, finished, ..self }
+    }
+}
+
+/// Why a document is of no use.
+#[derive(Debug, Error)]
+pub(crate) enum DocumentError {
+    #[error("it was written by a newer hyperrun (version {version}, this one knows {VERSION})")]
+    Newer { version: u32 },
+    #[error("{0}")]
+    Broken(serde_json::Error),
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// When it is newer than this program, or no such document.
+pub(crate) fn parse<D: DeserializeOwned>(text: &[u8]) -> Result<D, DocumentError> {
+    /// The one field that every version has.
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Version { version } = serde_json::from_slice(text).map_err(DocumentError::Broken)?;
+    if version > VERSION {
+        return Err(DocumentError::Newer { version });
+    }
+    serde_json::from_slice(text).map_err(DocumentError::Broken)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use protocol::{Capabilities, Device, EtcFiles, Limits, ProcessSpec, User, WallClock};
+
+    /// A record of a container that says hello.
+    pub(crate) fn sample(id: &str, name: &str) -> Record {
+        let process = ProcessSpec {
+            args: vec![b"echo".to_vec(), vec![0xff, b'h']],
+            env: vec![b"A=b".to_vec()],
+            working_dir: "/".into(),
+            user: User::default(),
+            terminal: None,
+            stdin: false,
+            limits: Vec::new(),
+            more_groups: Vec::new(),
+            capabilities: Capabilities::default(),
+            no_new_privileges: false,
+            oom_score_adjustment: None,
+            seccomp: Vec::new(),
+        };
+        let container = ContainerSpec {
+            image_disk: Device { index: 0 },
+            scratch_disk: Device { index: 1 },
+            read_only: false,
+            hostname: name.to_owned(),
+            etc: EtcFiles::default(),
+            shm_bytes: 64 << 20,
+            wall_clock: WallClock { seconds: 0, nanoseconds: 0 },
+            entropy: [0; 32],
+            domain_name: String::new(),
+            tmpfs: Vec::new(),
+            volumes: Vec::new(),
+            sysctls: Vec::new(),
+            privileged: false,
+            init: false,
+            limits: Limits::default(),
+            process,
+        };
+        Record {
+            version: VERSION,
+            id: id.to_owned(),
+            name: name.to_owned(),
+            created: Moment(std::time::UNIX_EPOCH + std::time::Duration::new(1, 5)),
+            image_id: format!("sha256:{}", "0".repeat(64)),
+            image: "busybox".to_owned(),
+            entrypoint: Vec::new(),
+            command: vec!["echo".to_owned()],
+            keeping: Keeping::default(),
+            template: true,
+            vm: VmConfig { memory_mib: 512, vcpus: 1 },
+            container,
+        }
+    }
+
+    #[test]
+    fn records_come_back_as_they_went() {
+        let record = sample("a", "web");
+        let text = serde_json::to_vec(&record).unwrap();
+        assert_eq!(parse::<Record>(&text).unwrap(), record);
+        let state = State::new(Status::Running).ended(7, "x".into());
+        let text = serde_json::to_vec(&state).unwrap();
+        assert_eq!(parse::<State>(&text).unwrap(), state);
+        assert_eq!(parse::<State>(br#"{"version":1,"status":"paused"}"#).unwrap().exit_code, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_apart() {
+        let newer = br#"{"version":2,"shape":"unknown"}"#;
+        assert!(matches!(parse::<State>(newer), Err(DocumentError::Newer { version: 2 })));
+        for broken in ["", "{", "[]", r#"{"version":1}"#, r#"{"version":1,"status":"up"}"#] {
+            let parsed = parse::<State>(broken.as_bytes());
+            assert!(matches!(parsed, Err(DocumentError::Broken(_))), "{broken}");
+        }
+    }
+}

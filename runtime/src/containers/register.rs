@@ -1,0 +1,206 @@
+//! The register of containers: whoever has locked it is the only one who makes, claims, renames,
+//! removes or mends any.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
+
+use super::files::{self, Durability, create_private, file_error, is_locked, open_lock};
+use super::record::{Record, State, Status};
+use super::{BROKEN, Found, GONE, Home, MACHINE, RECORD, Reading, find, is_id, read, repair};
+use crate::error::Error;
+use crate::host;
+use crate::spec::ContainerName;
+
+const REGISTER_LOCK: &str = ".lock";
+
+/// The locked register.
+#[derive(Debug)]
+pub(crate) struct Register {
+    folder: PathBuf,
+    /// Never read: it is locked.
+    #[expect(dead_code, reason = "holds the lock")]
+    lock: File,
+}
+
+/// What became of an attempt to look after a container.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// It is ours to start.
+    Ours(Home, Box<Found>),
+    /// Somebody looks after it already.
+    Taken(Box<Found>),
+}
+
+impl Register {
+    pub(super) fn lock(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(REGISTER_LOCK);
+        let lock = open_lock(&path)?;
+        retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
+            .map_err(|error| file_error("lock", &path)(error.into()))?;
+        Ok(Self { folder: folder.to_owned(), lock })
+    }
+
+    /// Makes a container's folder, with a record whose id it chooses; gives it locked, in the state
+    /// of one that is being started.
+    pub(crate) fn create(&self, mut record: Record) -> Result<(Home, Record), Error> {
+        self.sweep()?;
+        let others = self.list()?;
+        if let Some(other) = others.iter().find(|other| other.record.name == record.name) {
+            let (name, id) = (record.name, other.record.id.clone());
+            return Err(Error::NameInUse { name, id });
+        }
+        record.id = new_id()?;
+        let durability = durability(&record);
+        let path = self.folder.join(&record.id);
+        create_private(&path)?;
+        let lock = files::lock(&path)?;
+        let home = Home::open(path, durability, lock)?;
+        let made = home
+            .write_state(&State::new(Status::Starting))
+            .and_then(|()| write_record(&home.path, &record, durability))
+            .and_then(|()| match durability {
+                Durability::Synced => files::sync_folder(&self.folder),
+                Durability::Fleeting => Ok(()),
+            });
+        match made {
+            Ok(()) => Ok((home, record)),
+            Err(error) => {
+                home.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a folder for a machine that is no container's.
+    pub(crate) fn machine(&self) -> Result<Home, Error> {
+        self.sweep()?;
+        let path = self.folder.join(format!("{MACHINE}{}", new_id()?));
+        create_private(&path)?;
+        let lock = files::lock(&path)?;
+        Home::open(path, Durability::Fleeting, lock)
+    }
+
+    /// Takes a container to start it, unless somebody looks after it. One that is just ending is
+    /// waited for.
+    pub(crate) fn claim(&self, words: &str) -> Result<Claim, Error> {
+        let found = find(self.list()?, words)?;
+        if found.state.status.is_supervised() {
+            return Ok(Claim::Taken(Box::new(found)));
+        }
+        let home = self.enter(&found)?;
+        home.write_state(&State { status: Status::Starting, ..found.state.clone() })?;
+        Ok(Claim::Ours(home, Box::new(found)))
+    }
+
+    /// Gives a container another name.
+    pub(crate) fn rename(&self, words: &str, name: &ContainerName) -> Result<(), Error> {
+        let all = self.list()?;
+        let found = find(all.clone(), words)?;
+        if let Some(other) = all.iter().find(|other| other.record.name == name.as_str()) {
+            let id = other.record.id.clone();
+            return Err(Error::NameInUse { name: name.to_string(), id });
+        }
+        let record = Record { name: name.to_string(), ..found.record };
+        let durability = durability(&record);
+        write_record(&found.folder, &record, durability)
+    }
+
+    /// Removes a container that nobody looks after.
+    ///
+    /// # Errors
+    /// When somebody does, or it cannot be removed.
+    pub(crate) fn remove(&self, id: &str) -> Result<(), Error> {
+        let found = find(self.list()?, id)?;
+        if found.state.status.is_supervised() {
+            return Err(Error::StillRunning { name: found.record.name, state: found.state.status });
+        }
+        drop(self.enter(&found)?);
+        files::remove_folder(&found.folder, GONE)
+    }
+
+    /// Waits for the end of whoever has just looked after a container, and takes its place.
+    fn enter(&self, found: &Found) -> Result<Home, Error> {
+        let unknown = || Error::UnknownContainer { words: found.record.name.clone() };
+        if !found.folder.exists() {
+            return Err(unknown());
+        }
+        let lock = files::lock(&found.folder)?;
+        if !found.folder.join(RECORD).exists() {
+            return Err(unknown());
+        }
+        Home::open(found.folder.clone(), durability(&found.record), lock)
+    }
+
+    /// Looks at a folder again, now that nobody changes it, and puts right what is wrong with it; the
+    /// container in it, if there still is one.
+    pub(crate) fn mend(&self, folder: &Path) -> Result<Option<Found>, Error> {
+        match read(folder)? {
+            Reading::Whole(found) => Ok(Some(*found)),
+            Reading::Gone | Reading::Newer(_) => Ok(None),
+            Reading::Orphaned(found) => repair::bury_supervisor(*found),
+            Reading::HalfMade => {
+                files::remove_folder(folder, GONE)?;
+                Ok(None)
+            }
+            Reading::Broken(reason) => {
+                repair::set_aside(folder, &reason)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn list(&self) -> Result<Vec<Found>, Error> {
+        let mut all = Vec::new();
+        for name in self.names()? {
+            if is_id(&name) {
+                all.extend(self.mend(&self.folder.join(name))?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Removes what killed processes have left of folders.
+    fn sweep(&self) -> Result<(), Error> {
+        for name in self.names()? {
+            let path = self.folder.join(&name);
+            let dead_machine = || name.starts_with(MACHINE) && !is_locked(&path);
+            if name.starts_with(GONE) || dead_machine() {
+                // It is out of everybody's way: what fails is tried again the next time.
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Result<Vec<String>, Error> {
+        let failed = file_error("read", &self.folder);
+        let entries = fs::read_dir(&self.folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let names = entries.map_err(failed)?.into_iter();
+        Ok(names.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+}
+
+/// A container that is removed when it ends does not outlive a crash of the host.
+fn durability(record: &Record) -> Durability {
+    if record.keeping.auto_remove { Durability::Fleeting } else { Durability::Synced }
+}
+
+fn write_record(folder: &Path, record: &Record, durability: Durability) -> Result<(), Error> {
+    let text = serde_json::to_vec(record).expect("a record of words and numbers is JSON");
+    files::write(folder, RECORD, &text, durability)
+}
+
+/// 64 hex digits, as Docker's.
+fn new_id() -> Result<String, Error> {
+    let bytes: [u8; 32] = host::random()?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Where a broken folder is kept.
+pub(super) fn aside(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!("{BROKEN}{name}"))
+}

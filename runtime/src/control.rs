@@ -1,0 +1,223 @@
+//! What is done to a container that exists: by a word to its supervisor where it runs, by its files
+//! where it does not.
+
+use protocol::WindowSize;
+
+use crate::attach::{Attendance, Subject, attach, terminal_size};
+use crate::containers::{CONTROL_SOCKET, Containers, Found};
+use crate::error::Error;
+use crate::launch::Outcome;
+use crate::link::{FromSupervisor, LINK_VERSION, Link, ToSupervisor};
+use crate::places::Places;
+use crate::signal::SignalNumber;
+use crate::spec::ContainerName;
+use crate::timings::Stopwatch;
+
+/// The seconds that `stop` gives a program that asks for no other number, as Docker has it.
+const DEFAULT_STOP_TIMEOUT: i64 = 10;
+
+/// How a program is asked to end; what is none is the container's own choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stop {
+    /// The signal it gets first.
+    pub signal: Option<SignalNumber>,
+    /// The seconds until it is killed; fewer than none waits for ever.
+    pub timeout: Option<i64>,
+}
+
+/// Whether a container may be removed that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It may not.
+    OnlyEnded,
+    /// It is killed first.
+    Forced,
+}
+
+/// Shakes hands with the supervisor of a container that runs.
+pub(crate) fn connect(found: &Found) -> Result<Link, Error> {
+    let name = &found.record.name;
+    let not_running = || Error::NotRunning { name: name.clone() };
+    if !found.state.status.is_supervised() {
+        return Err(not_running());
+    }
+    let failed = |source| Error::Supervisor { name: name.clone(), source };
+    let link = match Link::connect(found.folder(), CONTROL_SOCKET) {
+        Ok(link) => link,
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Err(not_running());
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    link.send(&ToSupervisor::Hello { version: LINK_VERSION }).map_err(failed)?;
+    match link.receive::<FromSupervisor>().map_err(failed)? {
+        Some((FromSupervisor::Hello { version: LINK_VERSION }, _)) => Ok(link),
+        Some((FromSupervisor::Hello { version }, _)) => {
+            Err(Error::OtherSupervisor { name: name.clone(), version })
+        }
+        // It ends just now.
+        _ => Err(not_running()),
+    }
+}
+
+/// Attaches to a container that runs.
+///
+/// # Errors
+/// When there is no such container, it does not run, or its supervisor cannot be reached.
+pub fn attach_by_name(
+    words: &str,
+    places: &Places,
+    attendance: &Attendance,
+) -> Result<Outcome, Error> {
+    let containers = Containers::of(places);
+    let found = containers.find(words)?;
+    attach_to(&containers, &found, attendance)
+}
+
+/// Attaches to this one.
+pub(crate) fn attach_to(
+    containers: &Containers,
+    found: &Found,
+    attendance: &Attendance,
+) -> Result<Outcome, Error> {
+    let link = connect(found)?;
+    let input = matches!(attendance, Attendance::Here(presence) if presence.input);
+    let name = &found.record.name;
+    let failed = |source| Error::Supervisor { name: name.clone(), source };
+    link.send(&ToSupervisor::Attach { input }).map_err(failed)?;
+    let terminal = found.record.container.process.terminal.is_some();
+    if let Some(size) = terminal_size().filter(|_| terminal && input) {
+        // The right size follows: a program draws itself anew when its terminal's size changes.
+        let other = WindowSize { rows: size.rows.saturating_add(1), ..size };
+        link.send(&ToSupervisor::Resize(other)).map_err(failed)?;
+    }
+    let owns_input = found.record.keeping.input_once;
+    let subject = Subject { terminal, owns_output: false, owns_input };
+    match attach(link, attendance, subject, Stopwatch::start()) {
+        Err(Error::SupervisorDied) => {
+            let code = last_code(containers, &found.record.id)?;
+            Ok(Outcome { code, clocks: crate::timings::Clocks::default() })
+        }
+        attached => {
+            let attached = attached?;
+            Ok(Outcome { code: attached.code, clocks: attached.clocks })
+        }
+    }
+}
+
+/// Asks a program to end, kills it when it does not, and waits for its container's end. One that has
+/// ended before is left as it is.
+///
+/// # Errors
+/// When its supervisor cannot be reached.
+pub fn stop(containers: &Containers, found: &Found, stop: Stop) -> Result<(), Error> {
+    let keeping = &found.record.keeping;
+    let signal = stop.signal.or(keeping.stop_signal).unwrap_or(SignalNumber::TERM);
+    let timeout = stop.timeout.or(keeping.stop_timeout).unwrap_or(DEFAULT_STOP_TIMEOUT);
+    let link = match connect(found) {
+        Err(Error::NotRunning { .. }) => return Ok(()),
+        link => link?,
+    };
+    let patience = u64::try_from(timeout).ok();
+    let message = ToSupervisor::Stop { signal: signal.number(), patience };
+    ask(&link, found, &message)?;
+    await_end(&link, containers, &found.record.id).map(drop)
+}
+
+/// Sends a program a signal; waits for the end of one that is killed.
+///
+/// # Errors
+/// When the container does not run, or its supervisor cannot be reached.
+pub fn kill(containers: &Containers, found: &Found, signal: SignalNumber) -> Result<(), Error> {
+    let link = connect(found)?;
+    ask(&link, found, &ToSupervisor::Kill(signal.number()))?;
+    if signal != SignalNumber::KILL {
+        return await_done(&link, found);
+    }
+    ask(&link, found, &ToSupervisor::Wait)?;
+    await_end(&link, containers, &found.record.id).map(drop)
+}
+
+/// Waits for the end of a container; the code of its program. One that does not run has ended.
+///
+/// # Errors
+/// When its supervisor cannot be reached.
+pub fn wait(containers: &Containers, found: &Found) -> Result<u8, Error> {
+    match connect(found) {
+        Err(Error::NotRunning { .. }) => last_code(containers, &found.record.id),
+        link => {
+            let link = link?;
+            ask(&link, found, &ToSupervisor::Wait)?;
+            await_end(&link, containers, &found.record.id)
+        }
+    }
+}
+
+/// Removes a container.
+///
+/// # Errors
+/// When it runs, unless that is no matter, or its folder cannot be removed.
+pub fn remove(containers: &Containers, found: &Found, removal: Removal) -> Result<(), Error> {
+    if removal == Removal::Forced && found.state.status.is_supervised() {
+        match kill(containers, found, SignalNumber::KILL) {
+            Ok(()) | Err(Error::NotRunning { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match containers.register()?.remove(&found.record.id) {
+        // One that was to be removed at its end is gone by now.
+        Err(Error::UnknownContainer { .. }) if removal == Removal::Forced => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Gives a container another name, which no other has.
+///
+/// # Errors
+/// When the name is in use, or cannot be written down.
+pub fn rename(containers: &Containers, words: &str, name: &ContainerName) -> Result<(), Error> {
+    containers.register()?.rename(words, name)
+}
+
+fn ask(link: &Link, found: &Found, message: &ToSupervisor) -> Result<(), Error> {
+    let name = found.record.name.clone();
+    link.send(message).map_err(|source| Error::Supervisor { name, source })
+}
+
+/// Waits until a supervisor says that it has done what it was asked for.
+fn await_done(link: &Link, found: &Found) -> Result<(), Error> {
+    let name = || found.record.name.clone();
+    loop {
+        match link.receive::<FromSupervisor>() {
+            Ok(Some((FromSupervisor::Done, _))) => return Ok(()),
+            Ok(Some((FromSupervisor::Refused(reason), _))) => {
+                return Err(Error::Refused { name: name(), reason });
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(Error::NotRunning { name: name() }),
+            Err(source) => return Err(Error::Supervisor { name: name(), source }),
+        }
+    }
+}
+
+/// Waits until a supervisor says that its container has ended, or is gone.
+fn await_end(link: &Link, containers: &Containers, id: &str) -> Result<u8, Error> {
+    loop {
+        match link.receive::<FromSupervisor>() {
+            Ok(Some((FromSupervisor::Exited(code), _))) => return Ok(code),
+            Ok(Some((FromSupervisor::Failed(failure), _))) => return Ok(failure.code),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return last_code(containers, id),
+        }
+    }
+}
+
+/// The code that a container has ended with; 0 for one that is gone.
+fn last_code(containers: &Containers, id: &str) -> Result<u8, Error> {
+    Ok(containers.look_again(id)?.map_or(0, |found| found.state.exit_code))
+}

@@ -1,0 +1,269 @@
+//! Writes a container's log: cuts output into lines, and rotates files before they grow too large.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::encode::escape;
+use super::rotated;
+use crate::keeping::LogConfig;
+use crate::moment::Moment;
+
+/// The longest piece of a line; what is longer goes into several entries, as Docker's does.
+const MAX_LINE_BYTES: usize = 16 << 10;
+/// What an entry has beside its text: names, stream and time.
+const LINE_OVERHEAD: usize = 80;
+/// The memory that is kept for the next line.
+const IDLE_BYTES: usize = 4 << 10;
+/// How much is written at once.
+const BATCH_BYTES: usize = 128 << 10;
+
+/// Where a line was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    path: PathBuf,
+    config: LogConfig,
+    file: Option<File>,
+    bytes: u64,
+    /// The beginnings of lines that have no end yet, of stdout and stderr.
+    unfinished: [Vec<u8>; 2],
+    /// What is to be written next.
+    batch: Vec<u8>,
+}
+
+impl LogWriter {
+    /// Goes on with the log at `path`.
+    pub(crate) fn new(path: PathBuf, config: LogConfig) -> Self {
+        let unfinished = [Vec::new(), Vec::new()];
+        Self { path, config, file: None, bytes: 0, unfinished, batch: Vec::new() }
+    }
+
+    /// Adds what was written to a stream. What fails loses these lines and no others: the file is
+    /// then as it was before.
+    pub(crate) fn add(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        let time = Moment::now().to_text();
+        let mut result = Ok(());
+        self.batch.reserve((bytes.len() + bytes.len() / 4 + LINE_OVERHEAD).min(BATCH_BYTES));
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.add_piece(stream, line, &time);
+            if self.batch.len() >= BATCH_BYTES {
+                result = result.and(self.write_batch());
+            }
+        }
+        let result = result.and(self.write_batch());
+        if self.batch.capacity() > IDLE_BYTES {
+            self.batch = Vec::new();
+        }
+        result
+    }
+
+    /// Adds what has no end of line, since nothing follows.
+    pub(crate) fn finish(&mut self, stream: Stream) -> io::Result<()> {
+        let line = std::mem::take(&mut self.unfinished[stream as usize]);
+        if !line.is_empty() {
+            let time = Moment::now().to_text();
+            encode(stream, &[&line], &time, &mut self.batch);
+        }
+        self.write_batch()
+    }
+
+    fn add_piece(&mut self, stream: Stream, mut piece: &[u8], time: &str) {
+        let unfinished = &mut self.unfinished[stream as usize];
+        while unfinished.len() + piece.len() >= MAX_LINE_BYTES {
+            let (head, tail) = piece.split_at(MAX_LINE_BYTES - unfinished.len());
+            encode(stream, &[unfinished, head], time, &mut self.batch);
+            unfinished.clear();
+            piece = tail;
+        }
+        if piece.ends_with(b"\n") {
+            encode(stream, &[unfinished, piece], time, &mut self.batch);
+            unfinished.clear();
+        } else {
+            unfinished.extend_from_slice(piece);
+        }
+    }
+
+    /// Writes whole lines, each into a file that has room for it.
+    fn write_batch(&mut self) -> io::Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let written = self.write_lines(&batch);
+        self.batch = batch;
+        self.batch.clear();
+        written
+    }
+
+    fn write_lines(&mut self, mut lines: &[u8]) -> io::Result<()> {
+        while !lines.is_empty() {
+            self.open()?;
+            let room = usize::try_from(self.config.max_bytes.saturating_sub(self.bytes));
+            let room = room.unwrap_or(usize::MAX);
+            let fits = if lines.len() <= room {
+                lines.len()
+            } else {
+                let end = lines[..room].iter().rposition(|byte| *byte == b'\n');
+                end.map_or(0, |end| end + 1)
+            };
+            if fits == 0 && self.bytes > 0 {
+                self.rotate()?;
+                continue;
+            }
+            let count = if fits == 0 { lines.len() } else { fits };
+            self.write_whole(&lines[..count])?;
+            lines = &lines[count..];
+        }
+        Ok(())
+    }
+
+    /// A piece of a line would spoil the next one.
+    fn write_whole(&mut self, lines: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if let Err(error) = file.write_all(lines) {
+            file.set_len(self.bytes)?;
+            return Err(error);
+        }
+        self.bytes += lines.len() as u64;
+        Ok(())
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
+            self.bytes = file.metadata()?.len();
+            self.file = Some(file);
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file = None;
+        self.bytes = 0;
+        if self.config.max_files == 1 {
+            return remove(&self.path);
+        }
+        for age in (0..self.config.max_files - 1).rev() {
+            match fs::rename(rotated(&self.path, age), rotated(&self.path, age + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// One entry, from the pieces of its text.
+fn encode(stream: Stream, text: &[&[u8]], time: &str, to: &mut Vec<u8>) {
+    to.extend_from_slice(b"{\"log\":\"");
+    match text {
+        [head, tail] if !head.is_empty() => escape(&[*head, tail].concat(), to),
+        pieces => pieces.iter().for_each(|piece| escape(piece, to)),
+    }
+    to.extend_from_slice(match stream {
+        Stream::Stdout => b"\",\"stream\":\"stdout\",\"time\":\"",
+        Stream::Stderr => b"\",\"stream\":\"stderr\",\"time\":\"",
+    });
+    to.extend_from_slice(time.as_bytes());
+    to.extend_from_slice(b"\"}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::{Entry, LogQuery, Reader};
+
+    /// Stream and text of each entry.
+    fn entries(path: &Path) -> Vec<(String, String)> {
+        let mut entries = Vec::new();
+        let mut reader = Reader::open(path.to_owned(), LogQuery::default());
+        let mut take = |entry: &Entry<'_>| {
+            entries.push((entry.stream.to_string(), entry.log.to_string()));
+            Ok(())
+        };
+        reader.read(&mut take).unwrap();
+        entries
+    }
+
+    #[test]
+    fn lines_are_entries_however_they_come() {
+        let text = b"one\ntwo\n\nthree\xff\nlast";
+        for size in 1..text.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("log");
+            let mut log = LogWriter::new(path.clone(), LogConfig::default());
+            for piece in text.chunks(size) {
+                log.add(Stream::Stdout, piece).unwrap();
+            }
+            log.add(Stream::Stderr, b"err\n").unwrap();
+            log.finish(Stream::Stdout).unwrap();
+            let wanted = [
+                ("stdout", "one\n"),
+                ("stdout", "two\n"),
+                ("stdout", "\n"),
+                ("stdout", "three\u{fffd}\n"),
+                ("stderr", "err\n"),
+                ("stdout", "last"),
+            ];
+            let wanted = wanted.map(|(stream, log)| (stream.to_owned(), log.to_owned()));
+            assert_eq!(entries(&path), wanted, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = LogWriter::new(path.clone(), LogConfig::default());
+        let line = vec![b'x'; 3 * MAX_LINE_BYTES + 5];
+        log.add(Stream::Stdout, &line).unwrap();
+        log.add(Stream::Stdout, b"\n").unwrap();
+        let entries = entries(&path);
+        assert_eq!(entries.len(), 4);
+        let whole: String = entries.into_iter().map(|(_, log)| log).collect();
+        assert_eq!(whole.as_bytes(), [&line[..], b"\n"].concat());
+    }
+
+    #[test]
+    fn files_are_rotated_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let config = LogConfig { max_bytes: 1000, max_files: 3, ..LogConfig::default() };
+        let mut log = LogWriter::new(path.clone(), config);
+        for number in 0..100 {
+            log.add(Stream::Stdout, format!("line {number}\n").as_bytes()).unwrap();
+        }
+        let mut files: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        assert_eq!(files, [path.clone(), rotated(&path, 1), rotated(&path, 2)]);
+        assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= 1000));
+        let kept: Vec<_> = entries(&path).into_iter().map(|(_, log)| log).collect();
+        let first = 100 - kept.len();
+        let wanted: Vec<_> = (first..100).map(|number| format!("line {number}\n")).collect();
+        assert_eq!(kept, wanted);
+        assert!(kept.len() > 20);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_says_so_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("not/there/log");
+        let mut log = LogWriter::new(path.clone(), LogConfig::default());
+        assert!(log.add(Stream::Stdout, b"lost\n").is_err());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        log.add(Stream::Stdout, b"kept\n").unwrap();
+        assert_eq!(entries(&path).len(), 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! What a container that runs is asked: to stand still, to go on, what it does and what it uses.
+
+use std::fs::File;
+use std::io::Seek;
+
+use protocol::{Answer, Question, Stats, TopRow};
+
+use crate::containers::Found;
+use crate::control::connect;
+use crate::error::Error;
+use crate::link::{FromSupervisor, ToSupervisor};
+
+/// Stops all processes of a container where they are.
+///
+/// # Errors
+/// When it does not run, or stands still already.
+pub fn pause(found: &Found) -> Result<(), Error> {
+    done(found, Question::Pause)
+}
+
+/// Lets the processes of a container go on.
+///
+/// # Errors
+/// When it does not stand still.
+pub fn unpause(found: &Found) -> Result<(), Error> {
+    done(found, Question::Unpause)
+}
+
+/// The processes of a container.
+///
+/// # Errors
+/// When it does not run.
+pub fn top(found: &Found) -> Result<Vec<TopRow>, Error> {
+    match ask(found, Question::Top)? {
+        Answer::Top(rows) => Ok(rows),
+        other => Err(unexpected(found, &other)),
+    }
+}
+
+/// What a container uses.
+///
+/// # Errors
+/// When it does not run.
+pub fn stats(found: &Found) -> Result<Stats, Error> {
+    match ask(found, Question::Stats)? {
+        Answer::Stats(stats) => Ok(stats),
+        other => Err(unexpected(found, &other)),
+    }
+}
+
+fn done(found: &Found, question: Question) -> Result<(), Error> {
+    match ask(found, question)? {
+        Answer::Done => Ok(()),
+        other => Err(unexpected(found, &other)),
+    }
+}
+
+/// An answer that is none to the question, or says that there is none.
+fn unexpected(found: &Found, answer: &Answer) -> Error {
+    let reason = match answer {
+        Answer::Failed { message } => message.clone(),
+        _ => "the agent in the guest cannot be understood".to_owned(),
+    };
+    Error::Refused { name: found.record.name.clone(), reason }
+}
+
+fn ask(found: &Found, question: Question) -> Result<Answer, Error> {
+    let name = || found.record.name.clone();
+    let failed = |source| Error::Supervisor { name: name(), source };
+    let link = connect(found)?;
+    link.send(&ToSupervisor::Ask(question)).map_err(failed)?;
+    loop {
+        let (message, mut files) = match link.receive::<FromSupervisor>().map_err(failed)? {
+            Some(received) => received,
+            None => return Err(Error::NotRunning { name: name() }),
+        };
+        match message {
+            FromSupervisor::Answer => {
+                let invalid = || failed(std::io::ErrorKind::InvalidData.into());
+                let mut file = File::from(files.pop().ok_or_else(invalid)?);
+                file.rewind().map_err(failed)?;
+                return protocol::read(&mut file).map_err(|_| invalid());
+            }
+            FromSupervisor::Refused(reason) => return Err(Error::Refused { name: name(), reason }),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! The loop of a supervisor: waits for whoever has something to say, and does what follows from it.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, SystemTime};
+
+use protocol::{ExitStatus, FromAgent, ProcessId, StreamKind, ToAgent, WallClock};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vmm::event::Event;
+
+use super::Attachment;
+use super::agent::{Agent, Door};
+use super::alarms::{Alarm, Alarms};
+use super::clients::{ClientId, Clients, STARTER};
+use super::console::{self, ConsoleTail};
+use super::error::Error;
+use super::machine::MachineProcess;
+use super::outputs::Outputs;
+use super::processes::Asked;
+use super::saving::Saving;
+use crate::containers::{Home, Record, State, Status};
+use crate::keeping::LogDriver;
+use crate::link::FromSupervisor;
+use crate::logs::{self, LogWriter};
+use crate::moment::Moment;
+use crate::templates::Unexplored;
+use crate::timings::Stopwatch;
+
+/// How long a machine may take to switch itself off.
+const POWER_OFF: Duration = Duration::from_secs(10);
+
+/// How far a container has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The guest is not ready.
+    Booting,
+    /// The agent was told what to run.
+    Starting,
+    /// The program runs.
+    Running,
+    /// The program has ended, and what it wrote is still on its way.
+    Exited(ExitStatus),
+}
+
+/// Who has something to say.
+#[derive(Clone, Copy, Debug)]
+enum Wake {
+    Agent,
+    Machine,
+    Doorway,
+    Output(usize),
+    Client(ClientId),
+}
+
+/// What a supervisor knows from the start.
+pub(super) struct Parts {
+    /// The machine goes on from a template.
+    pub(super) is_copy: bool,
+    pub(super) unexplored: Option<Unexplored>,
+    pub(super) attachment: Attachment,
+    pub(super) patience: Duration,
+    pub(super) stopwatch: Stopwatch,
+}
+
+/// A container that is looked after.
+pub(super) struct Supervisor<'a> {
+    parts: Parts,
+    machine: MachineProcess,
+    pub(super) home: &'a Home,
+    record: Record,
+    pub(super) state: State,
+    pub(super) clients: &'a mut Clients,
+    console: &'a mut ConsoleTail,
+    saving: &'a mut Saving,
+    pub(super) outputs: Outputs,
+    /// The program's standard input or its terminal.
+    input: Option<UnixStream>,
+    pub(super) stage: Stage,
+    pub(super) alarms: Alarms,
+    pub(super) asked: Asked,
+    agent: Option<Agent>,
+    /// What the agent is to be told once it is there.
+    unsaid: Vec<ToAgent>,
+    machine_ended: bool,
+}
+
+impl<'a> Supervisor<'a> {
+    pub(super) fn new(
+        parts: Parts,
+        machine: MachineProcess,
+        (home, record, state): (&'a Home, Record, State),
+        (clients, console, saving): (&'a mut Clients, &'a mut ConsoleTail, &'a mut Saving),
+    ) -> Self {
+        let log = match record.keeping.log.driver {
+            LogDriver::None => None,
+            LogDriver::JsonFile => {
+                let path = logs::path(home.path(), &record.id);
+                Some(LogWriter::new(path, record.keeping.log))
+            }
+        };
+        let mut alarms = Alarms::default();
+        alarms.set(Alarm::Ready, parts.patience);
+        Self {
+            parts,
+            machine,
+            home,
+            record,
+            state: State { status: Status::Starting, ..state },
+            clients,
+            console,
+            saving,
+            outputs: Outputs::new(log),
+            input: None,
+            stage: Stage::Booting,
+            alarms,
+            asked: Asked::default(),
+            agent: None,
+            unsaid: Vec::new(),
+            machine_ended: false,
+        }
+    }
+
+    /// Serves until the container has ended. What fails before a copy's agent has answered is the
+    /// template's fault.
+    pub(super) fn serve(mut self) -> (State, Result<ExitStatus, Error>) {
+        let ending = match self.serve_all() {
+            Err(Error::Abandoned) => Err(Error::Abandoned),
+            Err(error) if self.parts.is_copy && self.stage == Stage::Booting => {
+                Err(Error::Template(Box::new(error)))
+            }
+            ending => ending,
+        };
+        // The machine is gone before its end is told.
+        let Self { state, machine, .. } = self;
+        drop(machine);
+        (state, ending)
+    }
+
+    fn serve_all(&mut self) -> Result<ExitStatus, Error> {
+        while !self.is_over() {
+            self.step()?;
+        }
+        let Stage::Exited(status) = self.stage else { return Err(Error::AgentGone) };
+        self.power_off();
+        Ok(status)
+    }
+
+    /// Whether the program has ended, and everybody has all that it wrote.
+    fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Exited(_)) && self.outputs.are_drained()
+    }
+
+    /// Waits until something happens, and serves everybody who has something to say.
+    fn step(&mut self) -> Result<(), Error> {
+        for wake in self.wait()? {
+            match wake {
+                Wake::Agent => self.hear_agent()?,
+                Wake::Machine => self.hear_machine()?,
+                Wake::Doorway => self.clients.admit(),
+                Wake::Output(at) => {
+                    if let Some(trouble) = self.outputs.serve(at) {
+                        self.clients.tell_all(&FromSupervisor::Warning(trouble));
+                    }
+                }
+                Wake::Client(id) => self.hear_client(id)?,
+            }
+        }
+        while let Some(alarm) = self.alarms.take_due() {
+            self.alarmed(alarm)?;
+        }
+        Ok(())
+    }
+
+    /// The agent's last words are heard before its machine's end.
+    fn wait(&self) -> Result<Vec<Wake>, Error> {
+        let failed = |source: rustix::io::Errno| Error::System {
+            action: "wait for the machine",
+            source: source.into(),
+        };
+        let mut sources = Vec::with_capacity(8);
+        let agent = self.agent.as_ref();
+        sources.extend(agent.map(|agent| (agent.control(), PollFlags::IN, Wake::Agent)));
+        if !self.machine_ended {
+            sources.push((self.machine.events(), PollFlags::IN, Wake::Machine));
+        }
+        let outputs = self.outputs.sources();
+        sources.extend(outputs.map(|(source, flags, at)| (source, flags, Wake::Output(at))));
+        let clients = self.clients.ids();
+        sources.extend(clients.map(|(link, id)| (link, PollFlags::IN, Wake::Client(id))));
+        let doorway = self.clients.doorway();
+        sources.extend(doorway.map(|doorway| (doorway, PollFlags::IN, Wake::Doorway)));
+        let mut polled: Vec<_> = sources
+            .iter()
+            .map(|(source, flags, _)| PollFd::from_borrowed_fd(*source, *flags))
+            .collect();
+        let left = self.alarms.next();
+        let left = left.map(|left| Timespec::try_from(left).expect("a patience in seconds"));
+        rustix::io::retry_on_intr(|| poll(&mut polled, left.as_ref())).map_err(failed)?;
+        let ready = sources.iter().zip(&polled).filter(|(_, one)| !one.revents().is_empty());
+        Ok(ready.map(|((_, _, wake), _)| *wake).collect())
+    }
+
+    fn hear_machine(&mut self) -> Result<(), Error> {
+        match self.machine.next_event()? {
+            Event::Running => {
+                let time = self.parts.stopwatch.elapsed();
+                self.clients.tell_all(&FromSupervisor::Running(time));
+            }
+            Event::AgentReady => self.greet_agent()?,
+            Event::Saved => self.saving.publish(),
+            Event::NotSaved(reason) => {
+                self.saving.discard();
+                let words = format!("no template was made: {reason}");
+                self.clients.tell_all(&FromSupervisor::Warning(words));
+            }
+            Event::Console(bytes) => self.hear_console(&bytes),
+            Event::Ended(exit) => {
+                self.machine_ended = true;
+                self.agent = None;
+                if !matches!(self.stage, Stage::Exited(_)) {
+                    return Err(Error::from_exit(exit));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn greet_agent(&mut self) -> Result<(), Error> {
+        if self.stage != Stage::Booting {
+            return Ok(());
+        }
+        self.clients.tell_all(&FromSupervisor::AgentReady(self.parts.stopwatch.elapsed()));
+        self.record.container.wall_clock = wall_clock();
+        let (mut agent, streams) =
+            Agent::greet(&Door::new(&self.home.folder), &self.record.container)?;
+        let failed = |source| Error::System { action: "connect the program's streams", source };
+        for (kind, stream) in streams {
+            match kind {
+                StreamKind::Stdin => self.input = Some(stream),
+                StreamKind::Terminal => {
+                    self.input = Some(stream.try_clone().map_err(failed)?);
+                    self.outputs.connect(kind, stream);
+                }
+                _ => self.outputs.connect(kind, stream),
+            }
+        }
+        for message in self.unsaid.drain(..) {
+            agent.tell(&message)?;
+        }
+        self.agent = Some(agent);
+        self.stage = Stage::Starting;
+        self.alarms.clear(Alarm::Ready);
+        self.alarms.set(Alarm::Started, self.parts.patience);
+        self.attach(STARTER, self.parts.attachment)
+    }
+
+    /// Gives a client the program's streams: a pipe for each output, and the input itself, into which
+    /// it writes without a way through here.
+    pub(super) fn attach(&mut self, id: ClientId, attachment: Attachment) -> Result<(), Error> {
+        if attachment == Attachment::None {
+            return Ok(());
+        }
+        let input = attachment == Attachment::Both;
+        let failed = |source| Error::System { action: "connect the program's streams", source };
+        let (mut kinds, mut streams) = (Vec::new(), Vec::<OwnedFd>::new());
+        let Some(client) = self.clients.get(id) else { return Ok(()) };
+        client.follows = true;
+        client.input = input;
+        if let Some(stream) = self.input.as_ref().filter(|_| input) {
+            kinds.push(StreamKind::Stdin);
+            streams.push(stream.try_clone().map_err(failed)?.into());
+        }
+        for (kind, pipe) in self.outputs.attach(id).map_err(failed)? {
+            kinds.push(kind);
+            streams.push(pipe);
+        }
+        // The client may be gone by now; the next wait sees it.
+        let _ = client.link.try_send_with(&FromSupervisor::Streams(kinds), &streams);
+        if let Some(trouble) = self.outputs.log_trouble() {
+            self.clients.tell(id, &FromSupervisor::Warning(trouble));
+        }
+        Ok(())
+    }
+
+    /// The program's input ends with that of the one who was attached first, unless it is a terminal.
+    pub(super) fn end_input(&mut self) {
+        let ends =
+            self.record.keeping.input_once && self.record.container.process.terminal.is_none();
+        if let Some(input) = self.input.take_if(|_| ends) {
+            // Fails only when the program has closed it before.
+            let _ = input.shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    fn hear_agent(&mut self) -> Result<(), Error> {
+        let messages = self.agent.as_mut().map(Agent::listen).transpose()?;
+        let Some(messages) = messages.flatten() else {
+            self.agent_hung_up();
+            return Ok(());
+        };
+        for message in messages {
+            match message {
+                FromAgent::Hello { version: protocol::VERSION } => {}
+                FromAgent::Hello { version } => return Err(Error::Version { version }),
+                FromAgent::Started { id: ProcessId::OWN } => self.started(),
+                FromAgent::StartFailed { id: ProcessId::OWN, error } => {
+                    return Err(Error::Start(error));
+                }
+                FromAgent::Exited { id: ProcessId::OWN, status, out_of_memory } => {
+                    self.state.oom_killed = out_of_memory.is_some();
+                    self.exited(status);
+                }
+                FromAgent::Started { id } => self.exec_started(id),
+                FromAgent::StartFailed { id, error } => self.exec_failed(id, error),
+                FromAgent::Exited { id, status, .. } => self.exec_exited(id, status),
+                FromAgent::Answer { request, answer } => self.answered(request, &answer),
+                FromAgent::Trouble { message } => {
+                    let words = console::printable(&message);
+                    self.clients.tell_all(&FromSupervisor::Trouble(words));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A machine that ends takes the agent with it: give it a moment to say how it ended.
+    fn agent_hung_up(&mut self) {
+        self.agent = None;
+        if !matches!(self.stage, Stage::Exited(_)) {
+            self.alarms.set(Alarm::Gone, Duration::from_secs(2).min(self.parts.patience));
+        }
+    }
+
+    fn started(&mut self) {
+        if self.stage != Stage::Starting {
+            return;
+        }
+        self.stage = Stage::Running;
+        self.alarms.clear(Alarm::Started);
+        self.state.started = Some(Moment::now());
+        self.state.supervisor = Some(rustix::process::getpid().as_raw_nonzero().get());
+        (self.state.exit_code, self.state.oom_killed) = (0, false);
+        self.state.error.clear();
+        self.enter(Status::Running);
+        self.clients.tell_all(&FromSupervisor::Started);
+        if let Some(template) = self.parts.unexplored.take() {
+            template.explore(self.machine.pid());
+        }
+    }
+
+    /// Writes down how far the container has come. It goes on where that fails: whoever looks
+    /// meanwhile sees an older state.
+    pub(super) fn enter(&mut self, status: Status) {
+        self.state.status = status;
+        if let Err(error) = self.home.write_state(&self.state) {
+            let words = vmm::error::chain(&error);
+            self.clients.tell_all(&FromSupervisor::Warning(words));
+        }
+    }
+
+    fn exited(&mut self, status: ExitStatus) {
+        self.stage = Stage::Exited(status);
+        for alarm in [Alarm::Stopped, Alarm::Killed, Alarm::Gone, Alarm::Started] {
+            self.alarms.clear(alarm);
+        }
+    }
+
+    fn hear_console(&mut self, bytes: &[u8]) {
+        self.console.add(bytes);
+        if self.machine.traced() {
+            for piece in bytes.chunks(console::MAX_PIECE_BYTES) {
+                self.clients.tell_all(&FromSupervisor::Console(piece.to_vec()));
+            }
+        }
+    }
+
+    /// Tells the agent something, or remembers it until there is one.
+    pub(super) fn tell_agent(&mut self, message: ToAgent) -> Result<(), Error> {
+        match (&mut self.agent, self.stage) {
+            (_, Stage::Exited(_)) => Ok(()),
+            (Some(agent), _) => agent.tell(&message),
+            (None, _) => {
+                self.unsaid.push(message);
+                Ok(())
+            }
+        }
+    }
+
+    fn alarmed(&mut self, alarm: Alarm) -> Result<(), Error> {
+        let seconds = self.parts.patience.as_secs();
+        match alarm {
+            Alarm::Ready => return Err(Error::NotReady { seconds }),
+            Alarm::Started => return Err(Error::NotStarted { seconds }),
+            Alarm::Gone => return Err(Error::AgentGone),
+            Alarm::Stopped => self.kill_program()?,
+            Alarm::Drained => self.outputs.drop_slow(),
+            Alarm::Killed => {
+                // The agent does not answer: the machine goes as it is.
+                self.machine_ended = true;
+                self.exited(ExitStatus::Signal(9));
+                self.outputs.abandon();
+            }
+            Alarm::PoweredOff => self.machine_ended = true,
+        }
+        Ok(())
+    }
+
+    /// Lets the guest write down what it holds, if anybody will ever read that.
+    fn power_off(&mut self) {
+        if self.record.keeping.auto_remove || self.machine_ended {
+            return;
+        }
+        let Some(agent) = &mut self.agent else { return };
+        if agent.tell(&ToAgent::PowerOff).is_err() {
+            return;
+        }
+        self.agent = None;
+        self.alarms.clear_all();
+        self.alarms.set(Alarm::PoweredOff, POWER_OFF);
+        while !self.machine_ended {
+            // Whatever goes wrong now, the container has ended.
+            if self.step().is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn wall_clock() -> WallClock {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallClock { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() }
+}

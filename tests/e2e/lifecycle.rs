@@ -1,0 +1,256 @@
+//! A container's life through Docker's commands: created, started, looked at, stopped, removed.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use hyperrun_tests::{Output, Running, Sandbox, Terminal, busybox_archive};
+
+/// A state folder of this test's own with the busybox image.
+struct Home {
+    folder: tempfile::TempDir,
+    sandbox: Sandbox,
+}
+
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::at(folder.path());
+        sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
+        Self { folder, sandbox }
+    }
+
+    #[track_caller]
+    fn does(&self, line: &str) -> Output {
+        let out = self.sandbox.hyperrun(line.split(' '));
+        out.code_is(0);
+        out
+    }
+
+    #[track_caller]
+    fn fails(&self, line: &str, code: i32, words: &str) {
+        self.sandbox
+            .hyperrun(line.split(' '))
+            .code_is(code)
+            .stderr_has(words)
+            .stderr_has("error: ");
+    }
+
+    /// What a template makes of a container.
+    #[track_caller]
+    fn shows(&self, name: &str, template: &str, wanted: &str) {
+        let out = self.sandbox.hyperrun(["inspect", "-f", template, name]);
+        out.code_is(0).stdout_is(&format!("{wanted}\n"));
+    }
+
+    /// A container that runs a script, with the script's first line seen in its log.
+    #[track_caller]
+    fn runs(&self, name: &str, script: &str) {
+        let script = format!("echo ready; {script}");
+        let arguments = ["run", "-d", "--name", name, "busybox", "sh", "-c", &script];
+        self.sandbox.hyperrun(arguments).code_is(0);
+        let mut follower = Running::start(self.sandbox.command(["logs", "-f", name]));
+        follower.wait_for("ready\n");
+        follower.kill();
+    }
+
+    fn folder_of(&self, name: &str) -> PathBuf {
+        let id = self.does(&format!("inspect -f {{{{.Id}}}} {name}")).stdout.trim().to_owned();
+        self.folder.path().join("containers").join(id)
+    }
+
+    fn supervisor(&self, name: &str) -> String {
+        self.does(&format!("inspect -f {{{{.State.Pid}}}} {name}")).stdout.trim().to_owned()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.sandbox.remove_containers();
+            return;
+        }
+        let all = self.sandbox.hyperrun(["ps", "-aq"]).stdout;
+        for id in all.lines() {
+            let _ = self.sandbox.hyperrun(["rm", "-f", id]);
+        }
+    }
+}
+
+/// A program that ends when it is asked to.
+const OBEDIENT: &str = "trap 'echo bye; exit 3' TERM; while :; do sleep 1000 & wait; done";
+/// One that does not.
+const STUBBORN: &str = "trap '' TERM; sleep 1000 & wait";
+
+#[test]
+fn a_container_is_created_started_and_started_again() {
+    let home = Home::new();
+    let script = "echo once >> /count; wc -l < /count; exit 5";
+    let created = home.sandbox.hyperrun(["create", "--name", "job", "busybox", "sh", "-c", script]);
+    let id = created.code_is(0).stdout.trim().to_owned();
+    assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    home.shows(
+        "job",
+        "{{.State.Status}} {{.State.Running}} {{.Id}}",
+        &format!("created false {id}"),
+    );
+    home.does("ps -q").stdout_is("");
+    home.does("ps -aq").stdout_is(&format!("{}\n", &id[..12]));
+    for times in 1..=3 {
+        let out = home.sandbox.hyperrun(["start", "-a", "job"]);
+        out.code_is(5).stdout_is(&format!("{times}\n"));
+        home.shows("job", "{{.State.Status}} {{.State.ExitCode}}", "exited 5");
+    }
+    home.does("logs job").stdout_is("1\n2\n3\n");
+    home.does(&format!("rm {}", &id[..6])).stdout_is(&format!("{}\n", &id[..6]));
+    home.fails("inspect job", 1, "no such object: job");
+    home.fails("start job", 1, "no such container: job");
+    let left = std::fs::read_dir(home.folder.path().join("containers")).unwrap();
+    assert_eq!(left.count(), 1, "the register's lock alone");
+}
+
+#[test]
+fn a_detached_container_runs_and_is_stopped() {
+    let home = Home::new();
+    home.runs("web", OBEDIENT);
+    home.shows("web", "{{.State.Status}} {{.Name}} {{.Config.Image}}", "running /web busybox");
+    home.does("ps --format {{.Names}}:{{.State}}:{{.Image}}").stdout_is("web:running:busybox\n");
+    home.does("ps").stdout_has("CONTAINER ID").stdout_has("Up ").stdout_has("web");
+    home.does("stop web").stdout_is("web\n");
+    home.shows("web", "{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}", "exited 3 0");
+    home.does("logs web").stdout_is("ready\nbye\n");
+    home.does("ps -a").stdout_has("Exited (3) ");
+    home.does("stop web");
+    home.fails("kill web", 1, "container web is not running");
+    home.does("wait web").stdout_is("3\n");
+    home.does("start web").stdout_is("web\n");
+    home.shows("web", "{{.State.Running}}", "true");
+    home.does("start web");
+    home.fails("rm web", 1, "container web is running");
+    home.does("rm -f web");
+    home.does("ps -aq").stdout_is("");
+}
+
+#[test]
+fn whoever_does_not_end_is_killed() {
+    let home = Home::new();
+    home.runs("stubborn", STUBBORN);
+    home.does("stop -t 1 stubborn");
+    home.shows("stubborn", "{{.State.ExitCode}}", "137");
+    home.does("start stubborn");
+    home.does("kill stubborn").stdout_is("stubborn\n");
+    home.shows("stubborn", "{{.State.Status}} {{.State.ExitCode}}", "exited 137");
+    home.runs("usr", "trap 'echo usr; exit 4' USR1; while :; do sleep 1000 & wait; done");
+    home.does("kill -s USR1 usr");
+    home.does("wait usr").stdout_is("4\n");
+}
+
+#[test]
+fn wait_tells_the_end_of_one_that_runs() {
+    let home = Home::new();
+    home.runs("job", "read x < /dev/null; sleep 1000; exit 9");
+    let waiter = Running::start(home.sandbox.command(["wait", "job"]));
+    home.does("kill job");
+    waiter.finish_alone().code_is(0).stdout_is("137\n");
+}
+
+#[test]
+fn a_program_that_cannot_start_leaves_a_container_that_says_why() {
+    let home = Home::new();
+    for flags in [&["run", "-d"][..], &["run"]] {
+        let words = [flags, &["--name", "none", "busybox", "no-such-program"]].concat();
+        home.sandbox.hyperrun(words).fails_with(127, "no-such-program");
+        home.shows("none", "{{.State.Status}} {{.State.ExitCode}}", "created 127");
+        let error = home.does("inspect -f {{.State.Error}} none");
+        error.stdout_has("executable file not found in $PATH");
+        home.does("rm none");
+    }
+    home.sandbox.hyperrun(["run", "-d", "--rm", "busybox", "/etc"]).fails_with(126, "/etc");
+    home.does("ps -aq").stdout_is("");
+}
+
+#[test]
+fn one_that_is_removed_at_its_end_leaves_nothing() {
+    let home = Home::new();
+    let words = ["run", "-d", "--rm", "--name", "brief", "busybox", "sleep", "1000"];
+    home.sandbox.hyperrun(words).code_is(0);
+    home.fails("restart brief", 1, "is removed when it ends");
+    home.does("stop -t 0 brief");
+    home.does("ps -aq").stdout_is("");
+    assert!(!home.folder.path().join("containers").join("brief").exists());
+}
+
+#[test]
+fn a_killed_supervisor_is_found_out_and_the_disk_kept() {
+    let home = Home::new();
+    home.runs("victim", "echo kept > /file; sync; echo synced; sleep 1000");
+    let mut follower = Running::start(home.sandbox.command(["logs", "-f", "victim"]));
+    follower.wait_for("synced\n");
+    Command::new("kill").args(["-9", &home.supervisor("victim")]).status().unwrap();
+    follower.finish_alone().code_is(0);
+    let out = home.sandbox.hyperrun(["ps", "-a", "--format", "{{.Status}}"]);
+    out.code_is(0).stdout_has("Exited (255) ").stderr_has("supervisor was killed");
+    home.does("ps -a").stderr_is("");
+    assert!(home.does("inspect -f {{.State.Error}} victim").stdout.contains("was killed"));
+    let folder = home.folder_of("victim");
+    assert!(!folder.join("control.sock").exists() && !folder.join("vsock.sock").exists());
+    home.does("start victim");
+    let mut follower = Running::start(home.sandbox.command(["logs", "-f", "victim"]));
+    follower.wait_for("synced\nready\n");
+    follower.kill();
+}
+
+#[test]
+fn those_who_attach_see_what_is_written_and_may_leave() {
+    let home = Home::new();
+    home.runs("talker", "trap 'echo said' USR1; while :; do sleep 1000 & wait; done");
+    let mut first = Running::start(home.sandbox.command(["attach", "talker"]));
+    let mut second = Running::start(home.sandbox.command(["attach", "talker"]));
+    // Whoever is attached already sees it; nobody knows when that is, so it is said again and again.
+    let saying = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while saying.load(std::sync::atomic::Ordering::Relaxed) {
+                home.does("kill -s USR1 talker");
+            }
+        });
+        first.wait_for("said\n");
+        first.kill();
+        second.wait_for("said\n");
+        saying.store(false, std::sync::atomic::Ordering::Relaxed);
+    });
+    home.shows("talker", "{{.State.Status}}", "running");
+    home.does("kill talker");
+    second.finish_alone().code_is(137);
+}
+
+#[test]
+fn a_terminal_is_left_and_taken_again() {
+    let home = Home::new();
+    let command = home.sandbox.command(["run", "-it", "--name", "shell", "busybox", "sh"]);
+    let mut terminal = Terminal::start(&command, 30, 101);
+    terminal.wait_for("# ");
+    terminal.send("echo fir''st\n");
+    terminal.wait_for("first\r\n");
+    terminal.send("\x10\x11");
+    assert_eq!(terminal.wait(), 0);
+    assert!(terminal.is_restored());
+    home.shows("shell", "{{.State.Status}}", "running");
+    let mut terminal = Terminal::start(&home.sandbox.command(["attach", "shell"]), 40, 120);
+    terminal.send("until [ \"$(stty size)\" = '40 120' ]; do :; done; echo sec''ond\n");
+    terminal.wait_for("second\r\n");
+    terminal.send("exit 6\n");
+    assert_eq!(terminal.wait(), 6);
+    assert!(terminal.is_restored());
+    home.shows("shell", "{{.State.Status}} {{.State.ExitCode}}", "exited 6");
+}
+
+#[test]
+fn the_id_is_written_down() {
+    let home = Home::new();
+    let file = home.folder.path().join("id");
+    let path = file.to_str().unwrap();
+    let id = home.does(&format!("run -d --rm --cidfile {path} busybox sleep 1000")).stdout;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), id.trim());
+    home.fails(&format!("run --cidfile {path} busybox true"), 125, "container ID file found");
+}
