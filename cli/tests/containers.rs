@@ -105,7 +105,8 @@ fn a_container_is_inspected_as_dockers() {
     }
     home.does("inspect base:1").stdout_has("RepoTags");
     home.does("inspect job base:1").stdout_has("RepoTags").stdout_has("RestartCount");
-    home.fails("inspect --type container base:1", 1, "no such container: base:1");
+    let out = home.sandbox.hyperrun(["inspect", "--type", "container", "base:1"]);
+    out.code_is(1).stdout_is("[]\n").stderr_has("no such container: base:1");
     let out = home.sandbox.hyperrun(["inspect", "nothing"]);
     out.code_is(1).stdout_is("[]\n").stderr_has("no such object: nothing");
 }
