@@ -1,5 +1,6 @@
 //! What a user sees: the built binary, real images, a real KVM.
 
+mod agent;
 mod exec;
 mod failures;
 mod images;
@@ -11,6 +12,7 @@ mod process;
 mod refusals;
 mod registry;
 mod resources;
+mod run_flags;
 mod stdio;
 mod templates;
 mod terminal;

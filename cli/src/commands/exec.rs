@@ -10,7 +10,8 @@ use runtime::{Attendance, DetachKeys, Exec, Presence, UNSEEN_SIZE, terminal_size
 
 use crate::arguments::Common;
 use crate::commands::containers;
-use crate::commands::run::{env_files, env_parser};
+use crate::commands::options::variables;
+use crate::commands::run::env_parser;
 use crate::failure::Failure;
 
 /// Run a program in a container that runs
@@ -61,7 +62,7 @@ pub(crate) fn run(args: ExecArgs, common: &Common) -> Result<ExitCode, Failure> 
     let found = containers(common)?.find(&container.to_string_lossy())?;
     let exec = Exec {
         command: words.map(OsStringExt::into_vec).collect(),
-        env: [env_files(&args.env_file)?, args.env].concat(),
+        env: [variables(&args.env_file)?, args.env].concat(),
         working_dir: args.workdir,
         user: args.user,
         privileged: args.privileged,

@@ -17,6 +17,7 @@ pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
+pub(crate) mod options;
 pub(crate) mod pause;
 pub(crate) mod ps;
 pub(crate) mod pull;

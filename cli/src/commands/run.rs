@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgAction;
@@ -18,6 +17,7 @@ use runtime::{Attendance, Created, Error, Stopwatch, UNSEEN_SIZE, terminal_size}
 use crate::arguments::Common;
 use crate::commands::attach::AttendingArgs;
 use crate::commands::keeping::KeepingArgs;
+use crate::commands::options::OptionArgs;
 use crate::commands::print;
 use crate::failure::Failure;
 
@@ -86,6 +86,8 @@ pub(crate) struct RunArgs {
     /// Refuse writes to the container's root file system
     #[arg(long)]
     pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) options: Box<OptionArgs>,
     /// Boot the machine, instead of going on from one that was saved when it had booted
     #[arg(long)]
     pub(crate) no_template: bool,
@@ -184,7 +186,7 @@ fn spec(args: RunArgs, stay: Stay, common: &Common) -> Result<RunSpec, Error> {
         pull: args.pull.into(),
         command: words.map(OsStringExt::into_vec).collect(),
         entrypoint: args.entrypoint.map(OsStringExt::into_vec),
-        env: args.env,
+        env: [args.options.variables()?, args.env].concat(),
         working_dir: args.workdir,
         user: args.user,
         name: args.name,
@@ -192,6 +194,7 @@ fn spec(args: RunArgs, stay: Stay, common: &Common) -> Result<RunSpec, Error> {
         memory: args.memory,
         cpus: args.cpus,
         read_only: args.read_only,
+        options: args.options.options()?,
         stdio,
         template: if args.no_template { TemplateUse::Never } else { TemplateUse::Allowed },
         debug: common.debug,
@@ -208,29 +211,6 @@ fn stdio(args: &RunArgs, stay: Stay) -> Result<Stdio, Error> {
         (false, true) => Ok(Stdio::Pipes),
         (false, false) => Ok(Stdio::OutputOnly),
     }
-}
-
-/// The variables of files as `--env-file` names them: a line for each, as behind `-e`; one that
-/// begins with `#` is a comment.
-pub(crate) fn env_files(files: &[PathBuf]) -> Result<Vec<EnvChange>, Failure> {
-    let mut changes = Vec::new();
-    for file in files {
-        let text = std::fs::read(file).map_err(|error| {
-            Failure::new(&format!("cannot read {}: {error}", file.display()), "see `--help`")
-        })?;
-        for line in text.split(|byte| *byte == b'\n') {
-            let line = line.trim_ascii_start();
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.is_empty() || line.starts_with(b"#") {
-                continue;
-            }
-            let change = EnvChange::parse(line).map_err(|error| {
-                Failure::new(&format!("{error} in {}", file.display()), "a line is KEY=VALUE")
-            })?;
-            changes.push(change);
-        }
-    }
-    Ok(changes)
 }
 
 pub(crate) fn env_parser() -> impl TypedValueParser<Value = EnvChange> {
