@@ -79,16 +79,21 @@ pub(crate) fn attach(
         Attendance::Here(presence) => Some(presence),
     };
     let is_typed_into = subject.terminal && presence.is_some_and(|presence| presence.input);
-    let proxies = presence.is_none_or(|presence| presence.proxy_signals);
-    let duties = Duties { has_terminal: is_typed_into, proxies };
-    let signals = Signals::watch(Arc::clone(&link), duties)?;
+    // With nobody there, no thread is started: whoever starts several containers forks once more.
+    let signals = match presence {
+        None => None,
+        Some(Presence { proxy_signals: proxies, .. }) => {
+            let duties = Duties { has_terminal: is_typed_into, proxies: *proxies };
+            Some(Signals::watch(Arc::clone(&link), duties)?)
+        }
+    };
     let session = Session {
         link: &link,
         presence,
         subject,
         is_typed_into,
         stopwatch,
-        signals: &signals,
+        signals: signals.as_ref(),
         clocks: Arc::new(Clocks::default()),
         raw: None,
         outputs: Vec::new(),
@@ -116,7 +121,7 @@ struct Session<'a> {
     subject: Subject,
     is_typed_into: bool,
     stopwatch: Stopwatch,
-    signals: &'a Signals,
+    signals: Option<&'a Signals>,
     clocks: Arc<Clocks>,
     raw: Option<RawTerminal>,
     outputs: Vec<JoinHandle<()>>,
@@ -128,7 +133,7 @@ impl Session<'_> {
         let ending = self.listen(&mut times);
         drop(self.raw.take());
         times.first_byte = self.clocks.first_byte.clone();
-        let (code, has_ended) = match (ending?, self.signals.gave_up()) {
+        let (code, has_ended) = match (ending?, self.signals.and_then(Signals::gave_up)) {
             // It was given up by this very signal.
             (_, Some(code)) => (code, true),
             (Ending::Exited(code), None) => (code, true),
@@ -150,10 +155,10 @@ impl Session<'_> {
                 FromSupervisor::Streams(kinds) => self.connect(&kinds, streams)?,
                 FromSupervisor::Started => {
                     times.started = Some(self.stopwatch.elapsed());
-                    if self.presence.is_none() {
-                        return Ok(Ending::Left);
+                    match self.signals {
+                        Some(signals) => signals.belong_to_the_program(),
+                        None => return Ok(Ending::Left),
                     }
-                    self.signals.belong_to_the_program();
                 }
                 FromSupervisor::Exited(code) => {
                     self.drain();
@@ -180,7 +185,7 @@ impl Session<'_> {
         let failed = |source| Error::System { action: "connect the program's streams", source };
         if self.is_typed_into {
             self.raw = Some(RawTerminal::enter().map_err(failed)?);
-            self.signals.send_window_size();
+            self.signals.into_iter().for_each(Signals::send_window_size);
         }
         for (kind, stream) in kinds.iter().zip(streams) {
             let connected = match kind {
