@@ -1,35 +1,70 @@
 //! Text as a JSON string, the way Go writes it: what is no UTF-8 becomes U+FFFD.
 
-/// Appends `bytes` to `to`, without the quotes around it.
-pub(super) fn escape(bytes: &[u8], to: &mut Vec<u8>) {
-    for chunk in bytes.utf8_chunks() {
-        escape_text(chunk.valid().as_bytes(), to);
+/// Appends `bytes` to `to`, without the quotes around it. What needs no escape goes over in whole runs.
+pub(super) fn escape(mut bytes: &[u8], to: &mut Vec<u8>) {
+    while let Some(first) = bytes.first() {
+        let kind = kind(*first);
+        let count = match kind {
+            Kind::Escaped => 1,
+            _ => bytes.iter().position(|byte| self::kind(*byte) != kind).unwrap_or(bytes.len()),
+        };
+        let (run, rest) = bytes.split_at(count);
+        match kind {
+            Kind::Plain => to.extend_from_slice(run),
+            Kind::Escaped => escape_byte(*first, to),
+            Kind::NotAscii => copy_valid(run, to),
+        }
+        bytes = rest;
+    }
+}
+
+/// What becomes of a byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It goes over as it is.
+    Plain,
+    /// It has an escape of its own.
+    Escaped,
+    /// It is a part of a longer character, or of none.
+    NotAscii,
+}
+
+fn kind(byte: u8) -> Kind {
+    static KINDS: [Kind; 256] = {
+        let mut kinds = [Kind::Plain; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            if byte < 0x20 || byte == 0x22 || byte == 0x5c {
+                kinds[byte] = Kind::Escaped;
+            } else if byte >= 0x80 {
+                kinds[byte] = Kind::NotAscii;
+            }
+            byte += 1;
+        }
+        kinds
+    };
+    KINDS[usize::from(byte)]
+}
+
+fn escape_byte(byte: u8, to: &mut Vec<u8>) {
+    match byte {
+        b'"' => to.extend_from_slice(b"\\\""),
+        b'\\' => to.extend_from_slice(b"\\\\"),
+        b'\n' => to.extend_from_slice(b"\\n"),
+        b'\r' => to.extend_from_slice(b"\\r"),
+        b'\t' => to.extend_from_slice(b"\\t"),
+        other => to.extend_from_slice(&unicode(other)),
+    }
+}
+
+/// No character has bytes below 0x80 and above alike, so that such a run can be looked at alone.
+fn copy_valid(run: &[u8], to: &mut Vec<u8>) {
+    for chunk in run.utf8_chunks() {
+        to.extend_from_slice(chunk.valid().as_bytes());
         if !chunk.invalid().is_empty() {
             to.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-}
-
-/// What needs no escape goes over in whole runs.
-fn escape_text(mut text: &[u8], to: &mut Vec<u8>) {
-    while !text.is_empty() {
-        let plain = text.iter().position(|byte| !is_plain(*byte)).unwrap_or(text.len());
-        to.extend_from_slice(&text[..plain]);
-        let Some(byte) = text.get(plain) else { return };
-        match byte {
-            b'"' => to.extend_from_slice(b"\\\""),
-            b'\\' => to.extend_from_slice(b"\\\\"),
-            b'\n' => to.extend_from_slice(b"\\n"),
-            b'\r' => to.extend_from_slice(b"\\r"),
-            b'\t' => to.extend_from_slice(b"\\t"),
-            other => to.extend_from_slice(&unicode(*other)),
-        }
-        text = &text[plain + 1..];
-    }
-}
-
-fn is_plain(byte: u8) -> bool {
-    byte >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
 /// `\u00XX`.
