@@ -118,7 +118,7 @@ fn a_lock_opens_for_who_has_logged_in() {
     assert!(kept.contains("bWU6cGFzcyB3b3Jk"), "{kept}");
     user.push(&name).succeeds();
     let image = user.manifest(&name);
-    user.store().remove(&name, false).unwrap();
+    user.store().remove(&name, false, &images::no_users).unwrap();
     user.pull(&name).succeeds();
     assert_eq!(user.manifest(&name), image);
 
@@ -227,7 +227,7 @@ fn blobs_that_were_not_kept_are_fetched_again_to_be_saved() {
     };
     assert!(saved(&other) == saved(&user));
     // With all of them there, nobody is asked; without the registry, the reason is told.
-    other.store().remove(&name, false).unwrap();
+    other.store().remove(&name, false, &images::no_users).unwrap();
     other.pull(&name).succeeds();
     drop(registry);
     fetch().fails_with("error: cannot reach ");
@@ -278,7 +278,7 @@ fn a_pull_that_is_killed_leaves_a_store_that_works() {
         child.wait().unwrap();
         if let Ok(image) = other.store().find(&name) {
             image.disk().unwrap();
-            other.store().remove(&name, false).unwrap();
+            other.store().remove(&name, false, &images::no_users).unwrap();
         }
     }
     other.pull(&name).succeeds();
