@@ -27,7 +27,7 @@ pub(crate) struct KeepingArgs {
     /// The seconds `stop` waits before it kills; less than 0 waits for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) stop_timeout: Option<i64>,
-    /// When to start it again: no, on-failure[:MOST], always, unless-stopped. Kept and shown only
+    /// When to start it again: no, on-failure, on-failure:MOST, always, unless-stopped; shown only
     #[arg(long, value_name = "POLICY", default_value = "no")]
     pub(crate) restart: RestartPolicy,
     /// Where its output is kept: json-file or none
