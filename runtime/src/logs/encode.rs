@@ -5,13 +5,18 @@ pub(super) fn escape(mut bytes: &[u8], to: &mut Vec<u8>) {
     while let Some(first) = bytes.first() {
         let kind = kind(*first);
         let count = match kind {
-            Kind::Escaped => 1,
+            Kind::Escaped => bytes.iter().take_while(|byte| *byte == first).count(),
             _ => bytes.iter().position(|byte| self::kind(*byte) != kind).unwrap_or(bytes.len()),
         };
         let (run, rest) = bytes.split_at(count);
         match kind {
             Kind::Plain => to.extend_from_slice(run),
-            Kind::Escaped => escape_byte(*first, to),
+            Kind::Escaped => {
+                let start = to.len();
+                escape_byte(*first, to);
+                let end = to.len();
+                (1..count).for_each(|_| to.extend_from_within(start..end));
+            }
             Kind::NotAscii => copy_valid(run, to),
         }
         bytes = rest;

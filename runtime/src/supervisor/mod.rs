@@ -131,6 +131,8 @@ pub(crate) fn supervise(task: Task) -> u8 {
         Err(failure) => FromSupervisor::Failed(failure),
     });
     drop(clients);
+    // From here on the container is anybody's.
+    drop(home);
     saving.end();
     0
 }
