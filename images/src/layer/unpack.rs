@@ -17,6 +17,7 @@ use super::writeback::Writeback;
 use super::{BLOCK_SIZE, LayerError};
 use crate::compression::Decoder;
 use crate::digest::Digest;
+use crate::erofs;
 use crate::limits::Excess;
 use crate::tar::{Entry, Kind, Reader, Segment, Xattrs};
 
@@ -229,13 +230,21 @@ fn record<R: Read>(
     if let Some(whiteout) = whiteout(&components, &entry.path)? {
         return Ok(whiteout);
     }
+    let metadata = Metadata {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: kept_xattrs(entry.xattrs.clone(), shown)?,
+    };
     let content = match &entry.kind {
         Kind::File { size } => {
-            let copied = data.append(reader, *size);
-            Content::File {
-                size: *size,
-                data: copied.map_err(|error| copy_error(error, &shown()))?,
-            }
+            let copied = match erofs::head(&metadata, *size) {
+                Some(head) => data.append_packed(&head, reader, *size),
+                None => data.append(reader, *size),
+            };
+            let data = copied.map_err(|error| copy_error(error, &shown()))?;
+            Content::File { size: *size, data }
         }
         Kind::SparseFile { size, segments } => {
             let data = sparse(reader, data, *size, segments, &shown())?;
@@ -269,13 +278,6 @@ fn record<R: Read>(
     if components.is_empty() && content != Content::Directory {
         return Err(LayerError::Invalid { entry: shown(), field: "kind: the root is a directory" });
     }
-    let metadata = Metadata {
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        mtime: entry.mtime,
-        xattrs: kept_xattrs(entry.xattrs.clone(), shown)?,
-    };
     Ok(Some(Record { path: components.join(&b'/'), content, metadata }))
 }
 
