@@ -97,6 +97,8 @@ pub(crate) struct Summary {
 /// Writes the `tree` file.
 pub(crate) struct RecordWriter<W> {
     output: W,
+    /// A record's bytes; the same memory for each.
+    buffer: Vec<u8>,
     written: u64,
     records: u64,
 }
@@ -104,15 +106,17 @@ pub(crate) struct RecordWriter<W> {
 impl<W: Write> RecordWriter<W> {
     pub(crate) fn new(mut output: W) -> io::Result<RecordWriter<W>> {
         output.write_all(MAGIC)?;
-        Ok(RecordWriter { output, written: 0, records: 0 })
+        Ok(RecordWriter { output, buffer: Vec::new(), written: 0, records: 0 })
     }
 
     /// Appends a record; gives the bytes of all records so far.
     pub(crate) fn push(&mut self, record: &Record) -> io::Result<u64> {
-        let bytes = postcard::to_stdvec(record).map_err(io::Error::other)?;
-        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        self.buffer.clear();
+        self.buffer = postcard::to_extend(record, std::mem::take(&mut self.buffer))
+            .map_err(io::Error::other)?;
+        let length = u32::try_from(self.buffer.len()).map_err(io::Error::other)?;
         self.output.write_all(&length.to_le_bytes())?;
-        self.output.write_all(&bytes)?;
+        self.output.write_all(&self.buffer)?;
         self.written += u64::from(length) + 4;
         self.records += 1;
         Ok(self.written)
