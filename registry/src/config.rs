@@ -101,12 +101,19 @@ impl Config {
     }
 
     /// Takes what `above` says.
-    fn over(&mut self, above: Config) {
+    pub(crate) fn over(&mut self, above: Config) {
         self.keep_blobs = above.keep_blobs.or(self.keep_blobs);
         if above.unqualified_search.is_some() {
             self.unqualified_search = above.unqualified_search;
         }
         self.registries.extend(above.registries);
+    }
+
+    /// The hosts that something is said about, and their mirrors.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = String> {
+        let mirrors = self.registries.values().flat_map(|registry| &registry.mirrors);
+        self.registries.keys().chain(mirrors).cloned().collect::<Vec<_>>().into_iter()
     }
 
     /// Where images of `registry` are looked for: its mirrors, then itself.

@@ -297,6 +297,7 @@ fn a_bomb_ends_at_the_limit() {
     let pull = images::Pull {
         store: home.images(),
         name: format!("{}/x:1", registry.address),
+        tags: images::Tags::One,
         platform: images::Platform::host(),
         limits: images::Limits { max_unpacked_bytes: 1 << 20, ..images::Limits::DEFAULT },
         talk: images::Talk::Quiet,

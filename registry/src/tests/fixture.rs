@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use images::{Limits, Platform, Pull, Store, Talk};
+use images::{Limits, Platform, Pull, Store, Tags, Talk};
 use tests::Snapshot;
 use tests::archive::{self, Layer, gzip};
 
@@ -142,6 +142,7 @@ impl Home {
         let pull = Pull {
             store: self.images(),
             name: name.to_owned(),
+            tags: Tags::One,
             platform: Platform::host(),
             limits: Limits::DEFAULT,
             talk: Talk::Quiet,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use images::{Limits, LoadSource, Login, Order, Platform, Pull, Push, Store, Talk, Transfer};
+use images::{Limits, LoadSource, Login, Order, Platform, Pull, Push, Store, Tags, Talk, Transfer};
 use tests::archive::{Layer, docker_archive, gzip, oci_layout, pack};
 pub(crate) use tests::registry::{Kind, Registry, run};
 
@@ -96,6 +96,7 @@ impl User {
         Pull {
             store: self.images(),
             name: name.to_owned(),
+            tags: Tags::One,
             platform: Platform::host(),
             limits: Limits::DEFAULT,
             talk: Talk::Normal,
@@ -133,7 +134,8 @@ impl User {
     }
 
     pub(crate) fn spawn(&self, transfer: Transfer) -> Child {
-        let order = Order { version: env!("CARGO_PKG_VERSION").to_owned(), transfer };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let order = Order { version, parent: None, transfer };
         let path = std::env::var("PATH").unwrap();
         let helpers = self.folder.path().join("helpers");
         Command::new(env!("CARGO_BIN_EXE_hyperrun-registry"))
