@@ -92,7 +92,7 @@ impl Task<'_> {
         }
         let mut news = News::None;
         let tags = self
-            .from_any(|repository| crate::tags::list(repository, reference, &self.pull.limits))?;
+            .with_any(|repository| crate::tags::list(repository, reference, &self.pull.limits))?;
         if tags.is_empty() {
             return Err(Error::Request {
                 problem: format!("{} has no tags", reference.familiar_name()),
@@ -129,13 +129,13 @@ impl Task<'_> {
         };
         self.voice.say(&format!("{shown}: Pulling from {}", reference.repository()))?;
         let before = self.store.find(&reference.to_string()).ok().map(|image| image.id);
-        let (digest, loaded) = self.from_any(|repository| self.pull_from(repository, reference))?;
+        let (digest, loaded) = self.with_any(|repository| self.pull_from(repository, reference))?;
         self.voice.say(&format!("Digest: {digest}"))?;
         Ok(if before == Some(loaded.id) { News::None } else { News::Newer })
     }
 
     /// Tries the mirrors, then the registry itself, whose failure is the one that counts.
-    fn from_any<T>(&self, work: impl Fn(&Repository<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    fn with_any<T>(&self, work: impl Fn(&Repository<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let mut endpoints = self.client.config.endpoints(self.reference.registry()).into_iter();
         let mut endpoint = endpoints.next().expect("a registry is its own endpoint");
         loop {

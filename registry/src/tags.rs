@@ -29,7 +29,7 @@ pub(crate) fn list(
     of: &Reference,
     limits: &Limits,
 ) -> Result<Vec<Reference>, Error> {
-    let what = format!("the tags of {}", of.repository());
+    let what = format!("tags of {}", of.repository());
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     let mut next = Some(repository.url(&format!("tags/list?n={PAGE}")));
     for _ in 0..PAGES_LIMIT {
@@ -46,7 +46,7 @@ pub(crate) fn list(
         };
         let bad = |problem: &str| repository.bad(&what, problem);
         let page: Page = serde_json::from_slice(&answer.bytes(limits.max_document_bytes, &what)?)
-            .map_err(|_| bad("no JSON list of tags"))?;
+            .map_err(|_| bad("no JSON list"))?;
         for tag in page.tags.unwrap_or_default() {
             let name = format!("{}/{}:{tag}", of.registry(), of.repository());
             let named: Option<Reference> = name.parse().ok();

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use images::{Limits, LoadSource, Login, Order, Platform, Pull, Push, Store, Tags, Talk, Transfer};
 use tests::archive::{Layer, docker_archive, gzip, oci_layout, pack};
-pub(crate) use tests::registry::{Kind, Registry, run};
+pub(crate) use tests::registry::{Kind, Registry};
 
 /// A user with a store, a configuration of registries and one of Docker's.
 pub(crate) struct User {
@@ -72,7 +72,12 @@ impl User {
     /// Loads an image of these layers, compressed by gzip.
     pub(crate) fn load_layers(&self, name: &str, layers: &[Vec<u8>]) {
         let stored: Vec<Vec<u8>> = layers.iter().map(|layer| gzip(layer)).collect();
-        let archive = pack(&oci_layout(name, layers, &stored));
+        self.load_stored(name, layers, &stored);
+    }
+
+    /// Loads an image of these layers, compressed like this.
+    pub(crate) fn load_stored(&self, name: &str, layers: &[Vec<u8>], stored: &[Vec<u8>]) {
+        let archive = pack(&oci_layout(name, layers, stored));
         let source = LoadSource::Reader(Box::new(std::io::Cursor::new(archive)));
         self.store().load(source, &Limits::DEFAULT).unwrap();
     }
