@@ -108,7 +108,7 @@ fn a_manifest_that_comes_later_is_shown_and_saved() {
     let file = root.path().join("saved.tar");
     sandbox.hyperrun(["save", "-o", file.to_str().unwrap(), "a.io/b/c:1"]).code_is(0);
     assert_eq!(blobs(&members(&fs::read(&file).unwrap())), blobs(&made));
-    sandbox.hyperrun(["system", "check", "--full"]).code_is(0).stdout_has("1 images, 2 layers");
+    sandbox.hyperrun(["system", "check", "--full"]).code_is(0).stdout_has("1 image, 2 layers");
     sandbox.hyperrun(["rmi", "a.io/b/c:1"]).code_is(0);
     let check = sandbox.hyperrun(["system", "check"]);
     check.code_is(0).stdout_is("0 images, 0 layers, 0 blobs: whole\n");

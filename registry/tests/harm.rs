@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn a_pull_that_is_killed_leaves_a_store_that_is_whole() {
     let changes = Changes::of(&user.images());
     user.pull(&name).succeeds();
     let (total, whole) = (changes.count(), Snapshot::of(&user.images()));
-    assert!(total > 30, "{total} changes");
+    assert!(total > 20, "{total} changes");
     let mut sample = Sample::of_this_run();
     println!("seed {}", sample.seed());
     let (mut there, mut unfinished) = (0, 0);
@@ -146,12 +146,15 @@ fn silent_registry() -> (TcpListener, String) {
     (listener, name)
 }
 
-/// Reads until whoever is at the other side has gone; fails if they stay.
-fn wait_for_hang_up(mut connection: TcpStream) {
+/// Waits for a client that asks for the image.
+fn client_of(listener: &TcpListener) -> BufReader<TcpStream> {
+    let (connection, _) = listener.accept().unwrap();
     connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut asked = Vec::new();
-    connection.read_to_end(&mut asked).unwrap();
-    assert!(asked.starts_with(b"GET /v2/x/manifests/1 "));
+    let mut asked = BufReader::new(connection);
+    let mut line = String::new();
+    asked.read_line(&mut line).unwrap();
+    assert!(line.starts_with("GET /v2/x/manifests/1 "), "{line}");
+    asked
 }
 
 #[test]
@@ -165,10 +168,11 @@ fn a_pull_ends_with_the_process_that_waits_for_it() {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, CLIENT, &order]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut shell = shell.stderr(Stdio::null()).spawn().unwrap();
-    let (connection, _) = listener.accept().unwrap();
+    let mut client = client_of(&listener);
     shell.kill().unwrap();
     shell.wait().unwrap();
-    wait_for_hang_up(connection);
+    // It hangs up; were it to wait for the answer, this would be an error after a while.
+    client.read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[test]

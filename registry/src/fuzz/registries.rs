@@ -15,9 +15,9 @@ pub fn registries(bytes: &[u8]) {
     twice.over(config.clone());
     assert_eq!(twice, config);
     let names = ["docker.io", "localhost:5000", "registry.example"].map(str::to_owned);
-    for name in config.hosts().chain(names) {
-        let endpoints = config.endpoints(&name);
-        assert_eq!(endpoints.last(), Some(&config.endpoint(&name)), "{name}");
+    for name in config.hosts().chain(&names) {
+        let endpoints = config.endpoints(name);
+        assert_eq!(endpoints.last(), Some(&config.endpoint(name)), "{name}");
         for endpoint in &endpoints {
             let base = endpoint.base.text();
             assert_eq!(Url::parse(&base).as_ref(), Some(&endpoint.base), "{base}");
