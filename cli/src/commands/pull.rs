@@ -12,9 +12,10 @@ use crate::failure::Failure;
 
 /// Pull an image from a registry
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  hyperrun pull debian:bookworm\n  hyperrun pull -a localhost:5000/web"
-)]
+#[command(after_help = "\
+Examples:
+  hyperrun pull debian:bookworm
+  hyperrun pull -a localhost:5000/web")]
 pub(crate) struct PullArgs {
     /// Pull every image that the repository has a tag for
     #[arg(short, long)]
