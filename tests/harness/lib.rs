@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a place to run the built binary, and words to judge it by.
 
 pub mod archive;
+mod changes;
 pub mod fidelity;
 mod initramfs;
 mod output;
@@ -9,11 +10,13 @@ pub mod registry;
 mod running;
 mod sample;
 mod sandbox;
+mod screen;
 mod small_disk;
 mod snapshot;
 mod terminal;
 pub mod tree;
 
+pub use changes::Changes;
 pub use initramfs::initramfs;
 pub use output::Output;
 pub use read_only::ReadOnly;

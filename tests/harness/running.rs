@@ -37,6 +37,11 @@ impl Running {
         }
     }
 
+    /// Sends the process itself a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
     /// Kills the process itself, at once and without its knowledge.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");

@@ -92,7 +92,7 @@ fn read(
         let writeback = copy.map(|file| Writeback::start(scope, file)).transpose();
         let (writeback, written) = writeback.map_err(LayerError::Write)?.unzip();
         let (blob, tee) = ahead(scope, Tee::new(input, copy, writeback));
-        let result = match Decoder::new(blob) {
+        let result = match Decoder::new(blob, &budget.windows) {
             Ok(decoder) => unpack_stream(scope, decoder, outputs, budget),
             Err(error) => Err(LayerError::Decompress(error)),
         };
@@ -149,6 +149,9 @@ fn unpack_stream<'scope>(
     let diff_id = plain.finish();
     let mut decoder = join(decoder);
     join(written).map_err(LayerError::Write)?;
+    if decoder.is_refused() {
+        unpacked = Err(Budget::window_exceeded());
+    }
     match &unpacked {
         // Bytes behind the compressed stream belong to the blob and to its digest.
         Ok(_) => decoder.drain().map_err(LayerError::Decompress)?,
