@@ -23,6 +23,7 @@ use crate::kick;
 use crate::kvm::Vm;
 use crate::loader;
 use crate::memory;
+use crate::residence;
 use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::vcpu::RunningVcpu;
 use crate::virtio::block::Block;
@@ -193,14 +194,14 @@ impl Machine {
     /// Reports what happens until the first vCPU comes to an end, or it is time to save.
     fn serve(&mut self) -> Result<Pause, Error> {
         for event in self.news.drain(..) {
-            event.write_to(&mut self.events)?;
+            tell(&mut self.events, event)?;
         }
         loop {
             match self.wakes.recv() {
                 Ok(Wake::AgentReady) => match self.save.take() {
                     // Nobody is told yet: a machine is saved without a connection.
                     Some((files, pagemap)) => return Ok(Pause::Save(files, pagemap)),
-                    None => Event::AgentReady.write_to(&mut self.events)?,
+                    None => tell(&mut self.events, Event::AgentReady)?,
                 },
                 Ok(Wake::Console(line)) => Event::Console(line).write_to(&mut self.events)?,
                 Ok(Wake::Ended(ending)) => return Ok(Pause::End(ending)),
@@ -361,6 +362,16 @@ fn stop(running: Vec<RunningVcpu>) -> Vec<VcpuFd> {
         vcpu.kick();
     }
     running.into_iter().filter_map(RunningVcpu::join).collect()
+}
+
+/// Reports an event. With the agent the machine is ready too, and code that made it is let go.
+fn tell(events: &mut File, event: Event) -> Result<(), Error> {
+    let is_ready = event == Event::AgentReady;
+    event.write_to(events)?;
+    if is_ready {
+        residence::give_back_text();
+    }
+    Ok(())
 }
 
 /// Reports the console's tail, or what of it has not been traced, and the end.
