@@ -9,6 +9,7 @@ use std::time::Duration;
 use images::{Image, Store};
 use vmm::config::{BootFiles, DiskExtent, Start};
 use vmm::process::Inherited;
+use vmm::residence;
 
 use crate::attach::{Attached, attach};
 use crate::containers::{self, Container};
@@ -46,6 +47,7 @@ pub struct Outcome {
 /// one thread.
 pub fn run(spec: &RunSpec, places: &Places, stopwatch: Stopwatch) -> Result<Outcome, Error> {
     let inherited = Inherited::look();
+    residence::share_one_heap();
     let store = Store::open(&places.images()).map_err(images::Error::from)?;
     let image = find_or_pull(&store, spec, places)?;
     let name = image_name(&spec.image, &image);
@@ -199,6 +201,7 @@ fn image_name(words: &str, image: &Image) -> String {
 fn start(task: Task, near: Link) -> Result<(Process, Link), Error> {
     let near = Cell::new(Some(near));
     let theirs = &near;
+    residence::trim_heap();
     let supervisor = Process::fork(move || {
         drop(theirs.take());
         supervise(task)

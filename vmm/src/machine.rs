@@ -1,12 +1,14 @@
 //! A machine: made from its configuration, run to its end.
 
 use std::fs::File;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::x86_64::{boot_params, layout, mptable, regs};
 use crate::bus::Bus;
@@ -23,6 +25,7 @@ use crate::kick;
 use crate::kvm::Vm;
 use crate::loader;
 use crate::memory;
+use crate::residence;
 use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::vcpu::RunningVcpu;
 use crate::virtio::block::Block;
@@ -86,23 +89,29 @@ impl Machine {
                 (memory, Origin::Saved(Box::new(state), prefaulting))
             }
         };
-        let vm = Vm::create(&memory)?;
         let (wake_sender, wakes) = mpsc::sync_channel(WAKES);
         let console = Console::new(trace.then(|| wake_sender.clone()));
-        let mut transports = attach(&vm, &memory, &console, devices(disks, vsock)?)?;
-        let irqfd = vm.irqfd(layout::SERIAL_IRQ)?;
-        let (uart, vcpus, news, prefaulting) = match origin {
+        let devices = devices(disks, vsock)?;
+        let device_count = devices.len();
+        let make = || wire(&memory, &console, devices);
+        let (uart, vm, transports, vcpus, news, prefaulting) = match origin {
             Origin::Boot(files) => {
-                let line = command_line::build(trace, transports.len(), &files.command_line);
-                let entry = load(&memory, memory_bytes, vcpus, files, &line)?;
+                let line = command_line::build(trace, device_count, &files.command_line);
+                let load = || load(&memory, memory_bytes, vcpus, files, &line);
+                // Making a machine is mostly waiting for the host's kernel.
+                let (made, entry) = beside(make, load)?;
+                let (vm, transports, irqfd) = made?;
+                let vcpus = vm.create_vcpus(vcpus, entry?)?;
                 let uart = serial::uart(&console, irqfd);
-                (uart, vm.create_vcpus(vcpus, entry)?, vec![Event::Running], None)
+                (uart, vm, transports, vcpus, vec![Event::Running], None)
             }
             Origin::Saved(state, prefaulting) => {
+                let (vm, mut transports, irqfd) = make()?;
                 let vcpus = vm.restore(&state)?;
                 restore_devices(&mut transports, &state.devices).map_err(Error::Restore)?;
                 let uart = serial::restore(&state.uart, &console, irqfd);
-                (uart, vcpus, vec![Event::Running, Event::AgentReady], Some(prefaulting))
+                let news = vec![Event::Running, Event::AgentReady];
+                (uart, vm, transports, vcpus, news, Some(prefaulting))
             }
         };
         let bus = Arc::new(Bus::new(uart, transports, wake_sender.clone()));
@@ -193,14 +202,14 @@ impl Machine {
     /// Reports what happens until the first vCPU comes to an end, or it is time to save.
     fn serve(&mut self) -> Result<Pause, Error> {
         for event in self.news.drain(..) {
-            event.write_to(&mut self.events)?;
+            tell(&mut self.events, event)?;
         }
         loop {
             match self.wakes.recv() {
                 Ok(Wake::AgentReady) => match self.save.take() {
                     // Nobody is told yet: a machine is saved without a connection.
                     Some((files, pagemap)) => return Ok(Pause::Save(files, pagemap)),
-                    None => Event::AgentReady.write_to(&mut self.events)?,
+                    None => tell(&mut self.events, Event::AgentReady)?,
                 },
                 Ok(Wake::Console(line)) => Event::Console(line).write_to(&mut self.events)?,
                 Ok(Wake::Ended(ending)) => return Ok(Pause::End(ending)),
@@ -330,6 +339,31 @@ pub(crate) fn devices(
     Ok(devices)
 }
 
+/// Makes a virtual machine with its devices and the UART's interrupt.
+fn wire(
+    memory: &GuestMemoryMmap,
+    console: &Console,
+    devices: Vec<Box<dyn VirtioDevice>>,
+) -> Result<(Vm, Vec<MmioTransport>, Arc<EventFd>), Error> {
+    let vm = Vm::create(memory)?;
+    let transports = attach(&vm, memory, console, devices)?;
+    let irqfd = vm.irqfd(layout::SERIAL_IRQ)?;
+    Ok((vm, transports, irqfd))
+}
+
+/// Runs `there` on a thread of its own while `here` runs on this one.
+fn beside<A, B: Send>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + Send,
+) -> Result<(A, B), Error> {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("loader".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn_scoped(scope, there).map_err(Error::host("start a thread"))?;
+        let here = here();
+        Ok((here, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+    })
+}
+
 /// Gives each device its place, its interrupt line and its queues' notifications.
 fn attach(
     vm: &Vm,
@@ -361,6 +395,16 @@ fn stop(running: Vec<RunningVcpu>) -> Vec<VcpuFd> {
         vcpu.kick();
     }
     running.into_iter().filter_map(RunningVcpu::join).collect()
+}
+
+/// Reports an event. With the agent the machine is ready too, and code that made it is let go.
+fn tell(events: &mut File, event: Event) -> Result<(), Error> {
+    let is_ready = event == Event::AgentReady;
+    event.write_to(events)?;
+    if is_ready {
+        residence::give_back_text();
+    }
+    Ok(())
 }
 
 /// Reports the console's tail, or what of it has not been traced, and the end.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use protocol::StreamKind;
+use vmm::residence;
 
 pub(crate) use self::terminal::is_raw;
 pub use self::terminal::terminal_size;
@@ -72,6 +73,7 @@ impl Session<'_> {
                 FromSupervisor::Started => {
                     times.started = Some(self.stopwatch.elapsed());
                     self.signals.belong_to_the_program();
+                    residence::give_back_text();
                 }
                 FromSupervisor::Exited(status) => self.drain(status.shell_code()),
                 FromSupervisor::Failed(failure) => self.ending = Some(Err(failure)),

@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::config::Start;
 use vmm::event::Event;
 use vmm::process::Inherited;
+use vmm::residence;
 
 pub(crate) use self::machine::MachineParts;
 pub(crate) use self::unattended::save_machine;
@@ -305,6 +306,7 @@ impl Supervisor<'_> {
         if let Some(template) = self.unexplored.take() {
             template.explore(self.machine.pid());
         }
+        residence::give_back_text();
         Ok(())
     }
 
