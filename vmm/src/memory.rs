@@ -126,6 +126,27 @@ fn populate(memory: &GuestMemoryMmap, address: u64, length: u64, advice: Advice)
     let _ = unsafe { madvise(start.cast(), length, advice) };
 }
 
+/// Gives the host back what lies behind these pages; they then hold zeros, or what the file of a saved
+/// machine has there. None if they are not whole pages in one range of the memory.
+///
+/// A host that refuses keeps what it gave.
+pub(crate) fn give_back(
+    memory: &GuestMemoryMmap,
+    address: GuestAddress,
+    bytes: u32,
+) -> Option<()> {
+    let is_whole = |number: u64| number.is_multiple_of(PAGE);
+    if bytes == 0 || !is_whole(address.0) || !is_whole(bytes.into()) {
+        return None;
+    }
+    let slice = memory.get_slice(address, usize::try_from(bytes).ok()?).ok()?;
+    let start = slice.ptr_guard_mut().as_ptr();
+    // SAFETY: the pages lie in memory that stays mapped, the guest's to change at any time, so that
+    // nobody holds a reference to what is in them.
+    let _ = unsafe { madvise(start.cast(), slice.len(), Advice::LinuxDontNeed) };
+    Some(())
+}
+
 /// Maps `length` bytes where the host may use huge pages, and says that it should: the first touch
 /// of a page is an exit to KVM, and a boot touches thousands of small ones. A guest's address and
 /// the host's must be the same modulo the huge page's size for that; every range of the guest's
@@ -166,6 +187,38 @@ mod tests {
         assert_eq!(memory.num_regions(), 2);
         assert_eq!(memory.last_addr(), GuestAddress((5 << 30) - 1));
         assert!(memory.write_obj(1u8, GuestAddress(layout::MMIO_DEVICES)).is_err());
+    }
+
+    #[test]
+    fn what_is_given_back_is_zeros_and_all_else_stays() {
+        let memory = allocate(4 << 30).expect("untouched memory costs nothing");
+        let pages = [0x1000, 0x2000, 0x3000, 0x4000].map(GuestAddress);
+        for page in pages {
+            memory.write_slice(&[7; 4096], page).expect("it is memory");
+        }
+        give_back(&memory, pages[1], 8192).expect("they are pages");
+        let held = pages.map(|page| memory.read_obj::<[u8; 16]>(page).expect("it is memory")[15]);
+        assert_eq!(held, [7, 0, 0, 7]);
+    }
+
+    #[test]
+    fn what_is_not_all_memory_is_not_given_back() {
+        let memory = allocate(4 << 30).expect("untouched memory costs nothing");
+        for (address, bytes) in [
+            (layout::DEVICE_HOLE, 4096),
+            (layout::MMIO_DEVICES, 4096),
+            (layout::DEVICE_HOLE - 4096, 8192),
+            (layout::DEVICE_HOLE_END - 4096, 8192),
+            ((5 << 30) - 4096, 8192),
+            (5 << 30, 4096),
+            (4096, 0),
+            (4096, 4095),
+            (4097, 4096),
+            (u64::MAX - 4095, 4096),
+        ] {
+            assert!(give_back(&memory, GuestAddress(address), bytes).is_none(), "{address:#x}");
+        }
+        give_back(&memory, GuestAddress(0), 1 << 31).expect("all of it is memory");
     }
 
     #[test]
