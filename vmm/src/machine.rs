@@ -12,8 +12,8 @@ use crate::arch::x86_64::{boot_params, layout, mptable, regs};
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
-    BootFiles, DiskConfig, FileRange, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
-    SnapshotFiles, Start, VsockConfig,
+    BootFiles, DiskConfig, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, SnapshotFiles,
+    Start, VsockConfig, WorkingSet,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
@@ -83,7 +83,7 @@ impl Machine {
                 check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
                 let memory = memory::restore(memory_bytes, &files.memory, &state.memory);
                 let memory = memory.map_err(failed)?;
-                let prefaulting = prefault(&memory, memory_bytes, &state, working_set)?;
+                let prefaulting = prefault(&memory, memory_bytes, working_set)?;
                 (memory, Origin::Saved(Box::new(state), prefaulting))
             }
         };
@@ -242,14 +242,13 @@ enum Origin {
 fn prefault(
     memory: &GuestMemoryMmap,
     memory_bytes: u64,
-    state: &MachineState,
-    working_set: Vec<FileRange>,
+    working_set: WorkingSet,
 ) -> Result<JoinHandle<()>, Error> {
-    let (memory, pieces) = (memory.clone(), state.memory.clone());
+    let memory = memory.clone();
     thread::Builder::new()
         .name("prefault".to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(move || memory::prefault(&memory, memory_bytes, &pieces, &working_set))
+        .spawn(move || memory::prefault(&memory, memory_bytes, &working_set))
         .map_err(Error::host("start a thread"))
 }
 

@@ -11,13 +11,13 @@ use vm_memory::mmap::MmapRegion;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 
 use crate::arch::x86_64::layout;
-use crate::config::FileRange;
+use crate::config::WorkingSet;
 
 /// The size of a small page.
 const PAGE: u64 = 4096;
 /// The size of a huge page, and of an entry of KVM's second-level page tables that maps one.
 const HUGE_PAGE: usize = 2 << 20;
-/// The most that is copied ahead, in bytes.
+/// The most that is copied ahead, and the most that is mapped ahead, in bytes.
 const MAX_WORKING_SET: u64 = 64 << 20;
 
 /// Maps `bytes` of memory around the hole for devices. It stays mapped as long as the process
@@ -92,27 +92,24 @@ pub(crate) fn place(bytes: u64, pieces: &[(u64, u64)]) -> io::Result<Vec<Placed>
     Ok(placed)
 }
 
-/// Does ahead what a guest's first touches would each leave it for: copies the pages of the working
-/// set, which it will write, and maps the others of a saved machine's `pieces`. To be called on a
-/// thread beside the rest of a start. What makes no sense is passed over: nothing depends on it.
-pub(crate) fn prefault(
-    memory: &GuestMemoryMmap,
-    bytes: u64,
-    pieces: &[(u64, u64)],
-    working_set: &[FileRange],
-) {
-    let mut left = MAX_WORKING_SET;
-    for range in working_set {
-        let Some(address) = layout::memory_address(bytes, range.offset) else { continue };
-        let length = range.length.min(left);
-        left -= length;
-        populate(memory, address, length, Advice::LinuxPopulateWrite);
-    }
-    for &(address, length) in pieces {
-        // In steps, since whoever maps memory meanwhile waits for one of them.
-        for start in (0..length).step_by(HUGE_PAGE) {
-            let step = (HUGE_PAGE as u64).min(length - start);
-            populate(memory, address + start, step, Advice::LinuxPopulateRead);
+/// Does ahead what a guest's first touches would each leave it for: copies the pages that it will write,
+/// and maps those that it will read. The rest stays unmapped, so that a copy holds what it uses. To be
+/// called on a thread beside the rest of a start. What makes no sense is passed over: nothing depends
+/// on it.
+pub(crate) fn prefault(memory: &GuestMemoryMmap, bytes: u64, working_set: &WorkingSet) {
+    for (ranges, advice) in [
+        (&working_set.written, Advice::LinuxPopulateWrite),
+        (&working_set.read, Advice::LinuxPopulateRead),
+    ] {
+        let mut left = MAX_WORKING_SET;
+        for range in ranges {
+            let Some(address) = layout::memory_address(bytes, range.offset) else { continue };
+            let length = range.length.min(left);
+            left -= length;
+            // In steps, since whoever maps memory meanwhile waits for one of them.
+            for start in (0..length).step_by(HUGE_PAGE) {
+                populate(memory, address + start, (HUGE_PAGE as u64).min(length - start), advice);
+            }
         }
     }
 }
@@ -130,11 +127,7 @@ fn populate(memory: &GuestMemoryMmap, address: u64, length: u64, advice: Advice)
 /// machine has there. None if they are not whole pages in one range of the memory.
 ///
 /// A host that refuses keeps what it gave.
-pub(crate) fn give_back(
-    memory: &GuestMemoryMmap,
-    address: GuestAddress,
-    bytes: u32,
-) -> Option<()> {
+pub(crate) fn give_back(memory: &GuestMemoryMmap, address: GuestAddress, bytes: u32) -> Option<()> {
     let is_whole = |number: u64| number.is_multiple_of(PAGE);
     if bytes == 0 || !is_whole(address.0) || !is_whole(bytes.into()) {
         return None;

@@ -105,7 +105,7 @@ fn write_pages(piece: &[u8], file: &File, offset: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::FileRange;
+    use crate::config::{FileRange, WorkingSet};
     use crate::memory;
     use std::os::unix::fs::MetadataExt;
     use vm_memory::GuestAddress;
@@ -176,12 +176,14 @@ mod tests {
     #[test]
     fn what_is_touched_ahead_is_as_it_was() {
         let (copy, pieces, file) = round_trip(64, &[(0, 1), (5 << 20, 2)]);
-        let anything = [
+        let anything = vec![
             FileRange { offset: 0, length: 8192 },
             FileRange { offset: 64 << 20, length: 4096 },
             FileRange { offset: 100, length: u64::MAX },
+            FileRange { offset: 4 << 20, length: 3 << 20 },
         ];
-        memory::prefault(&copy, 64 << 20, &pieces, &anything);
+        let anything = WorkingSet { written: anything.clone(), read: anything };
+        memory::prefault(&copy, 64 << 20, &anything);
         assert_eq!(copy.read_obj::<u8>(GuestAddress(0)).unwrap(), 1);
         assert_eq!(copy.read_obj::<u8>(GuestAddress(5 << 20)).unwrap(), 2);
         let other = memory::restore(64 << 20, &file, &pieces).unwrap();
