@@ -70,7 +70,7 @@ pub enum Server {
     /// One of the device's own.
     OwnThread,
     /// That of the vCPU which notifies a queue: the work is rare and short, and the guest waits for
-    /// it anyway.
+    /// it anyway. None is lost, since vCPUs are stopped before devices are.
     Notifier,
 }
 

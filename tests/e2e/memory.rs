@@ -1,0 +1,59 @@
+//! What a container costs the host in memory, and that it gives back what it does not need.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hyperrun_tests::{Running, Sandbox};
+
+/// A guest looks for free memory every 2 seconds, and reports a part of it each time.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(100);
+/// What the program of these tests fills, and so much of it must be seen to come and go.
+const FILLED_MIB: u64 = 200;
+const SEEN_KIB: u64 = 180 << 10;
+
+/// Runs `script` with these flags and a standard input.
+fn start(flags: &[&str], script: &str) -> Running {
+    let arguments = [&["run", "--rm", "-i"], flags, &["busybox", "sh", "-c", script]].concat();
+    Running::start_listening(Sandbox::with_images().command(arguments))
+}
+
+/// Waits until the machine has so much less memory than it had at most.
+#[track_caller]
+fn shrinks(running: &Running) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = running.machine_kib("status", &["VmRSS"]);
+        let most = running.machine_kib("status", &["VmHWM"]);
+        assert!(most >= SEEN_KIB, "the guest was to fill its memory: {most} KiB");
+        if now + SEEN_KIB <= most {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{now} KiB are left of {most}");
+        thread::sleep(POLL);
+    }
+}
+
+/// A command that fills memory of its own, looks whether it is as it was written, and ends.
+fn fill() -> String {
+    format!(
+        "awk 'BEGIN {{ s = sprintf(\"%1048576s\", \"\"); \
+         for (i = 0; i < {FILLED_MIB}; i++) a[i] = s i; \
+         for (i = 0; i < {FILLED_MIB}; i++) if (a[i] != s i) exit 1 }}'"
+    )
+}
+
+#[test]
+fn what_a_guest_frees_goes_back_to_the_host_and_can_be_had_again() {
+    let fill = fill();
+    for flags in [&[][..], &["--no-template"]] {
+        let script = format!("{fill} && echo freed && read go && {fill} && echo again");
+        let mut running = start(flags, &script);
+        running.wait_for("freed\n");
+        shrinks(&running);
+        running.say("go\n");
+        running.wait_for("again\n");
+        running.finish().code_is(0).stdout_is("freed\nagain\n").stderr_is("");
+    }
+}
