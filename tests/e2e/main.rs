@@ -4,6 +4,7 @@ mod failures;
 mod images;
 mod isolation;
 mod kernels;
+mod memory;
 mod process;
 mod refusals;
 mod registry;

@@ -14,22 +14,23 @@ use crate::arch::x86_64::{boot_params, layout, mptable, regs};
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
-    BootFiles, DiskConfig, FileRange, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
-    SnapshotFiles, Start, VsockConfig,
+    BootFiles, DiskConfig, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, SnapshotFiles,
+    Start, VsockConfig, WorkingSet,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::kick;
-use crate::kvm::Vm;
+use crate::kvm::{self, Vm};
 use crate::loader;
 use crate::memory;
 use crate::residence;
 use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::vcpu::RunningVcpu;
+use crate::virtio::balloon::Balloon;
 use crate::virtio::block::Block;
-use crate::virtio::device::{Interrupt, VirtioDevice};
+use crate::virtio::device::{Interrupt, Server, VirtioDevice};
 use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::Vsock;
@@ -85,7 +86,7 @@ impl Machine {
                 check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
                 let memory = memory::restore(memory_bytes, &files.memory, &state.memory);
                 let memory = memory.map_err(failed)?;
-                let prefaulting = prefault(&memory, memory_bytes, &state, working_set)?;
+                let prefaulting = prefault(&memory, memory_bytes, working_set)?;
                 (memory, Origin::Saved(Box::new(state), prefaulting))
             }
         };
@@ -250,14 +251,13 @@ enum Origin {
 fn prefault(
     memory: &GuestMemoryMmap,
     memory_bytes: u64,
-    state: &MachineState,
-    working_set: Vec<FileRange>,
+    working_set: WorkingSet,
 ) -> Result<JoinHandle<()>, Error> {
-    let (memory, pieces) = (memory.clone(), state.memory.clone());
+    let memory = memory.clone();
     thread::Builder::new()
         .name("prefault".to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(move || memory::prefault(&memory, memory_bytes, &pieces, &working_set))
+        .spawn(move || memory::prefault(&memory, memory_bytes, &working_set))
         .map_err(Error::host("start a thread"))
 }
 
@@ -314,7 +314,7 @@ fn check(config: &MachineConfig) -> Result<(), ConfigError> {
     if !(1..=MAX_VCPUS).contains(&config.vcpus) {
         return Err(ConfigError::Vcpus { vcpus: config.vcpus });
     }
-    let devices = config.disks.len() + usize::from(config.vsock.is_some()) + 1;
+    let devices = config.disks.len() + usize::from(config.vsock.is_some()) + 2;
     if devices > layout::MAX_DEVICES {
         return Err(ConfigError::Devices { devices });
     }
@@ -326,7 +326,7 @@ pub(crate) fn devices(
     disks: Vec<DiskConfig>,
     vsock: Option<VsockConfig>,
 ) -> Result<Vec<Box<dyn VirtioDevice>>, Error> {
-    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(disks.len() + 2);
+    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(disks.len() + 3);
     for disk in disks {
         let id = disk.id.clone();
         let block = Block::open(disk).map_err(|source| Error::Disk { id, source })?;
@@ -336,6 +336,7 @@ pub(crate) fn devices(
         devices.push(Box::new(Vsock::new(config)));
     }
     devices.push(Box::new(Rng));
+    devices.push(Box::new(Balloon));
     Ok(devices)
 }
 
@@ -376,7 +377,11 @@ fn attach(
         let address = layout::device_address(index);
         let kicks = (0..)
             .zip(device.queue_sizes())
-            .map(|(queue, _)| vm.queue_kick(address, queue))
+            .map(|(queue, _)| match device.server() {
+                Server::OwnThread => vm.queue_kick(address, queue),
+                // The vCPU leaves the guest for it, and tells the transport.
+                Server::Notifier => kvm::event_fd(),
+            })
             .collect::<Result<Vec<_>, Error>>()?;
         let wiring = Wiring {
             memory: memory.clone(),
@@ -443,11 +448,11 @@ mod tests {
 
     #[test]
     fn impossible_machines_are_refused() {
-        assert!(check(&config(512, 1, 18)).is_ok());
+        assert!(check(&config(512, 1, 17)).is_ok());
         assert!(matches!(check(&config(1, 1, 0)), Err(ConfigError::Memory { mib: 1 })));
         assert!(matches!(check(&config(2 << 20, 1, 0)), Err(ConfigError::Memory { .. })));
         assert!(matches!(check(&config(512, 0, 0)), Err(ConfigError::Vcpus { vcpus: 0 })));
         assert!(matches!(check(&config(512, 33, 0)), Err(ConfigError::Vcpus { vcpus: 33 })));
-        assert!(matches!(check(&config(512, 1, 19)), Err(ConfigError::Devices { devices: 20 })));
+        assert!(matches!(check(&config(512, 1, 18)), Err(ConfigError::Devices { devices: 20 })));
     }
 }
