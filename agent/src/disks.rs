@@ -4,14 +4,15 @@ use std::{
     ffi::{CStr, CString},
     fs,
     io::Read,
+    num::NonZeroU64,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use protocol::{ContainerSpec, Device};
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmod, chown, fstat, mkdir,
-        open, openat2, stat, statat,
+        Advice, AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmod, chown,
+        fadvise, fstat, mkdir, open, openat2, stat, statat,
     },
     io::Errno,
     mount::{MountFlags, mount_remount},
@@ -32,6 +33,11 @@ const USED: &str = "/scratch/work/work";
 /// Nothing runs in the background: no inode table is filled with zeros, no bitmap read ahead.
 const SCRATCH_OPTIONS: &CStr = c"noinit_itable,no_prefetch_block_bitmaps";
 
+/// Where the blank file system has what its mount and the overlay's read, one block after another, as
+/// offsets and lengths in bytes: superblock, groups, bitmaps and first inodes; the first folders.
+/// Where they lie elsewhere, nothing is gained and nothing lost.
+const FIRST_READ: [(u64, u64); 2] = [(0, 144 << 10), (0x202_3000, 28 << 10)];
+
 /// The container's root with the disks it is made of.
 pub(crate) struct Disks {
     root: OwnedFd,
@@ -45,6 +51,9 @@ impl Disks {
         }
         let image = device_path(spec.image_disk)?;
         let scratch = device_path(spec.scratch_disk)?;
+        // Comes while the image is mounted. The blocks would be forgotten without somebody who has the
+        // disk open.
+        let _open = read_ahead(&scratch);
         mount_disk(&image, c"erofs", c"/image", MountFlags::RDONLY, c"")?;
         mount_disk(&scratch, c"ext4", c"/scratch", NOTHING_SPECIAL, SCRATCH_OPTIONS)?;
         Ok(Self { root: overlay()? })
@@ -90,6 +99,15 @@ pub(crate) fn read_file(
         return Err(Errno::FBIG).doing(format_args!("read the image's {path}"));
     }
     Ok(Some(content))
+}
+
+/// Asks for what is read first of a disk, and waits for none of it; failing is the mount's to tell.
+fn read_ahead(device: &str) -> Option<OwnedFd> {
+    let disk = open(device, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    for (offset, length) in FIRST_READ {
+        let _ = fadvise(&disk, offset, NonZeroU64::new(length), Advice::WillNeed);
+    }
+    Some(disk)
 }
 
 fn mount_disk(

@@ -25,7 +25,7 @@ pub(crate) struct ImagesArguments {
     #[arg(long)]
     hyperrun: PathBuf,
     /// The folder of OCI layouts that `scripts/bench` prepared: `debian` (with the tags `1`, and `2`
-    /// on top of it) and `small` (`1`).
+    /// on top of it), `small` and `tiny` (`1`).
     #[arg(long)]
     layouts: PathBuf,
     /// An empty folder for stores and the registry, on the disk that is to be measured.
@@ -40,10 +40,10 @@ pub(crate) struct ImagesArguments {
 pub(crate) fn run(arguments: &ImagesArguments) -> Result<(), Box<dyn Error>> {
     let registry = Registry::start(&arguments.work.join("registry"))?;
     let bench = Bench { arguments, registry: &registry };
-    for (name, tag) in [("debian", "1"), ("debian", "2"), ("small", "1")] {
+    for (name, tag) in [("debian", "1"), ("debian", "2"), ("small", "1"), ("tiny", "1")] {
         bench.publish(name, tag)?;
     }
-    for name in ["debian", "small"] {
+    for name in ["debian", "small", "tiny"] {
         bench.compare(name)?;
     }
     bench.second_image()

@@ -10,9 +10,8 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use common::{at, load};
-use rustix::fs::inotify;
 use tests::archive::{Layer, docker_archive};
-use tests::{Sample, Sandbox, sample_size};
+use tests::{Changes, Sample, Sandbox, sample_size};
 
 /// Moments tried with `HYPERRUN_TEST_FULL`, of each way to kill.
 const MOMENTS: usize = 50;
@@ -43,7 +42,8 @@ fn start(sandbox: &Sandbox, arguments: &[&str], stdin: Stdio) -> Child {
 }
 
 fn kill(mut child: Child) {
-    child.kill().unwrap();
+    // One that has ended already cannot be killed.
+    drop(child.kill());
     child.wait().unwrap();
 }
 
@@ -181,17 +181,6 @@ fn a_load_is_killed_while_it_writes() {
     nothing_is_left(scene.root.path(), &scene.sandbox);
 }
 
-/// Sees every file that comes or goes in a store's folders.
-fn watch(root: &Path) -> std::os::fd::OwnedFd {
-    use inotify::WatchFlags;
-    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
-    let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
-    for folder in ["", "records", "layers", "disks", "blobs/sha256", "tmp"] {
-        inotify::add_watch(&watch, root.join("images").join(folder), flags).unwrap();
-    }
-    watch
-}
-
 /// Kills a command behind any of the changes that it makes in the store's folders. `prepare` makes the
 /// store that the command begins with.
 fn kill_between_changes(arguments: &[&str], prepare: &[&str]) {
@@ -204,20 +193,19 @@ fn kill_between_changes(arguments: &[&str], prepare: &[&str]) {
     let (arguments, prepare) = (fill(arguments), fill(prepare));
     let total = {
         scene.sandbox.hyperrun(&prepare).code_is(0);
-        let watch = watch(scene.root.path());
+        let changes = Changes::of(&scene.root.path().join("images"));
         scene.sandbox.hyperrun(&arguments).code_is(0);
-        rustix::io::ioctl_fionbio(&watch, true).unwrap();
-        events(&watch, usize::MAX)
+        changes.count()
     };
     assert!(total > 15, "{total} changes");
     let mut met = Met::default();
     for _ in 0..sample_size(MOMENTS) {
         scene.sandbox.hyperrun(&prepare).code_is(0);
         let moment = scene.sample.below(total);
-        let watch = watch(scene.root.path());
+        let changes = Changes::of(&scene.root.path().join("images"));
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let child = start(&scene.sandbox, &words, Stdio::null());
-        events(&watch, moment);
+        let mut child = start(&scene.sandbox, &words, Stdio::null());
+        changes.wait(moment, &mut child);
         kill(child);
         let when = format!("behind change {moment} of {total}");
         judge(&scene.sandbox, &scene.archive, &mut met, &when);
@@ -244,17 +232,6 @@ fn a_prune_is_killed_between_any_two_changes() {
 #[test]
 fn a_removal_is_killed_between_any_two_changes() {
     kill_between_changes(&["rmi", "crash:1"], &["load", "-i", "ARCHIVE"]);
-}
-
-/// Waits for so many events; gives how many there were, if the watch does not wait.
-fn events(watch: &std::os::fd::OwnedFd, wanted: usize) -> usize {
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(watch, &mut buffer);
-    let mut seen = 0;
-    while seen < wanted && reader.next().is_ok() {
-        seen += 1;
-    }
-    seen
 }
 
 /// Loads, names, saves and removes images that share layers with everybody else's, and looks on.

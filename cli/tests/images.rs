@@ -95,6 +95,25 @@ fn what_is_saved_keeps_its_digests() {
     }
 }
 
+#[test]
+fn a_manifest_that_comes_later_is_shown_and_saved() {
+    let (sandbox, root) = empty_store();
+    let layers = [layer("x"), layer("y")];
+    let made = layout("a.io/b/c:1", &layers);
+    load(&sandbox, &docker_archive("a.io/b/c:1", &layers));
+    let digests = ["images", "--digests", "--format", "{{.Digest}}"];
+    sandbox.hyperrun(digests).stdout_is("<none>\n");
+    load(&sandbox, &pack(&made));
+    sandbox.hyperrun(digests).stdout_is(&format!("{}\n", manifest_of(&made)));
+    let file = root.path().join("saved.tar");
+    sandbox.hyperrun(["save", "-o", file.to_str().unwrap(), "a.io/b/c:1"]).code_is(0);
+    assert_eq!(blobs(&members(&fs::read(&file).unwrap())), blobs(&made));
+    sandbox.hyperrun(["system", "check", "--full"]).code_is(0).stdout_has("1 image, 2 layers");
+    sandbox.hyperrun(["rmi", "a.io/b/c:1"]).code_is(0);
+    let check = sandbox.hyperrun(["system", "check"]);
+    check.code_is(0).stdout_is("0 images, 0 layers, 0 blobs: whole\n");
+}
+
 fn stored(sandbox: &Sandbox) -> Snapshot {
     sandbox.stored().below(&["blobs", "records", "layers"])
 }

@@ -1,8 +1,15 @@
 //! Decompresses a layer or an archive, whatever it turns out to be by its first bytes.
 
+mod window;
+mod zstd;
+
 use std::io::{self, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
+
+use self::zstd::Frames;
+
+pub(crate) use window::{WINDOW_LIMIT, Windows};
 
 /// How a stream is compressed, told by magic numbers, never by names or media types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +21,6 @@ pub(crate) enum Compression {
     Unsupported(&'static str),
 }
 
-/// The longest zstd window accepted, as a power of two: 128 MiB, what `zstd --ultra -22` makes and
-/// what the zstd tool itself reads unasked. Ordinary layers have windows of 8 MiB and less.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-
 /// Bytes the decoder asks of its source at once.
 const INPUT_BUFFER: usize = 128 << 10;
 
@@ -27,7 +30,7 @@ const SNIFF: usize = 6;
 pub(crate) enum Decoder<R: Read> {
     Plain(Input<R>),
     Gzip(Box<MultiGzDecoder<Input<R>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, Input<R>>>),
+    Zstd(Box<Frames<Input<R>>>),
     /// Fails when it is read, and can still be drained.
     Unsupported(&'static str, Input<R>),
 }
@@ -35,9 +38,10 @@ pub(crate) enum Decoder<R: Read> {
 /// The stream from its first byte on, although some were read to tell what it is.
 type Input<R> = BufReader<io::Chain<io::Take<io::Cursor<[u8; SNIFF]>>, R>>;
 
-/// Reads the first bytes of `input` and gives a reader of the decompressed stream.
+/// Reads the first bytes of `input` and gives a reader of the decompressed stream, the only one at this
+/// time.
 pub(crate) fn decompress<R: Read>(input: R) -> io::Result<Decoder<R>> {
-    match Decoder::new(input)? {
+    match Decoder::new(input, &Windows::default())? {
         Decoder::Unsupported(name, _) => Err(unsupported(name)),
         decoder => Ok(decoder),
     }
@@ -49,8 +53,9 @@ fn unsupported(name: &str) -> io::Error {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Reads the first bytes of `input` to tell how it is compressed.
-    pub(crate) fn new(mut input: R) -> io::Result<Decoder<R>> {
+    /// Reads the first bytes of `input` to tell how it is compressed. The memory for zstd's window is
+    /// taken out of `windows`.
+    pub(crate) fn new(mut input: R, windows: &Windows) -> io::Result<Decoder<R>> {
         let mut magic = [0; SNIFF];
         let length = read_up_to(&mut input, &mut magic)?;
         let compression = Compression::of(&magic[..length]);
@@ -59,11 +64,7 @@ impl<R: Read> Decoder<R> {
         Ok(match compression {
             Compression::None => Decoder::Plain(buffered),
             Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(buffered))),
-            Compression::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                Decoder::Zstd(Box::new(decoder))
-            }
+            Compression::Zstd => Decoder::Zstd(Box::new(Frames::new(buffered, windows.clone()))),
             Compression::Unsupported(name) => Decoder::Unsupported(name, buffered),
         })
     }
@@ -75,6 +76,11 @@ impl<R: Read> Decoder<R> {
             Decoder::Zstd(_) => Compression::Zstd,
             Decoder::Unsupported(name, _) => Compression::Unsupported(name),
         }
+    }
+
+    /// Whether it asked for a larger window than [`WINDOW_LIMIT`].
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Decoder::Zstd(frames) if frames.is_refused())
     }
 
     /// Reads the compressed stream to its end, whatever it holds.
@@ -159,7 +165,7 @@ mod tests {
     #[test]
     fn each_kind_is_told_by_its_first_bytes() {
         let text = b"seven bytes and a few more".repeat(100);
-        let zstd = zstd::encode_all(&text[..], 3).unwrap();
+        let zstd = ::zstd::encode_all(&text[..], 3).unwrap();
         let mut skippable = vec![0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
         skippable.extend_from_slice(&zstd);
         assert_eq!(read(&text).unwrap(), text);
@@ -176,7 +182,7 @@ mod tests {
     fn broken_streams_are_errors() {
         let text = b"some text, some more".repeat(1000);
         let gzip = gzip(&text);
-        let zstd = zstd::encode_all(&text[..], 3).unwrap();
+        let zstd = ::zstd::encode_all(&text[..], 3).unwrap();
         assert!(read(&gzip[..gzip.len() - 1]).is_err());
         assert!(read(&zstd[..zstd.len() - 1]).is_err());
         let mut flipped = gzip.clone();

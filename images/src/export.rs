@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
+use crate::erofs::content_offset;
 use crate::layer::{BLOCK_SIZE, FileData};
 use crate::rootfs::{InodeId, Node, ROOT, Tree};
 use crate::tar::{Entry, Kind, Segment, Writer};
@@ -56,12 +57,10 @@ impl<W: Write> Export<'_, W> {
         let kind = match (&inode.node, first) {
             (Node::Directory(_), _) => Kind::Directory,
             (_, Some(target)) => Kind::HardLink { target },
-            (Node::File { size, data: FileData::Contiguous { .. }, .. }, _) => {
-                Kind::File { size: *size }
-            }
             (Node::File { size, data: FileData::Chunked { block_bits, blocks }, .. }, _) => {
                 Kind::SparseFile { size: *size, segments: segments(*size, *block_bits, blocks) }
             }
+            (Node::File { size, .. }, _) => Kind::File { size: *size },
             (Node::Symlink { target }, _) => Kind::Symlink { target: target.clone() },
             (Node::CharDevice { major, minor }, _) => {
                 Kind::CharDevice { major: *major, minor: *minor }
@@ -91,27 +90,36 @@ impl<W: Write> Export<'_, W> {
         };
         self.writer.append(&entry).map_err(ExportError::Write)?;
         match &inode.node {
-            Node::File { size, data, layer } if has_content => self.content(*size, data, *layer),
+            Node::File { size, data: FileData::Packed { slot }, layer } if has_content => {
+                self.copy(*layer, content_offset(*slot, metadata), *size)
+            }
+            Node::File { size, data: FileData::Contiguous { block }, layer } if has_content => {
+                self.copy(*layer, u64::from(*block) * BLOCK_SIZE, *size)
+            }
+            Node::File { size, data: FileData::Chunked { block_bits, blocks }, layer }
+                if has_content =>
+            {
+                self.chunks(*size, BLOCK_SIZE << block_bits, blocks, *layer)
+            }
             _ => Ok(()),
         }
     }
 
-    fn content(&mut self, size: u64, data: &FileData, layer: usize) -> Result<(), ExportError> {
-        match data {
-            FileData::Contiguous { block } => {
-                self.copy(layer, u64::from(*block) * BLOCK_SIZE, size)
-            }
-            FileData::Chunked { block_bits, blocks } => {
-                let chunk = BLOCK_SIZE << block_bits;
-                for (at, block) in (0_u64..).zip(blocks) {
-                    if let Some(block) = block {
-                        let length = chunk.min(size - at * chunk);
-                        self.copy(layer, u64::from(*block) * BLOCK_SIZE, length)?;
-                    }
-                }
-                Ok(())
+    /// Copies those chunks of a sparse file that have blocks.
+    fn chunks(
+        &mut self,
+        size: u64,
+        chunk: u64,
+        blocks: &[Option<u32>],
+        layer: usize,
+    ) -> Result<(), ExportError> {
+        for (at, block) in (0_u64..).zip(blocks) {
+            if let Some(block) = block {
+                let length = chunk.min(size - at * chunk);
+                self.copy(layer, u64::from(*block) * BLOCK_SIZE, length)?;
             }
         }
+        Ok(())
     }
 
     fn copy(&mut self, layer: usize, offset: u64, length: u64) -> Result<(), ExportError> {

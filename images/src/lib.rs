@@ -47,4 +47,4 @@ pub use store::{
 };
 pub use tar::TarError;
 pub use timestamp::{format_rfc3339, parse_rfc3339};
-pub use transfer::{Fetch, Login, Order, Pull, Push, Talk, Transfer};
+pub use transfer::{Fetch, Login, Order, Pull, Push, Tags, Talk, Transfer};

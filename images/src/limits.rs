@@ -52,6 +52,8 @@ pub enum Excess {
     MetadataBytes,
     /// More of one layer than a disk can have.
     FileBytes,
+    /// More memory to decompress it than zstd itself takes unasked.
+    WindowBytes,
     /// See [`Limits::max_archive_members`].
     Files,
     /// See [`Limits::max_archive_members`].
@@ -65,6 +67,13 @@ impl Excess {
             Excess::Entries => "--max-entries",
             Excess::UnpackedBytes => "--max-size",
             Excess::MetadataBytes => "--max-metadata",
+            Excess::WindowBytes => {
+                return Some(
+                    "compress it with a smaller window: with zstd's levels up to 19 and without \
+                     `--long`, or with gzip"
+                        .to_owned(),
+                );
+            }
             Excess::FileBytes | Excess::Files | Excess::Images => return None,
         };
         Some(format!(
@@ -81,6 +90,7 @@ impl fmt::Display for Excess {
             Excess::UnpackedBytes => "unpacked bytes",
             Excess::MetadataBytes => "bytes of metadata",
             Excess::FileBytes => "bytes of file data",
+            Excess::WindowBytes => "bytes in a zstd window",
             Excess::Files => "files",
             Excess::Images => "images",
         })

@@ -54,7 +54,7 @@ impl Reference {
     /// Registry and repository without Docker's defaults: `debian`, `grafana/grafana`, `quay.io/a/b`.
     #[must_use]
     pub fn familiar_name(&self) -> String {
-        let whole = || format!("{}/{}", self.registry, self.repository);
+        let whole = || self.whole_name();
         if self.registry != DEFAULT_REGISTRY {
             return whole();
         }
@@ -65,6 +65,12 @@ impl Reference {
             Some((first, _)) if is_registry(first) => whole(),
             _ => self.repository.clone(),
         }
+    }
+
+    /// Registry and repository in full: `docker.io/library/debian`.
+    #[must_use]
+    pub fn whole_name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
     }
 
     /// The reference without Docker's defaults, for example `debian:bookworm`.
@@ -88,7 +94,7 @@ impl Reference {
 
 impl fmt::Display for Reference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.with_suffixes(format!("{}/{}", self.registry, self.repository)))
+        out.write_str(&self.with_suffixes(self.whole_name()))
     }
 }
 

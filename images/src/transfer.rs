@@ -15,6 +15,9 @@ use crate::reference::Reference;
 pub struct Order {
     /// Of `hyperrun`; `hyperrun-registry` must have the same.
     pub version: String,
+    /// The process that waits, whose end is the other's end as well; none where the one becomes the
+    /// other.
+    pub parent: Option<u32>,
     /// What is to be done.
     pub transfer: Transfer,
 }
@@ -46,12 +49,24 @@ pub struct Pull {
     pub store: PathBuf,
     /// As the user typed it.
     pub name: String,
+    /// One image, or all that the repository has a tag for.
+    pub tags: Tags,
     /// Of an index's images, the one for this platform.
     pub platform: Platform,
     /// What the image may ask for.
     pub limits: Limits,
     /// How much is said, and where.
     pub talk: Talk,
+}
+
+/// Which images of a repository are pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tags {
+    /// The one that the name means.
+    One,
+    /// Each that has a tag; the name has none.
+    All,
 }
 
 /// An image out of the store into a registry.
@@ -125,6 +140,7 @@ mod tests {
         let pull = Pull {
             store: "/var/lib/hyperrun/images".into(),
             name: "ubuntu".into(),
+            tags: Tags::All,
             platform: Platform::host(),
             limits: Limits::DEFAULT,
             talk: Talk::Aside,
@@ -141,7 +157,7 @@ mod tests {
             Transfer::Logout { registry: "docker.io".into() },
         ];
         for transfer in transfers {
-            let order = Order { version: "1.2.3".into(), transfer };
+            let order = Order { version: "1.2.3".into(), parent: Some(7), transfer };
             assert_eq!(Order::from_argument(&order.to_argument()).unwrap(), order);
         }
         assert!(Order::from_argument("{}").is_err());

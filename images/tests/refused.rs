@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::{
     Layer, Sandbox, chain, config, docker_archive, docker_archive_of, gzip, header, layer,
-    oci_layout, pack, tar, zstd,
+    oci_layout, pack, tar, zstd, zstd_with_window,
 };
 use hyperrun_images::{Depth, Digest, Error, ImportOptions, Limits, LoadSource, Store, no_users};
 
@@ -178,6 +178,24 @@ fn too_many_layers_or_members_are_refused() {
     let archive = docker_archive("x", &layers);
     let limits = Limits { max_unpacked_bytes: archive.len() as u64, ..Limits::default() };
     sandbox.load_within(archive, &limits).unwrap();
+}
+
+#[test]
+fn a_window_larger_than_zstds_own_limit_is_refused() {
+    let sandbox = Sandbox::new();
+    let before = sandbox.files();
+    let layers = [layer()];
+    let wanted = "more than 134217728 bytes in a zstd window";
+    let of = |log| docker_archive_of("x", &config(&layers), &[zstd_with_window(&layers[0], log)]);
+    let whole = |log| zstd_with_window(&docker_archive("x", &layers), log);
+    for archive in [of(28), whole(28), of(31)] {
+        let error = sandbox.load(archive).unwrap_err();
+        assert!(chain(&error).contains(wanted), "{}", chain(&error));
+        assert!(error.hint().unwrap().contains("a smaller window"));
+        assert_eq!(sandbox.files(), before);
+    }
+    sandbox.load(of(27)).unwrap();
+    sandbox.load(whole(27)).unwrap();
 }
 
 #[test]

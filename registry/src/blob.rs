@@ -179,7 +179,7 @@ impl Read for BlobReader<'_> {
 }
 
 /// Whether `bytes 5-9/10` begins at `position`.
-fn starts_at(range: &str, position: u64) -> bool {
+pub(crate) fn starts_at(range: &str, position: u64) -> bool {
     let start = range.trim().strip_prefix("bytes ").and_then(|rest| rest.split('-').next());
     start.and_then(|start| start.trim().parse().ok()) == Some(position)
 }

@@ -101,12 +101,18 @@ impl Config {
     }
 
     /// Takes what `above` says.
-    fn over(&mut self, above: Config) {
+    pub(crate) fn over(&mut self, above: Config) {
         self.keep_blobs = above.keep_blobs.or(self.keep_blobs);
         if above.unqualified_search.is_some() {
             self.unqualified_search = above.unqualified_search;
         }
         self.registries.extend(above.registries);
+    }
+
+    /// The hosts that something is said about.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &String> {
+        self.registries.keys()
     }
 
     /// Where images of `registry` are looked for: its mirrors, then itself.

@@ -11,12 +11,16 @@ mod blob;
 mod config;
 mod error;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod login;
 mod progress;
 mod pull;
 mod push;
 mod repository;
+mod tags;
 mod url;
 mod words;
 

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use images::Order;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(125);
     };
+    if order.parent.is_some_and(|parent| !dies_with(parent)) {
+        return ExitCode::from(125);
+    }
     match hyperrun_registry::run(&order.transfer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -35,6 +39,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has the kernel end this process when its parent ends. `false` if that is not `parent` any more: it
+/// may have ended before the kernel was asked.
+fn dies_with(parent: u32) -> bool {
+    let is_asked = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
+    let is_there =
+        getppid().is_some_and(|id| u32::try_from(id.as_raw_nonzero().get()) == Ok(parent));
+    is_asked && is_there
 }
 
 /// Where stderr is closed, the exit code still speaks.

@@ -6,10 +6,10 @@ use std::thread;
 
 use images::{
     Blobs, Descriptor, Digest, Incoming, Intake, Loaded, Manifest, Missing, Pull, Reference, Store,
+    Tags,
 };
 
 use crate::blob::{BlobReader, Course};
-use crate::config::Endpoint;
 use crate::error::Error;
 use crate::http::Client;
 use crate::progress::Voice;
@@ -26,7 +26,11 @@ pub(crate) fn run(client: &Client, pull: &Pull) -> Result<(), Error> {
     let last = candidates.len() - 1;
     for (number, reference) in candidates.into_iter().enumerate() {
         let task = Task { client, store: &store, pull, reference, voice: &voice };
-        match task.run() {
+        let done = match pull.tags {
+            Tags::One => task.one(),
+            Tags::All => task.all(),
+        };
+        match done {
             // The next registry of the search may have it.
             Err(Error::NotFound { .. } | Error::Unauthorized { .. } | Error::Reach { .. })
                 if number < last => {}
@@ -51,7 +55,7 @@ fn candidates(client: &Client, name: &str) -> Result<Vec<Reference>, Error> {
     Ok(candidates)
 }
 
-/// One image on its way.
+/// One image on its way, or all of a repository.
 struct Task<'a> {
     client: &'a Client,
     store: &'a Store,
@@ -60,37 +64,85 @@ struct Task<'a> {
     voice: &'a Voice,
 }
 
+/// Whether a pull has changed what the name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Newer,
+    None,
+}
+
 impl Task<'_> {
-    fn run(&self) -> Result<(), Error> {
+    fn one(&self) -> Result<(), Error> {
+        if self.is_tag_implied() {
+            self.voice.say("Using default tag: latest")?;
+        }
+        let news = self.pull(&self.reference)?;
+        self.tell(news, &self.reference.familiar())?;
+        self.voice.result(&self.reference.to_string())
+    }
+
+    /// As Docker does: one after the other, and what was pulled before one fails stays.
+    fn all(&self) -> Result<(), Error> {
         let reference = &self.reference;
+        if !self.is_tag_implied() {
+            return Err(Error::Request {
+                problem: format!("tag can't be used with --all-tags/-a: {}", self.pull.name),
+                hint: "give the name of a repository without a tag or digest, or leave out `-a`",
+            });
+        }
+        let mut news = News::None;
+        let tags = self
+            .with_any(|repository| crate::tags::list(repository, reference, &self.pull.limits))?;
+        if tags.is_empty() {
+            return Err(Error::Request {
+                problem: format!("{} has no tags", reference.familiar_name()),
+                hint: "look for a mistake in the name",
+            });
+        }
+        for tagged in &tags {
+            if self.pull(tagged)? == News::Newer {
+                news = News::Newer;
+            }
+        }
+        self.tell(news, &reference.familiar_name())?;
+        self.voice.result(&reference.whole_name())
+    }
+
+    /// Whether the name has neither a tag nor a digest.
+    fn is_tag_implied(&self) -> bool {
+        let implied = self.reference.digest().is_none() && self.reference.tag() == Some("latest");
+        implied && !self.pull.name.ends_with(":latest")
+    }
+
+    fn tell(&self, news: News, name: &str) -> Result<(), Error> {
+        let status = match news {
+            News::Newer => "Downloaded newer image for",
+            News::None => "Image is up to date for",
+        };
+        self.voice.say(&format!("Status: {status} {name}"))
+    }
+
+    fn pull(&self, reference: &Reference) -> Result<News, Error> {
         let shown = match (reference.tag(), reference.digest()) {
             (_, Some(_)) => reference.to_string(),
             (tag, None) => tag.unwrap_or("latest").to_owned(),
         };
-        if shown == "latest" && !self.pull.name.ends_with(":latest") {
-            self.voice.say("Using default tag: latest")?;
-        }
         self.voice.say(&format!("{shown}: Pulling from {}", reference.repository()))?;
         let before = self.store.find(&reference.to_string()).ok().map(|image| image.id);
-        let (digest, loaded) = self.pull_from_any()?;
+        let (digest, loaded) = self.with_any(|repository| self.pull_from(repository, reference))?;
         self.voice.say(&format!("Digest: {digest}"))?;
-        let status = if before == Some(loaded.id) {
-            "Image is up to date for"
-        } else {
-            "Downloaded newer image for"
-        };
-        self.voice.say(&format!("Status: {status} {}", reference.familiar()))?;
-        self.voice.result(&reference.to_string())
+        Ok(if before == Some(loaded.id) { News::None } else { News::Newer })
     }
 
     /// Tries the mirrors, then the registry itself, whose failure is the one that counts.
-    fn pull_from_any(&self) -> Result<(Digest, Loaded), Error> {
+    fn with_any<T>(&self, work: impl Fn(&Repository<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let mut endpoints = self.client.config.endpoints(self.reference.registry()).into_iter();
         let mut endpoint = endpoints.next().expect("a registry is its own endpoint");
         loop {
-            let pulled = self.pull_from(endpoint.clone());
-            let Some(next) = endpoints.next() else { return pulled };
-            match pulled {
+            let path = self.reference.repository();
+            let done = work(&Repository::new(self.client, endpoint.clone(), path, "pull"));
+            let Some(next) = endpoints.next() else { return done };
+            match done {
                 Err(error) if error.may_be_elsewhere() => {
                     let text = crate::chain(&error);
                     self.voice.warn(&format!("mirror {} is passed over: {text}", endpoint.name));
@@ -101,19 +153,22 @@ impl Task<'_> {
         }
     }
 
-    fn pull_from(&self, endpoint: Endpoint) -> Result<(Digest, Loaded), Error> {
+    fn pull_from(
+        &self,
+        repository: &Repository<'_>,
+        reference: &Reference,
+    ) -> Result<(Digest, Loaded), Error> {
         let (pull, limits) = (self.pull, &self.pull.limits);
-        let repository =
-            Repository::new(self.client, endpoint, self.reference.repository(), "pull");
-        let tag = self.reference.tag().unwrap_or("latest");
+        let tag = reference.tag().unwrap_or("latest");
         let Resolved { digest, manifest, bytes } =
-            repository.resolve(tag, self.reference.digest(), &pull.platform, limits)?;
+            repository.resolve(tag, reference.digest(), &pull.platform, limits)?;
         let what = format!("configuration {}", manifest.config.digest);
         let config = repository.small_blob(&manifest.config, &what, limits)?;
         let keep = self.client.config.keep_blobs.unwrap_or(true);
         let blobs = if keep { Blobs::Keep } else { Blobs::Drop };
         let loaded = self.store.take_in(limits, blobs, |intake| {
-            self.take(intake, &repository, &manifest, (config, bytes))
+            let arriving = Arriving { repository, reference, manifest: &manifest };
+            self.take(intake, &arriving, (config, bytes))
         })?;
         Ok((digest, loaded))
     }
@@ -121,32 +176,35 @@ impl Task<'_> {
     fn take(
         &self,
         intake: &Intake<'_>,
-        repository: &Repository<'_>,
-        manifest: &Manifest,
+        arriving: &Arriving<'_>,
         (config, bytes): (Vec<u8>, Vec<u8>),
     ) -> Result<Loaded, Error> {
+        let Arriving { repository, reference, manifest } = *arriving;
         let name = manifest.config.digest.to_string();
         let layers = manifest.layers.iter().cloned().map(Some).collect();
         let incoming = intake.image(&name, config, Some(bytes), layers)?;
         Layers { repository, incoming: &incoming, manifest, voice: self.voice }.take()?;
-        let complete = incoming.complete(vec![self.name_to_keep()])?;
+        let complete = incoming.complete(vec![name_to_keep(reference)])?;
         let mut loaded = intake.publish(vec![complete])?;
         Ok(loaded.pop().expect("one image was published"))
     }
+}
 
-    /// As with Docker, a digest counts more than the tag beside it.
-    fn name_to_keep(&self) -> Reference {
-        match self.reference.digest() {
-            Some(digest) if self.reference.tag().is_some() => {
-                let bare = format!(
-                    "{}/{}@{digest}",
-                    self.reference.registry(),
-                    self.reference.repository()
-                );
-                bare.parse().unwrap_or_else(|_| self.reference.clone())
-            }
-            _ => self.reference.clone(),
+/// An image of which it is known where it comes from and what it is made of.
+struct Arriving<'a> {
+    repository: &'a Repository<'a>,
+    reference: &'a Reference,
+    manifest: &'a Manifest,
+}
+
+/// As with Docker, a digest counts more than the tag beside it.
+fn name_to_keep(reference: &Reference) -> Reference {
+    match reference.digest() {
+        Some(digest) if reference.tag().is_some() => {
+            let bare = format!("{}@{digest}", reference.whole_name());
+            bare.parse().unwrap_or_else(|_| reference.clone())
         }
+        _ => reference.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ use images::{Image, ImageLock, Store};
 use protocol::WindowSize;
 use vmm::config::{BootFiles, DiskExtent, Start};
 use vmm::process::Inherited;
+use vmm::residence;
 
 use crate::attach::{Attached, Attendance, Subject, attach, terminal_size};
 use crate::containers::{Claim, Containers, Found, Home, OVERLAY, Record, State, Status};
@@ -71,6 +72,7 @@ struct Scene {
 /// When the image is not there, what was asked for makes no container, or its name is in use.
 pub fn create(spec: &RunSpec, keeping: Keeping, places: &Places) -> Result<Created, Error> {
     let inherited = Inherited::look();
+    residence::share_one_heap();
     let store = Store::open(&places.images()).map_err(images::Error::from)?;
     let image = find_or_pull(&store, spec, places)?;
     let lock = image.lock()?;
@@ -97,6 +99,7 @@ pub fn start(
     debug: bool,
 ) -> Result<Outcome, Error> {
     let (inherited, stopwatch) = (Inherited::look(), Stopwatch::start());
+    residence::share_one_heap();
     let containers = Containers::of(places);
     let claim = containers.register()?.claim(words)?;
     let (home, found) = match claim {
@@ -399,6 +402,7 @@ fn image_name(words: &str, image: &Image) -> String {
 fn fork_supervisor(task: Task, near: Link) -> Result<(Independent, Link), Error> {
     let near = Cell::new(Some(near));
     let theirs = &near;
+    residence::trim_heap();
     let supervisor = Independent::fork(move || {
         drop(theirs.take());
         supervise(task)

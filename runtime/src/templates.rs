@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
 use rustix::io::{Errno, retry_on_intr};
-use vmm::config::{FileRange, SnapshotFiles, Start};
+use vmm::config::{SnapshotFiles, Start, WorkingSet};
 
 pub use self::clearing::{Listed, Pruned, TemplateError};
 pub use self::description::Description;
@@ -42,12 +42,12 @@ pub struct Templates {
 pub(crate) struct Template {
     folder: PathBuf,
     files: SnapshotFiles,
-    /// What its copies are known to write; none before the first of them has told.
-    working_set: Option<Vec<FileRange>>,
+    /// What its copies are known to touch; none before the first of them has told.
+    working_set: Option<WorkingSet>,
 }
 
 impl Template {
-    /// What a machine needs to go on from it; and where to note what that machine writes, if nobody
+    /// What a machine needs to go on from it; and where to note what that machine touches, if nobody
     /// has yet.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Template {
     }
 }
 
-/// A template of which it is not known what its copies write.
+/// A template of which it is not known what its copies touch.
 #[derive(Debug)]
 pub(crate) struct Unexplored {
     folder: PathBuf,
@@ -70,12 +70,12 @@ pub(crate) struct Unexplored {
 }
 
 impl Unexplored {
-    /// Notes what a copy, the machine in this process, has written so far. What fails here is only
+    /// Notes what a copy, the machine in this process, has touched so far. What fails here is only
     /// slower later, and tried again.
     pub(crate) fn explore(self, process: i32) {
-        let Ok(ranges) = working_set::look(process, &self.memory) else { return };
+        let Ok(touched) = working_set::look(process, &self.memory) else { return };
         let new = self.folder.join(format!("{WORKING_SET}.{process}"));
-        if fs::write(&new, working_set::to_text(&ranges)).is_ok() {
+        if fs::write(&new, working_set::to_text(&touched)).is_ok() {
             let _ = fs::rename(&new, self.folder.join(WORKING_SET));
         }
     }

@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use images::{Fetch, Limits, Order, Platform, Pull, Talk, Transfer};
+use images::{Fetch, Limits, Order, Platform, Pull, Tags, Talk, Transfer};
 
 use crate::error::Error;
 use crate::guest_files::find_registry;
@@ -13,7 +13,7 @@ use crate::places::Places;
 /// Lets `hyperrun-registry` do the rest, with this process's streams and its exit code. Returns only
 /// if it cannot be started.
 pub fn become_client(transfer: Transfer) -> Error {
-    match client(transfer) {
+    match client(transfer, None) {
         Ok((mut command, path)) => {
             let source = command.exec();
             Error::File { action: "start", path, source }
@@ -27,6 +27,7 @@ pub(crate) fn pull(name: &str, places: &Places) -> Result<(), Error> {
     let pull = Pull {
         store: places.images(),
         name: name.to_owned(),
+        tags: Tags::One,
         platform: Platform::host(),
         limits: Limits::DEFAULT,
         talk: Talk::Aside,
@@ -43,9 +44,11 @@ pub fn fetch_blobs(name: &str, places: &Places) -> Result<(), Error> {
     finish(Transfer::Fetch(fetch), name)
 }
 
-/// Lets the client do something about an image, and waits for it.
+/// Lets the client do something about an image, and waits for it. It ends when this process does,
+/// however that ends. To be called by the process's first thread, since the kernel takes the end of the
+/// thread that has started a child for its parent's.
 fn finish(transfer: Transfer, name: &str) -> Result<(), Error> {
-    let (mut command, path) = client(transfer)?;
+    let (mut command, path) = client(transfer, Some(std::process::id()))?;
     // The program's own input is not the client's.
     let status = command.stdin(Stdio::null()).status();
     let status = status.map_err(|source| Error::File { action: "start", path, source })?;
@@ -56,9 +59,9 @@ fn finish(transfer: Transfer, name: &str) -> Result<(), Error> {
     Err(Error::NotPulled { name: name.to_owned(), told: status.code().is_some() })
 }
 
-fn client(transfer: Transfer) -> Result<(Command, std::path::PathBuf), Error> {
+fn client(transfer: Transfer, parent: Option<u32>) -> Result<(Command, std::path::PathBuf), Error> {
     let path = find_registry()?.path;
-    let order = Order { version: env!("CARGO_PKG_VERSION").to_owned(), transfer };
+    let order = Order { version: env!("CARGO_PKG_VERSION").to_owned(), parent, transfer };
     let mut command = Command::new(&path);
     command.arg(order.to_argument());
     Ok((command, path))

@@ -1,18 +1,21 @@
-//! What of a template's memory its copies write before their program begins: looked at once, in the
-//! first copy, and kept beside the template, so that later copies have those pages copied ahead.
+//! What of a template's memory its copies touch before their program begins: looked at once, in the
+//! first copy, and kept beside the template, so that later copies have those pages ahead, and no more.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use vmm::config::FileRange;
+use vmm::config::{FileRange, WorkingSet};
 
 const PAGE: u64 = 4096;
 /// Bits of an entry of `/proc/PID/pagemap`: there is a page, and it is a file's
 /// (Documentation/admin-guide/mm/pagemap.rst).
 const PRESENT: u64 = 1 << 63;
 const FILE_PAGE: u64 = 1 << 61;
-/// More ranges are not worth their time.
+/// What a line of the file begins with.
+const WRITTEN: char = 'w';
+const READ: char = 'r';
+/// More ranges of a kind are not worth their time.
 const MOST_RANGES: usize = 8192;
 
 /// A mapping of a process: its addresses, and where it begins in its file.
@@ -23,23 +26,25 @@ struct Mapping {
     offset: u64,
 }
 
-/// The pieces of `memory`, a template's file, of which the process has copies of its own.
+/// The pieces of `memory`, a template's file, that the process has touched: those of which it has copies
+/// of its own, and those that it has mapped, with what the host maps around a page that is read.
 ///
 /// # Errors
 /// When this process may not look at that one.
-pub(crate) fn look(process: i32, memory: &File) -> io::Result<Vec<FileRange>> {
+pub(crate) fn look(process: i32, memory: &File) -> io::Result<WorkingSet> {
     let metadata = memory.metadata()?;
     let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
     let pagemap = File::open(format!("/proc/{process}/pagemap"))?;
-    let mut ranges = Vec::new();
+    let mut touched = WorkingSet::default();
     for mapping in maps.lines().filter_map(|line| mapping_of(line, metadata.ino())) {
         let pages = (mapping.end - mapping.start) / PAGE;
         let mut entries = vec![0; usize::try_from(pages * 8).map_err(io::Error::other)?];
         pagemap.read_exact_at(&mut entries, mapping.start / PAGE * 8)?;
-        add_copied(&mut ranges, mapping.offset, &entries);
+        add_touched(&mut touched, mapping.offset, &entries);
     }
-    ranges.truncate(MOST_RANGES);
-    Ok(ranges)
+    touched.written.truncate(MOST_RANGES);
+    touched.read.truncate(MOST_RANGES);
+    Ok(touched)
 }
 
 /// The mapping a line of `/proc/PID/maps` tells of, if it is of the file with this inode.
@@ -52,13 +57,15 @@ fn mapping_of(line: &str, inode: u64) -> Option<Mapping> {
     (found == inode).then_some(Mapping { start: hex(start)?, end: hex(end)?, offset: hex(offset)? })
 }
 
-/// Adds the pages from `offset` on that are there and no longer the file's.
-fn add_copied(ranges: &mut Vec<FileRange>, offset: u64, entries: &[u8]) {
+/// Adds the pages from `offset` on that are there, apart by whether they are still the file's.
+fn add_touched(touched: &mut WorkingSet, offset: u64, entries: &[u8]) {
     for (index, entry) in (0..).zip(entries.chunks_exact(8)) {
         let entry = u64::from_le_bytes(entry.try_into().expect("eight bytes"));
-        if entry & PRESENT == 0 || entry & FILE_PAGE != 0 {
+        if entry & PRESENT == 0 {
             continue;
         }
+        let is_file = entry & FILE_PAGE != 0;
+        let ranges = if is_file { &mut touched.read } else { &mut touched.written };
         let at = offset + index * PAGE;
         match ranges.last_mut() {
             Some(last) if last.offset + last.length == at => last.length += PAGE,
@@ -67,18 +74,26 @@ fn add_copied(ranges: &mut Vec<FileRange>, offset: u64, entries: &[u8]) {
     }
 }
 
-/// Ranges as a file holds them: pairs of numbers, one to a line.
-pub(crate) fn to_text(ranges: &[FileRange]) -> String {
-    ranges.iter().map(|range| format!("{} {}\n", range.offset, range.length)).collect()
+/// A working set as a file holds it: `w` or `r` and two numbers, one range to a line.
+pub(crate) fn to_text(touched: &WorkingSet) -> String {
+    let lines = |kind: char, ranges: &[FileRange]| -> String {
+        ranges.iter().map(|range| format!("{kind} {} {}\n", range.offset, range.length)).collect()
+    };
+    lines(WRITTEN, &touched.written) + &lines(READ, &touched.read)
 }
 
 /// What [`to_text`] wrote; lines that make no sense are passed over.
-pub(crate) fn from_text(text: &str) -> Vec<FileRange> {
-    let range = |line: &str| {
-        let (offset, length) = line.split_once(' ')?;
-        Some(FileRange { offset: offset.parse().ok()?, length: length.parse().ok()? })
+pub(crate) fn from_text(text: &str) -> WorkingSet {
+    let ranges = |kind: char| {
+        let lines = text.lines().filter_map(move |line| range_of(line.strip_prefix(kind)?));
+        lines.take(MOST_RANGES).collect()
     };
-    text.lines().filter_map(range).take(MOST_RANGES).collect()
+    WorkingSet { written: ranges(WRITTEN), read: ranges(READ) }
+}
+
+fn range_of(text: &str) -> Option<FileRange> {
+    let (offset, length) = text.strip_prefix(' ')?.split_once(' ')?;
+    Some(FileRange { offset: offset.parse().ok()?, length: length.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -95,24 +110,31 @@ mod tests {
         assert_eq!(mapping_of("", 77), None);
     }
 
+    fn range(offset: u64, length: u64) -> FileRange {
+        FileRange { offset, length }
+    }
+
     #[test]
-    fn copies_in_a_row_are_one_range() {
+    fn pages_in_a_row_are_one_range() {
         let copied = PRESENT.to_le_bytes();
         let mapped = (PRESENT | FILE_PAGE).to_le_bytes();
         let untouched = [0; 8];
-        let entries = [copied, copied, mapped, untouched, copied].concat();
-        let mut ranges = Vec::new();
-        add_copied(&mut ranges, 0x10_0000, &entries);
-        let expected = [(0x10_0000, 2 * PAGE), (0x10_0000 + 4 * PAGE, PAGE)]
-            .map(|(offset, length)| FileRange { offset, length });
-        assert_eq!(ranges, expected);
+        let entries = [copied, copied, mapped, untouched, copied, mapped, mapped].concat();
+        let mut touched = WorkingSet::default();
+        add_touched(&mut touched, 0x10_0000, &entries);
+        assert_eq!(touched.written, [range(0x10_0000, 2 * PAGE), range(0x10_4000, PAGE)]);
+        assert_eq!(touched.read, [range(0x10_2000, PAGE), range(0x10_5000, 2 * PAGE)]);
     }
 
     #[test]
     fn a_file_is_read_as_it_was_written() {
-        let ranges = [FileRange { offset: 0, length: 4096 }, FileRange { offset: 8192, length: 1 }];
-        assert_eq!(from_text(&to_text(&ranges)), ranges);
-        assert_eq!(from_text("x\n1 2 3\n\n-1 4\n5 6\n"), [FileRange { offset: 5, length: 6 }]);
+        let touched = WorkingSet {
+            written: vec![range(0, 4096), range(8192, 1)],
+            read: vec![range(4096, 4096)],
+        };
+        assert_eq!(from_text(&to_text(&touched)), touched);
+        let odd = from_text("x\n1 2\nw1 2\nw 1 2 3\n\nr -1 4\nw 5 6\nrr 7 8\n");
+        assert_eq!(odd, WorkingSet { written: vec![range(5, 6)], read: vec![] });
     }
 
     #[test]
@@ -120,6 +142,6 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(4 * PAGE).unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(look(own, &file).unwrap().is_empty(), "it is not mapped");
+        assert_eq!(look(own, &file).unwrap(), WorkingSet::default(), "it is not mapped");
     }
 }

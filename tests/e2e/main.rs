@@ -8,6 +8,7 @@ mod isolation;
 mod kernels;
 mod lifecycle;
 mod logs;
+mod memory;
 mod process;
 mod refusals;
 mod registry;

@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use hyperrun_tests::registry::{Kind, Registry};
 use hyperrun_tests::tree::{difference, unfurnished};
-use hyperrun_tests::{Sandbox, busybox_archive};
+use hyperrun_tests::{Running, Sandbox, Terminal, busybox_archive};
+use rustix::process::Signal;
 
 /// A registry that has busybox under this name.
 fn registry_with(name: &str) -> Registry {
@@ -46,6 +50,48 @@ fn an_image_that_was_never_seen_is_pulled_and_run() {
     // From now on nobody is asked.
     drop(registry);
     sandbox.hyperrun(SAY).code_is(0).stdout_is("hi\n").stderr_is("");
+}
+
+#[test]
+fn a_shell_on_a_terminal_comes_from_the_mirror() {
+    let registry = registry_with("library/ubuntu:latest");
+    let (sandbox, _root) = user_of(&registry);
+    let arguments = ["run", "--rm", "-t", "ubuntu:latest", "sh"];
+    let mut terminal = Terminal::start(&sandbox.command(arguments), 30, 101);
+    // All of the prompt: a bar of progress has such a sign too.
+    terminal.wait_for("/ # ");
+    terminal.send("echo come from a mi''rror\n");
+    terminal.wait_for("come from a mirror\r\n");
+    // The shell reads keys when it has shown its prompt; an end of input before that would be lost.
+    terminal.wait_for("/ # ");
+    terminal.send("stty size; exit 7\n");
+    terminal.wait_for("30 101\r\n");
+    assert_eq!(terminal.wait(), 7);
+    assert!(terminal.is_restored());
+}
+
+/// Needs no KVM: nothing has been pulled when it ends.
+#[test]
+fn a_run_that_is_killed_ends_its_pull() {
+    for (signal, code) in [(Signal::KILL, 137), (Signal::TERM, 143)] {
+        // A registry that takes what it is asked, and never answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let image = format!("{}/x:1", listener.local_addr().unwrap());
+        let root = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::at(root.path());
+        let running = Running::start(sandbox.command(["run", "--rm", &image]));
+        let (connection, _) = listener.accept().unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut client = BufReader::new(connection);
+        let mut asked = String::new();
+        client.read_line(&mut asked).unwrap();
+        assert!(asked.starts_with("GET /v2/x/manifests/1 "), "{asked}");
+        running.signal(signal);
+        // It hangs up; were it to wait for the answer, this would be an error after a while.
+        client.read_to_end(&mut Vec::new()).unwrap();
+        running.finish().code_is(code);
+        sandbox.hyperrun(["system", "check"]).code_is(0).stdout_has(": whole\n");
+    }
 }
 
 #[test]

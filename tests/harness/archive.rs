@@ -190,3 +190,15 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).expect("a Vec takes it")
 }
+
+/// Compressed by zstd with a window of 2 to the power of `log` bytes, as `zstd --long` makes it of a
+/// pipe.
+pub fn zstd_with_window(bytes: &[u8], log: u32) -> Vec<u8> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("an encoder");
+    encoder.window_log(log).expect("a window");
+    // In two pieces, so that its header is written before the size is known.
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    encoder.write_all(first).and_then(|()| encoder.flush()).expect("a Vec takes it");
+    encoder.write_all(second).expect("a Vec takes it");
+    encoder.finish().expect("a Vec takes it")
+}

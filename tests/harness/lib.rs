@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a place to run the built binary, and words to judge it by.
 
 pub mod archive;
+mod changes;
 pub mod fidelity;
 pub mod guest;
 mod initramfs;
@@ -10,11 +11,13 @@ pub mod registry;
 mod running;
 mod sample;
 mod sandbox;
+mod screen;
 mod small_disk;
 mod snapshot;
 mod terminal;
 pub mod tree;
 
+pub use changes::Changes;
 pub use initramfs::initramfs;
 pub use output::Output;
 pub use read_only::ReadOnly;

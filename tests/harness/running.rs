@@ -1,7 +1,7 @@
 //! A run of the binary that has not come to its end.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -18,10 +18,19 @@ pub struct Running {
 
 impl Running {
     /// Starts `command` with an empty standard input.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_with(command, Stdio::null())
+    }
+
+    /// Starts `command`, which is to be [told](Self::say) things.
+    pub fn start_listening(command: Command) -> Self {
+        Self::start_with(command, Stdio::piped())
+    }
+
+    fn start_with(mut command: Command, input: Stdio) -> Self {
         set_child_subreaper(Some(rustix::process::getpid())).expect("it can be asked for");
         let told = format!("{command:?}");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { told, child: command.spawn().expect("the binary starts"), seen: Vec::new() }
     }
 
@@ -37,14 +46,20 @@ impl Running {
         }
     }
 
+    /// Sends the process itself a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Writes `text` to standard input.
+    pub fn say(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().expect("it listens");
+        input.write_all(text.as_bytes()).expect("it reads");
+    }
+
     /// Kills the process itself, at once and without its knowledge.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
-    }
-
-    /// Sends the process a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     /// Kills the container's supervisor, too, without its knowledge.
@@ -62,6 +77,19 @@ impl Running {
         let links = folders.into_iter().flatten().map(|entry| entry.expect("readable").path());
         // What is closed meanwhile is not open.
         links.filter_map(|link| fs::read_link(link).ok()).collect()
+    }
+
+    /// The sum of these fields of the machine's `/proc/PID/FILE`, in KiB.
+    #[track_caller]
+    pub fn machine_kib(&self, file: &str, fields: &[&str]) -> u64 {
+        let machine = only_child(self.supervisor()).as_raw_nonzero();
+        let text = fs::read_to_string(format!("/proc/{machine}/{file}")).expect("it runs");
+        let kib = |field: &&str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(*field)?.strip_prefix(':'));
+            let value = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            value.expect("the field is there").trim().parse().expect("a number")
+        };
+        fields.iter().map(kib).sum()
     }
 
     fn supervisor(&self) -> Pid {

@@ -10,10 +10,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use crate::screen::Screen;
+
 /// A running program and the master side of its terminal.
 pub struct Terminal {
     master: File,
     child: Child,
+    screen: Screen,
     shown: String,
     read_to: usize,
 }
@@ -37,7 +40,8 @@ impl Terminal {
         }
         let copy = || slave.try_clone().expect("a descriptor");
         let child = session.stdin(copy()).stdout(copy()).stderr(copy()).spawn().expect("setsid");
-        Self { master: File::from(master), child, shown: String::new(), read_to: 0 }
+        let (master, screen) = (File::from(master), Screen::new(rows, columns));
+        Self { master, child, screen, shown: String::new(), read_to: 0 }
     }
 
     /// Types `keys`.
@@ -48,20 +52,31 @@ impl Terminal {
     /// Waits until the terminal shows `text` after what earlier calls have waited for.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        let mut buffer = [0; 4096];
         loop {
             if let Some(at) = self.shown[self.read_to..].find(text) {
                 self.read_to += at + text.len();
                 return;
             }
-            let count = self.master.read(&mut buffer).unwrap_or(0);
-            assert!(count > 0, "ended without showing {text:?}:\n{}", self.shown);
-            self.shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            assert!(self.read(), "ended without showing {text:?}:\n{}", self.shown);
         }
     }
 
+    /// Reads something of what the program writes, and answers what it asks the terminal. `false` at the
+    /// end.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        // A master whose slave side nobody holds any more reads as an error.
+        let count = self.master.read(&mut buffer).unwrap_or(0);
+        let answers = self.screen.show(&buffer[..count]);
+        // One that has ended meanwhile wants no answer.
+        let _answered = self.master.write_all(&answers);
+        self.shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        count > 0
+    }
+
     /// Gives the terminal a new size, as dragging a window's corner does.
-    pub fn resize(&self, rows: u16, columns: u16) {
+    pub fn resize(&mut self, rows: u16, columns: u16) {
+        self.screen.resize(rows, columns);
         resize(&self.master, rows, columns);
     }
 
@@ -81,11 +96,7 @@ impl Terminal {
 
     /// Reads to the end of the program's output and returns its exit status as a shell shows it.
     pub fn wait(&mut self) -> i32 {
-        let mut buffer = [0; 4096];
-        // A master whose slave side nobody holds any more reads as an error.
-        while let Ok(count @ 1..) = self.master.read(&mut buffer) {
-            self.shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
+        while self.read() {}
         let status = self.child.wait().expect("a child of ours");
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
     }

@@ -43,9 +43,18 @@ pub enum Start {
     Restore {
         /// What was saved.
         files: SnapshotFiles,
-        /// What of the memory's file the guest is known to write soon, and so is copied ahead.
-        working_set: Vec<FileRange>,
+        /// What of the memory the guest is known to touch soon.
+        working_set: WorkingSet,
     },
+}
+
+/// The pieces of a saved machine's memory file that its copies touch before their work begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkingSet {
+    /// What they write, and so is copied ahead.
+    pub written: Vec<FileRange>,
+    /// What they only read, and so is mapped ahead.
+    pub read: Vec<FileRange>,
 }
 
 /// A piece of a file, in bytes.

@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 pub use crate::snapshot::fuzz::snapshot;
+pub use crate::virtio::balloon::fuzz::balloon;
 pub use crate::virtio::block::fuzz::block;
 pub use crate::virtio::vsock::fuzz::vsock;
 pub use kernel::kernel;
@@ -29,6 +30,11 @@ pub(crate) fn file(bytes: &[u8]) -> File {
 #[cfg(test)]
 mod tests {
     use super::corpus;
+
+    #[test]
+    fn balloon() {
+        corpus::each("balloon", super::balloon);
+    }
 
     #[test]
     fn block() {

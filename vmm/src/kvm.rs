@@ -199,7 +199,11 @@ pub(crate) fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
     }
 }
 
-fn event_fd() -> Result<EventFd, Error> {
+/// A descriptor of an event that nobody waits for.
+///
+/// # Errors
+/// When the host has no more.
+pub(crate) fn event_fd() -> Result<EventFd, Error> {
     EventFd::new(EFD_NONBLOCK).map_err(Error::host("create an event descriptor"))
 }
 

@@ -18,6 +18,7 @@ mod loader;
 pub mod machine;
 mod memory;
 pub mod process;
+pub mod residence;
 pub mod selftest;
 mod snapshot;
 mod vcpu;

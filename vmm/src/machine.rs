@@ -1,32 +1,36 @@
 //! A machine: made from its configuration, run to its end.
 
 use std::fs::File;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::x86_64::{boot_params, layout, mptable, regs};
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
-    BootFiles, DiskConfig, FileRange, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
-    SnapshotFiles, Start, VsockConfig,
+    BootFiles, DiskConfig, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, SnapshotFiles,
+    Start, VsockConfig, WorkingSet,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::kick;
-use crate::kvm::Vm;
+use crate::kvm::{self, Vm};
 use crate::loader;
 use crate::memory;
+use crate::residence;
 use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::vcpu::RunningVcpu;
+use crate::virtio::balloon::Balloon;
 use crate::virtio::block::Block;
-use crate::virtio::device::{Interrupt, VirtioDevice};
+use crate::virtio::device::{Interrupt, Server, VirtioDevice};
 use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::Vsock;
@@ -82,27 +86,33 @@ impl Machine {
                 check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
                 let memory = memory::restore(memory_bytes, &files.memory, &state.memory);
                 let memory = memory.map_err(failed)?;
-                let prefaulting = prefault(&memory, memory_bytes, &state, working_set)?;
+                let prefaulting = prefault(&memory, memory_bytes, working_set)?;
                 (memory, Origin::Saved(Box::new(state), prefaulting))
             }
         };
-        let vm = Vm::create(&memory)?;
         let (wake_sender, wakes) = mpsc::sync_channel(WAKES);
         let console = Console::new(trace.then(|| wake_sender.clone()));
-        let mut transports = attach(&vm, &memory, &console, devices(disks, vsock)?)?;
-        let irqfd = vm.irqfd(layout::SERIAL_IRQ)?;
-        let (uart, vcpus, news, prefaulting) = match origin {
+        let devices = devices(disks, vsock)?;
+        let device_count = devices.len();
+        let make = || wire(&memory, &console, devices);
+        let (uart, vm, transports, vcpus, news, prefaulting) = match origin {
             Origin::Boot(files) => {
-                let line = command_line::build(trace, transports.len(), &files.command_line);
-                let entry = load(&memory, memory_bytes, vcpus, files, &line)?;
+                let line = command_line::build(trace, device_count, &files.command_line);
+                let load = || load(&memory, memory_bytes, vcpus, files, &line);
+                // Making a machine is mostly waiting for the host's kernel.
+                let (made, entry) = beside(make, load)?;
+                let (vm, transports, irqfd) = made?;
+                let vcpus = vm.create_vcpus(vcpus, entry?)?;
                 let uart = serial::uart(&console, irqfd);
-                (uart, vm.create_vcpus(vcpus, entry)?, vec![Event::Running], None)
+                (uart, vm, transports, vcpus, vec![Event::Running], None)
             }
             Origin::Saved(state, prefaulting) => {
+                let (vm, mut transports, irqfd) = make()?;
                 let vcpus = vm.restore(&state)?;
                 restore_devices(&mut transports, &state.devices).map_err(Error::Restore)?;
                 let uart = serial::restore(&state.uart, &console, irqfd);
-                (uart, vcpus, vec![Event::Running, Event::AgentReady], Some(prefaulting))
+                let news = vec![Event::Running, Event::AgentReady];
+                (uart, vm, transports, vcpus, news, Some(prefaulting))
             }
         };
         let bus = Arc::new(Bus::new(uart, transports, wake_sender.clone()));
@@ -193,14 +203,14 @@ impl Machine {
     /// Reports what happens until the first vCPU comes to an end, or it is time to save.
     fn serve(&mut self) -> Result<Pause, Error> {
         for event in self.news.drain(..) {
-            event.write_to(&mut self.events)?;
+            tell(&mut self.events, event)?;
         }
         loop {
             match self.wakes.recv() {
                 Ok(Wake::AgentReady) => match self.save.take() {
                     // Nobody is told yet: a machine is saved without a connection.
                     Some((files, pagemap)) => return Ok(Pause::Save(files, pagemap)),
-                    None => Event::AgentReady.write_to(&mut self.events)?,
+                    None => tell(&mut self.events, Event::AgentReady)?,
                 },
                 Ok(Wake::Console(line)) => Event::Console(line).write_to(&mut self.events)?,
                 Ok(Wake::Ended(ending)) => return Ok(Pause::End(ending)),
@@ -241,14 +251,13 @@ enum Origin {
 fn prefault(
     memory: &GuestMemoryMmap,
     memory_bytes: u64,
-    state: &MachineState,
-    working_set: Vec<FileRange>,
+    working_set: WorkingSet,
 ) -> Result<JoinHandle<()>, Error> {
-    let (memory, pieces) = (memory.clone(), state.memory.clone());
+    let memory = memory.clone();
     thread::Builder::new()
         .name("prefault".to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(move || memory::prefault(&memory, memory_bytes, &pieces, &working_set))
+        .spawn(move || memory::prefault(&memory, memory_bytes, &working_set))
         .map_err(Error::host("start a thread"))
 }
 
@@ -305,7 +314,7 @@ fn check(config: &MachineConfig) -> Result<(), ConfigError> {
     if !(1..=MAX_VCPUS).contains(&config.vcpus) {
         return Err(ConfigError::Vcpus { vcpus: config.vcpus });
     }
-    let devices = config.disks.len() + usize::from(config.vsock.is_some()) + 1;
+    let devices = config.disks.len() + usize::from(config.vsock.is_some()) + 2;
     if devices > layout::MAX_DEVICES {
         return Err(ConfigError::Devices { devices });
     }
@@ -317,7 +326,7 @@ pub(crate) fn devices(
     disks: Vec<DiskConfig>,
     vsock: Option<VsockConfig>,
 ) -> Result<Vec<Box<dyn VirtioDevice>>, Error> {
-    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(disks.len() + 2);
+    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(disks.len() + 3);
     for disk in disks {
         let id = disk.id.clone();
         let block = Block::open(disk).map_err(|source| Error::Disk { id, source })?;
@@ -327,7 +336,33 @@ pub(crate) fn devices(
         devices.push(Box::new(Vsock::new(config)));
     }
     devices.push(Box::new(Rng));
+    devices.push(Box::new(Balloon));
     Ok(devices)
+}
+
+/// Makes a virtual machine with its devices and the UART's interrupt.
+fn wire(
+    memory: &GuestMemoryMmap,
+    console: &Console,
+    devices: Vec<Box<dyn VirtioDevice>>,
+) -> Result<(Vm, Vec<MmioTransport>, Arc<EventFd>), Error> {
+    let vm = Vm::create(memory)?;
+    let transports = attach(&vm, memory, console, devices)?;
+    let irqfd = vm.irqfd(layout::SERIAL_IRQ)?;
+    Ok((vm, transports, irqfd))
+}
+
+/// Runs `there` on a thread of its own while `here` runs on this one.
+fn beside<A, B: Send>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + Send,
+) -> Result<(A, B), Error> {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("loader".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn_scoped(scope, there).map_err(Error::host("start a thread"))?;
+        let here = here();
+        Ok((here, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+    })
 }
 
 /// Gives each device its place, its interrupt line and its queues' notifications.
@@ -342,7 +377,11 @@ fn attach(
         let address = layout::device_address(index);
         let kicks = (0..)
             .zip(device.queue_sizes())
-            .map(|(queue, _)| vm.queue_kick(address, queue))
+            .map(|(queue, _)| match device.server() {
+                Server::OwnThread => vm.queue_kick(address, queue),
+                // The vCPU leaves the guest for it, and tells the transport.
+                Server::Notifier => kvm::event_fd(),
+            })
             .collect::<Result<Vec<_>, Error>>()?;
         let wiring = Wiring {
             memory: memory.clone(),
@@ -361,6 +400,16 @@ fn stop(running: Vec<RunningVcpu>) -> Vec<VcpuFd> {
         vcpu.kick();
     }
     running.into_iter().filter_map(RunningVcpu::join).collect()
+}
+
+/// Reports an event. With the agent the machine is ready too, and code that made it is let go.
+fn tell(events: &mut File, event: Event) -> Result<(), Error> {
+    let is_ready = event == Event::AgentReady;
+    event.write_to(events)?;
+    if is_ready {
+        residence::give_back_text();
+    }
+    Ok(())
 }
 
 /// Reports the console's tail, or what of it has not been traced, and the end.
@@ -399,11 +448,11 @@ mod tests {
 
     #[test]
     fn impossible_machines_are_refused() {
-        assert!(check(&config(512, 1, 18)).is_ok());
+        assert!(check(&config(512, 1, 17)).is_ok());
         assert!(matches!(check(&config(1, 1, 0)), Err(ConfigError::Memory { mib: 1 })));
         assert!(matches!(check(&config(2 << 20, 1, 0)), Err(ConfigError::Memory { .. })));
         assert!(matches!(check(&config(512, 0, 0)), Err(ConfigError::Vcpus { vcpus: 0 })));
         assert!(matches!(check(&config(512, 33, 0)), Err(ConfigError::Vcpus { vcpus: 33 })));
-        assert!(matches!(check(&config(512, 1, 19)), Err(ConfigError::Devices { devices: 20 })));
+        assert!(matches!(check(&config(512, 1, 18)), Err(ConfigError::Devices { devices: 20 })));
     }
 }

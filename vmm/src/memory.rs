@@ -11,13 +11,13 @@ use vm_memory::mmap::MmapRegion;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 
 use crate::arch::x86_64::layout;
-use crate::config::FileRange;
+use crate::config::WorkingSet;
 
 /// The size of a small page.
 const PAGE: u64 = 4096;
 /// The size of a huge page, and of an entry of KVM's second-level page tables that maps one.
 const HUGE_PAGE: usize = 2 << 20;
-/// The most that is copied ahead, in bytes.
+/// The most that is copied ahead, and the most that is mapped ahead, in bytes.
 const MAX_WORKING_SET: u64 = 64 << 20;
 
 /// Maps `bytes` of memory around the hole for devices. It stays mapped as long as the process
@@ -92,27 +92,24 @@ pub(crate) fn place(bytes: u64, pieces: &[(u64, u64)]) -> io::Result<Vec<Placed>
     Ok(placed)
 }
 
-/// Does ahead what a guest's first touches would each leave it for: copies the pages of the working
-/// set, which it will write, and maps the others of a saved machine's `pieces`. To be called on a
-/// thread beside the rest of a start. What makes no sense is passed over: nothing depends on it.
-pub(crate) fn prefault(
-    memory: &GuestMemoryMmap,
-    bytes: u64,
-    pieces: &[(u64, u64)],
-    working_set: &[FileRange],
-) {
-    let mut left = MAX_WORKING_SET;
-    for range in working_set {
-        let Some(address) = layout::memory_address(bytes, range.offset) else { continue };
-        let length = range.length.min(left);
-        left -= length;
-        populate(memory, address, length, Advice::LinuxPopulateWrite);
-    }
-    for &(address, length) in pieces {
-        // In steps, since whoever maps memory meanwhile waits for one of them.
-        for start in (0..length).step_by(HUGE_PAGE) {
-            let step = (HUGE_PAGE as u64).min(length - start);
-            populate(memory, address + start, step, Advice::LinuxPopulateRead);
+/// Does ahead what a guest's first touches would each leave it for: copies the pages that it will write,
+/// and maps those that it will read. The rest stays unmapped, so that a copy holds what it uses. To be
+/// called on a thread beside the rest of a start. What makes no sense is passed over: nothing depends
+/// on it.
+pub(crate) fn prefault(memory: &GuestMemoryMmap, bytes: u64, working_set: &WorkingSet) {
+    for (ranges, advice) in [
+        (&working_set.written, Advice::LinuxPopulateWrite),
+        (&working_set.read, Advice::LinuxPopulateRead),
+    ] {
+        let mut left = MAX_WORKING_SET;
+        for range in ranges {
+            let Some(address) = layout::memory_address(bytes, range.offset) else { continue };
+            let length = range.length.min(left);
+            left -= length;
+            // In steps, since whoever maps memory meanwhile waits for one of them.
+            for start in (0..length).step_by(HUGE_PAGE) {
+                populate(memory, address + start, (HUGE_PAGE as u64).min(length - start), advice);
+            }
         }
     }
 }
@@ -124,6 +121,23 @@ fn populate(memory: &GuestMemoryMmap, address: u64, length: u64, advice: Advice)
     // A host whose kernel is older than 5.14 refuses, and so does this for half a page.
     // SAFETY: the range lies in memory that stays mapped; what is in it stays as it is.
     let _ = unsafe { madvise(start.cast(), length, advice) };
+}
+
+/// Gives the host back what lies behind these pages; they then hold zeros, or what the file of a saved
+/// machine has there. None if they are not whole pages in one range of the memory.
+///
+/// A host that refuses keeps what it gave.
+pub(crate) fn give_back(memory: &GuestMemoryMmap, address: GuestAddress, bytes: u32) -> Option<()> {
+    let is_whole = |number: u64| number.is_multiple_of(PAGE);
+    if bytes == 0 || !is_whole(address.0) || !is_whole(bytes.into()) {
+        return None;
+    }
+    let slice = memory.get_slice(address, usize::try_from(bytes).ok()?).ok()?;
+    let start = slice.ptr_guard_mut().as_ptr();
+    // SAFETY: the pages lie in memory that stays mapped, the guest's to change at any time, so that
+    // nobody holds a reference to what is in them.
+    let _ = unsafe { madvise(start.cast(), slice.len(), Advice::LinuxDontNeed) };
+    Some(())
 }
 
 /// Maps `length` bytes where the host may use huge pages, and says that it should: the first touch
@@ -166,6 +180,38 @@ mod tests {
         assert_eq!(memory.num_regions(), 2);
         assert_eq!(memory.last_addr(), GuestAddress((5 << 30) - 1));
         assert!(memory.write_obj(1u8, GuestAddress(layout::MMIO_DEVICES)).is_err());
+    }
+
+    #[test]
+    fn what_is_given_back_is_zeros_and_all_else_stays() {
+        let memory = allocate(4 << 30).expect("untouched memory costs nothing");
+        let pages = [0x1000, 0x2000, 0x3000, 0x4000].map(GuestAddress);
+        for page in pages {
+            memory.write_slice(&[7; 4096], page).expect("it is memory");
+        }
+        give_back(&memory, pages[1], 8192).expect("they are pages");
+        let held = pages.map(|page| memory.read_obj::<[u8; 16]>(page).expect("it is memory")[15]);
+        assert_eq!(held, [7, 0, 0, 7]);
+    }
+
+    #[test]
+    fn what_is_not_all_memory_is_not_given_back() {
+        let memory = allocate(4 << 30).expect("untouched memory costs nothing");
+        for (address, bytes) in [
+            (layout::DEVICE_HOLE, 4096),
+            (layout::MMIO_DEVICES, 4096),
+            (layout::DEVICE_HOLE - 4096, 8192),
+            (layout::DEVICE_HOLE_END - 4096, 8192),
+            ((5 << 30) - 4096, 8192),
+            (5 << 30, 4096),
+            (4096, 0),
+            (4096, 4095),
+            (4097, 4096),
+            (u64::MAX - 4095, 4096),
+        ] {
+            assert!(give_back(&memory, GuestAddress(address), bytes).is_none(), "{address:#x}");
+        }
+        give_back(&memory, GuestAddress(0), 1 << 31).expect("all of it is memory");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use images::{Platform, Pull, Talk, Transfer};
+use images::{Platform, Pull, Tags, Talk, Transfer};
 use runtime::places::Places;
 
 use crate::arguments::Common;
@@ -12,8 +12,14 @@ use crate::failure::Failure;
 
 /// Pull an image from a registry
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  hyperrun pull debian:bookworm")]
+#[command(after_help = "\
+Examples:
+  hyperrun pull debian:bookworm
+  hyperrun pull -a localhost:5000/web")]
 pub(crate) struct PullArgs {
+    /// Pull every image that the repository has a tag for
+    #[arg(short, long)]
+    all_tags: bool,
     /// Print the image's whole name only
     #[arg(short, long)]
     quiet: bool,
@@ -22,7 +28,7 @@ pub(crate) struct PullArgs {
     platform: Platform,
     #[command(flatten)]
     limits: LimitArgs,
-    /// Its name, with a tag or a digest
+    /// Its name, with a tag or a digest, or neither
     #[arg(value_name = "IMAGE")]
     image: String,
 }
@@ -32,6 +38,7 @@ pub(crate) fn run(args: PullArgs, common: &Common) -> Result<ExitCode, Failure> 
     Err(hand_over(Transfer::Pull(Pull {
         store: Places::find(common.root.as_deref())?.images(),
         name: args.image,
+        tags: if args.all_tags { Tags::All } else { Tags::One },
         platform: args.platform,
         limits: args.limits.limits(),
         talk: if args.quiet { Talk::Quiet } else { Talk::Normal },

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::LoadSource;
-use crate::compression::{Compression, Decoder, decompress, read_up_to};
+use crate::compression::{Compression, Decoder, WINDOW_LIMIT, decompress, read_up_to};
 use crate::document::DocumentError;
 use crate::error::Error;
 use crate::limits::{Excess, Limits};
@@ -87,6 +87,9 @@ impl Archive {
         });
         if let Some(source) = spool.write_error {
             return Err(Error::io("write the archive to", scratch, source));
+        }
+        if spool.input.is_refused() {
+            return Err(limit_error(&name, Excess::WindowBytes, WINDOW_LIMIT));
         }
         if spool.exceeded {
             return Err(limit_error(&name, Excess::UnpackedBytes, limits.max_unpacked_bytes));

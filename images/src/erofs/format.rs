@@ -14,7 +14,7 @@ const EROFS_FEATURE_COMPAT_MTIME: u32 = 2;
 const EROFS_FEATURE_INCOMPAT_CHUNKED_FILE: u32 = 4;
 
 /// Inode numbers count slots of 32 bytes from `meta_blkaddr` on.
-pub(super) const ISLOT: u64 = 32;
+pub(crate) const ISLOT: u64 = 32;
 pub(super) const EXTENDED_INODE_SIZE: u64 = 64;
 const EROFS_INODE_LAYOUT_EXTENDED: u16 = 1;
 

@@ -14,8 +14,12 @@ use crate::rootfs::{InodeId, Node, ROOT, Tree};
 pub(super) struct Layout {
     /// In the order of their positions.
     pub(super) inodes: Vec<Placed>,
-    /// By [`InodeId::index`].
-    places: Vec<Place>,
+    /// By [`InodeId::index`]; 0 for those that the tree does not reach, and for packed ones.
+    nids: Vec<u64>,
+    /// How many names lead to each inode, `.` and `..` among them.
+    links: Vec<u32>,
+    /// Inodes that lie in the data of their layer.
+    pub(super) packed: u64,
     /// Blocks of superblock and inodes.
     pub(super) inode_blocks: u64,
     /// Blocks of long directories and link targets, right behind those.
@@ -30,16 +34,10 @@ pub(super) struct Placed {
     /// In bytes from the start of the image.
     pub(super) position: u64,
     pub(super) layout: DataLayout,
-    /// Bytes of a directory or link target; those of files are elsewhere.
+    /// Bytes of a directory, link target or small file; those of other files are elsewhere.
     pub(super) size: u64,
     /// The first of its blocks, counted from the end of the inodes.
     pub(super) tail_block: u64,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Place {
-    nid: u64,
-    links: u32,
 }
 
 impl Layout {
@@ -47,29 +45,25 @@ impl Layout {
     pub(super) fn of(tree: &Tree) -> Layout {
         let mut layout = Layout {
             inodes: Vec::new(),
-            places: vec![Place::default(); tree.len()],
+            nids: vec![0; tree.len()],
+            links: links(tree),
+            packed: 0,
             inode_blocks: 0,
             tail_blocks: 0,
             has_chunks: false,
         };
         let mut cursor = EROFS_SUPER_OFFSET + SUPERBLOCK_SIZE;
         layout.place(tree, ROOT, ROOT, &mut cursor);
-        layout.places[ROOT.index()].links = 2;
         let mut queue = VecDeque::from([ROOT]);
         while let Some(directory) = queue.pop_front() {
             for dirent in tree.names(directory).into_iter().flat_map(|names| names.values()) {
-                let is_directory = tree.names(dirent.inode).is_some();
-                if layout.nid(dirent.inode) == 0 {
+                if layout.packed_slot(tree, dirent.inode).is_some() {
+                    layout.packed += 1;
+                } else if layout.nid(dirent.inode) == 0 {
                     layout.place(tree, dirent.inode, directory, &mut cursor);
-                    if is_directory {
+                    if tree.names(dirent.inode).is_some() {
                         queue.push_back(dirent.inode);
                     }
-                }
-                // A directory has its name, its `.`, and one `..` for each directory in it.
-                let own = if is_directory { 2 } else { 1 };
-                layout.places[dirent.inode.index()].links += own;
-                if is_directory {
-                    layout.places[directory.index()].links += 1;
                 }
             }
         }
@@ -77,13 +71,24 @@ impl Layout {
         layout
     }
 
-    /// The inode's number; 0 if the tree does not reach it.
+    /// The number of an inode that has a place here.
     pub(super) fn nid(&self, inode: InodeId) -> u64 {
-        self.places[inode.index()].nid
+        self.nids[inode.index()]
     }
 
     pub(super) fn links(&self, inode: InodeId) -> u32 {
-        self.places[inode.index()].links
+        self.links[inode.index()]
+    }
+
+    /// The layer and the slot in its data where a small file has its inode, if that holds in this tree:
+    /// it has one link there.
+    pub(super) fn packed_slot(&self, tree: &Tree, inode: InodeId) -> Option<(usize, u64)> {
+        match &tree.inode(inode).node {
+            Node::File { data: FileData::Packed { slot }, layer, .. } if self.links(inode) == 1 => {
+                Some((*layer, *slot))
+            }
+            _ => None,
+        }
     }
 
     fn place(&mut self, tree: &Tree, id: InodeId, parent: InodeId, cursor: &mut u64) {
@@ -115,6 +120,10 @@ impl Layout {
                 self.has_chunks = true;
                 inline = 4 * blocks.len() as u64;
             }
+            Node::File { size, data: FileData::Packed { .. }, .. } => {
+                placed.size = *size;
+                inline = *size;
+            }
             _ => {}
         }
         if placed.size > 0 {
@@ -135,10 +144,29 @@ impl Layout {
             *cursor = cursor.next_multiple_of(BLOCK);
         }
         placed.position = *cursor;
-        self.places[id.index()].nid = *cursor / ISLOT;
+        self.nids[id.index()] = *cursor / ISLOT;
         *cursor += head + inline;
         self.inodes.push(placed);
     }
+}
+
+/// Counts the names of everything that the root leads to.
+fn links(tree: &Tree) -> Vec<u32> {
+    let mut links = vec![0; tree.len()];
+    links[ROOT.index()] = 2;
+    let mut left = vec![ROOT];
+    while let Some(directory) = left.pop() {
+        for dirent in tree.names(directory).into_iter().flat_map(|names| names.values()) {
+            // A directory has its name, its `.`, and one `..` for each directory in it.
+            let is_directory = tree.names(dirent.inode).is_some();
+            links[dirent.inode.index()] += if is_directory { 2 } else { 1 };
+            if is_directory {
+                links[directory.index()] += 1;
+                left.push(dirent.inode);
+            }
+        }
+    }
+    links
 }
 
 /// Names in byte order, which is not the order they come in: `!` sorts before `.`.

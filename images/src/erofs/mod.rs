@@ -8,13 +8,16 @@
 //! …                inodes in breadth-first order, each with attributes, then a short
 //!                  directory, link target or chunk map
 //! directory blocks what is too long for that
-//! data             one layer's data file behind the other
+//! data             one layer's data file behind the other, with the inodes of small files
 //! ```
 
 mod directory;
 mod format;
 mod layout;
+mod packed;
 mod write;
 mod xattr;
 
-pub(crate) use write::{WriteError, superblock_is_whole, write};
+pub(crate) use format::ISLOT;
+pub(crate) use packed::{content_offset, head, is_packed_size};
+pub(crate) use write::{LayerData, WriteError, superblock_is_whole, write};

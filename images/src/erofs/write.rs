@@ -8,6 +8,7 @@ use super::format::{
     S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, Superblock, encode_device, file_type,
 };
 use super::layout::{Layout, Placed};
+use super::packed::{SLOTS, content_offset};
 use super::xattr;
 use crate::layer::FileData;
 use crate::rootfs::{InodeId, Node, ROOT, Tree};
@@ -16,9 +17,23 @@ use crate::rootfs::{InodeId, Node, ROOT, Tree};
 #[derive(Debug)]
 pub(crate) enum WriteError {
     Io(io::Error),
+    /// The data of a layer, by the tree's layer numbers, cannot be read.
+    Read(usize, io::Error),
     /// 32-bit block numbers end at 16 TiB.
     TooLarge,
 }
+
+/// What lies behind the metadata.
+pub(crate) struct LayerData<'a> {
+    /// The lengths of the layers' data in blocks, in the order it lies there.
+    pub(crate) blocks: &'a [u32],
+    /// By the tree's layer numbers, indices into `blocks`.
+    pub(crate) of: &'a [usize],
+    pub(crate) read: ReadLayer<'a>,
+}
+
+/// Fills a buffer from a byte of the data of one of the tree's layers on.
+type ReadLayer<'a> = &'a mut dyn FnMut(usize, u64, &mut [u8]) -> io::Result<()>;
 
 impl From<io::Error> for WriteError {
     fn from(error: io::Error) -> WriteError {
@@ -26,20 +41,17 @@ impl From<io::Error> for WriteError {
     }
 }
 
-/// Writes the metadata of `tree`, padded to a block. `layer_blocks` are the lengths of the layers'
-/// data in the order it lies behind the metadata; layers of the tree are indices into `data_of`,
-/// which are indices into `layer_blocks`.
+/// Writes the metadata of `tree`, padded to a block.
 pub(crate) fn write(
     tree: &Tree,
-    layer_blocks: &[u32],
-    data_of: &[usize],
+    data: LayerData<'_>,
     uuid: [u8; 16],
     output: impl Write + Seek,
 ) -> Result<(), WriteError> {
     let layout = Layout::of(tree);
     let mut end = layout.inode_blocks + layout.tail_blocks;
-    let mut bases = Vec::with_capacity(layer_blocks.len());
-    for blocks in layer_blocks {
+    let mut bases = Vec::with_capacity(data.blocks.len());
+    for blocks in data.blocks {
         bases.push(end);
         end += u64::from(*blocks);
     }
@@ -47,13 +59,14 @@ pub(crate) fn write(
     let blocks = blocks.ok_or(WriteError::TooLarge)?;
     let superblock = Superblock {
         root_nid: u16::try_from(layout.nid(ROOT)).expect("the root is the first inode"),
-        inodes: layout.inodes.len() as u64,
+        inodes: layout.inodes.len() as u64 + layout.packed,
         blocks,
         uuid,
         has_chunks: layout.has_chunks,
     };
-    let bases = data_of.iter().map(|data| bases[*data]).collect();
-    let mut image = Image { tree, layout: &layout, bases, output: Output::new(output) };
+    let bases = data.of.iter().map(|place| bases[*place]).collect();
+    let output = Output::new(output);
+    let mut image = Image { tree, layout: &layout, bases, read: data.read, output };
     image.output.pad_to(EROFS_SUPER_OFFSET)?;
     image.output.write(&superblock.to_bytes())?;
     for (index, placed) in layout.inodes.iter().enumerate() {
@@ -73,6 +86,7 @@ struct Image<'a, W> {
     layout: &'a Layout,
     /// The first block of each layer's data, by the tree's layer numbers.
     bases: Vec<u64>,
+    read: ReadLayer<'a>,
     output: Output<W>,
 }
 
@@ -99,7 +113,7 @@ impl<W: Write + Seek> Image<'_, W> {
         self.output.write(&fields.to_bytes())?;
         self.output.write(&xattrs)?;
         if placed.layout == DataLayout::FlatInline {
-            let content = self.content(placed);
+            let content = self.content(placed)?;
             let (_, inline) = content.split_at(whole_blocks(content.len()));
             self.output.write(inline)?;
         }
@@ -122,6 +136,7 @@ impl<W: Write + Seek> Image<'_, W> {
                 let block = self.layout.inode_blocks + placed.tail_block;
                 (placed.size, u32::try_from(block).map_err(|_| WriteError::TooLarge)?)
             }
+            Node::File { size, data: FileData::Packed { .. }, .. } => (*size, 0),
             // It has no block, and perhaps the image no layer.
             Node::File { size: 0, data: FileData::Contiguous { .. }, .. } => (0, 0),
             Node::File { size, data: FileData::Contiguous { block }, layer } => {
@@ -143,10 +158,10 @@ impl<W: Write + Seek> Image<'_, W> {
 
     /// The blocks of a directory or link target that are not inline.
     fn tail(&mut self, placed: &Placed) -> Result<(), WriteError> {
-        if placed.size == 0 {
+        if placed.size == 0 || placed.layout == DataLayout::FlatInline && placed.size < BLOCK {
             return Ok(());
         }
-        let content = self.content(placed);
+        let content = self.content(placed)?;
         let end = match placed.layout {
             DataLayout::FlatInline => whole_blocks(content.len()),
             DataLayout::FlatPlain | DataLayout::ChunkBased => content.len(),
@@ -158,13 +173,20 @@ impl<W: Write + Seek> Image<'_, W> {
         Ok(())
     }
 
-    fn content(&self, placed: &Placed) -> Vec<u8> {
-        match &self.tree.inode(placed.inode).node {
+    fn content(&mut self, placed: &Placed) -> Result<Vec<u8>, WriteError> {
+        let inode = self.tree.inode(placed.inode);
+        Ok(match &inode.node {
             Node::Symlink { target } => target.clone(),
+            Node::File { data: FileData::Packed { slot }, layer, .. } => {
+                let mut content = vec![0; usize::try_from(placed.size).unwrap_or_default()];
+                (self.read)(*layer, content_offset(*slot, &inode.metadata), &mut content)
+                    .map_err(|error| WriteError::Read(*layer, error))?;
+                content
+            }
             Node::Directory(names) => {
                 let entry = |name, inode: InodeId| Name {
                     name,
-                    nid: self.layout.nid(inode),
+                    nid: self.nid(inode),
                     file_type: file_type(mode(&self.tree.inode(inode).node)),
                 };
                 let mut entries: Vec<Name<'_>> =
@@ -175,6 +197,13 @@ impl<W: Write + Seek> Image<'_, W> {
                 directory::encode(&entries)
             }
             _ => Vec::new(),
+        })
+    }
+
+    fn nid(&self, inode: InodeId) -> u64 {
+        match self.layout.packed_slot(self.tree, inode) {
+            Some((layer, slot)) => self.bases[layer] * SLOTS + slot,
+            None => self.layout.nid(inode),
         }
     }
 }

@@ -14,6 +14,9 @@ const PREFIXES: [(&[u8], u8); 5] = [
 
 /// The bytes behind the inode; empty if there are no attributes.
 pub(super) fn encode(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    if xattrs.is_empty() {
+        return Vec::new();
+    }
     let mut out = vec![0; HEADER_SIZE];
     for (name, value) in xattrs {
         let Some((rest, index)) = split_prefix(name) else { continue };

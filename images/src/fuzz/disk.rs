@@ -1,6 +1,7 @@
 //! Reads an EROFS image back, written from the kernel's documentation alone, and refuses what the
 //! writer must never write.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 const BLOCK: usize = 4096;
@@ -25,6 +26,8 @@ pub(super) struct Found {
 pub(super) enum Content {
     Directory,
     Symlink(Vec<u8>),
+    /// A small file.
+    Inline(Vec<u8>),
     /// The first block.
     Contiguous(u32),
     /// Blocks per chunk as a power of two, and the first block of each chunk.
@@ -33,14 +36,17 @@ pub(super) enum Content {
     Fifo,
 }
 
-/// Reads the metadata of a disk of `length` bytes and gives what stands in each directory, after
+/// Reads bytes behind the metadata: inodes lie there as well.
+pub(super) type Data<'a> = &'a dyn Fn(u64, usize) -> Vec<u8>;
+
+/// Reads the metadata of a disk of `length` bytes, and the inodes in its data, and gives what stands in each directory, after
 /// what stands at the root: names in order, the last directory that was found before the others.
 ///
 /// # Panics
 /// When the kernel could not read it.
-pub(super) fn check(metadata: &[u8], length: u64) -> Vec<(Vec<u8>, Found)> {
+pub(super) fn check(metadata: &[u8], data: Data<'_>, length: u64) -> Vec<(Vec<u8>, Found)> {
     assert!(metadata.len().is_multiple_of(BLOCK) && metadata.len() as u64 <= length);
-    let image = Image(metadata);
+    let image = Image { metadata, data };
     assert_eq!(image.u32(SUPERBLOCK), 0xe0f5_e1e2, "the magic number");
     let blocks = u64::from(image.u32(SUPERBLOCK + 36));
     assert_eq!(blocks * BLOCK as u64, length, "the number of blocks");
@@ -99,26 +105,41 @@ impl Walk<'_> {
 
 /// The entries of one directory block: name, inode number, file type.
 fn entries(block: &[u8]) -> Vec<(Vec<u8>, u64, u8)> {
-    let block = Image(block);
+    let block = Image { metadata: block, data: &|_, _| Vec::new() };
     let count = usize::from(block.u16(8)) / 12;
     assert!(count > 0, "a directory block without names");
     let begin = |index: usize| usize::from(block.u16(12 * index + 8));
-    let end = |index: usize| if index + 1 < count { begin(index + 1) } else { block.0.len() };
+    let end =
+        |index: usize| if index + 1 < count { begin(index + 1) } else { block.metadata.len() };
     let entry = |index| {
-        let mut name = block.0[begin(index)..end(index)].to_vec();
+        let mut name = block.slice(begin(index), end(index) - begin(index)).to_vec();
         let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         name.truncate(length);
-        (name, block.u64(12 * index), block.0[12 * index + 10])
+        (name, block.u64(12 * index), block.byte(12 * index + 10))
     };
     (0..count).map(entry).collect()
 }
 
-/// The metadata's bytes.
-struct Image<'a>(&'a [u8]);
+/// The bytes of the disk that say what there is.
+struct Image<'a> {
+    metadata: &'a [u8],
+    data: Data<'a>,
+}
 
 impl Image<'_> {
+    fn slice(&self, at: usize, length: usize) -> Cow<'_, [u8]> {
+        if at < self.metadata.len() {
+            return Cow::Borrowed(&self.metadata[at..at + length]);
+        }
+        Cow::Owned((self.data)(at as u64, length))
+    }
+
+    fn byte(&self, at: usize) -> u8 {
+        self.slice(at, 1)[0]
+    }
+
     fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
-        *self.0[at..].first_chunk().expect("it lies in the metadata")
+        *self.slice(at, N).first_chunk().expect("it has that many")
     }
 
     fn u16(&self, at: usize) -> u16 {
@@ -134,7 +155,7 @@ impl Image<'_> {
     }
 
     fn inode(&self, nid: u64) -> Inode {
-        let at = usize::try_from(nid * 32).expect("it lies in the metadata");
+        let at = usize::try_from(nid * 32).expect("it lies on the disk");
         assert!(at % BLOCK + 64 <= BLOCK, "an inode crosses a block");
         let format = self.u16(at);
         assert_eq!(format & 1, 1, "inodes have 64 bytes");
@@ -183,18 +204,18 @@ impl Inode {
         self.at + 64 + self.attributes
     }
 
-    /// The content of a directory or link, which lies in the metadata.
+    /// The content of a directory, a link or a small file.
     fn content(&self, image: &Image<'_>) -> Vec<u8> {
         let size = usize::try_from(self.size).expect("it lies in the metadata");
         let start = self.data as usize * BLOCK;
         match self.layout {
-            0 => image.0[start..start + size].to_vec(),
+            0 => image.slice(start, size).to_vec(),
             2 => {
                 let whole = size - size % BLOCK;
                 let tail = self.tail();
                 assert!(tail % BLOCK + size % BLOCK <= BLOCK, "inline content crosses a block");
-                let blocks = if whole > 0 { &image.0[start..start + whole] } else { &[] };
-                [blocks, &image.0[tail..tail + size % BLOCK]].concat()
+                let blocks = if whole > 0 { image.slice(start, whole) } else { Cow::default() };
+                [blocks, image.slice(tail, size % BLOCK)].concat()
             }
             other => panic!("a directory or link of layout {other}"),
         }
@@ -207,6 +228,7 @@ impl Inode {
             3 | 4 => Content::Device(self.data),
             5 => Content::Fifo,
             _ if self.layout == 4 => self.chunks(image),
+            _ if self.layout == 2 => Content::Inline(self.content(image)),
             _ => Content::Contiguous(self.data),
         };
         if let Content::Contiguous(block) = content {
@@ -237,13 +259,13 @@ impl Inode {
         let mut xattrs = Vec::new();
         let (mut at, end) = (self.at + 64 + 12, self.tail());
         while at + 4 <= end {
-            let (name, value) = (usize::from(image.0[at]), usize::from(image.u16(at + 2)));
+            let (name, value) = (usize::from(image.byte(at)), usize::from(image.u16(at + 2)));
             let (name_at, value_at) = (at + 4, at + 4 + name);
             assert!(value_at + value <= end, "an attribute ends behind all");
             xattrs.push((
-                image.0[at + 1],
-                image.0[name_at..value_at].to_vec(),
-                image.0[value_at..value_at + value].to_vec(),
+                image.byte(at + 1),
+                image.slice(name_at, name).to_vec(),
+                image.slice(value_at, value).to_vec(),
             ));
             at = (value_at + value).next_multiple_of(4);
         }

@@ -1,10 +1,13 @@
 //! The EROFS writer: trees made by a little program in the input, written, and read back.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
+#[cfg(test)]
+use std::os::unix::fs::FileExt;
 
 use super::disk::{self, Content, Found};
 use super::script::Script;
-use crate::erofs::{self, WriteError};
+use crate::erofs::{self, LayerData, WriteError, content_offset};
 use crate::layer::{BLOCK_SIZE, FileData};
 use crate::rootfs::{InodeId, Node, ROOT};
 
@@ -24,7 +27,13 @@ const PREFIXES: [(&str, u8); 5] = [
 pub fn erofs(bytes: &[u8]) {
     let Some((script, image)) = image_of(bytes) else { return };
     let metadata_blocks = image.len() as u64 / BLOCK_SIZE;
-    let found = disk::check(&image, (metadata_blocks + script.data_blocks()) * BLOCK_SIZE);
+    let packed = packed(&script, metadata_blocks);
+    let data = |at: u64, length: usize| {
+        let (start, block) = packed.range(..=at).next_back().expect("something lies there");
+        let start = usize::try_from(at - start).expect("blocks are short");
+        block[start..start + length].to_vec()
+    };
+    let found = disk::check(&image, &data, (metadata_blocks + script.data_blocks()) * BLOCK_SIZE);
     assert!(found == expected(&script, metadata_blocks), "another tree is found");
 }
 
@@ -40,6 +49,9 @@ pub(super) fn fsck(bytes: &[u8]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &image).unwrap();
     file.as_file().set_len(image.len() as u64 + data_bytes).unwrap();
+    for (position, bytes) in packed(&script, image.len() as u64 / BLOCK_SIZE) {
+        file.as_file().write_all_at(&bytes, position).unwrap();
+    }
     // It calls itself for each directory in another, and stacks end at 8 MiB as a rule.
     let mut fsck = std::process::Command::new("prlimit");
     let output = fsck.args(["--stack=1073741824", "fsck.erofs"]).arg(file.path()).output();
@@ -53,19 +65,40 @@ fn image_of(bytes: &[u8]) -> Option<(Script, Vec<u8>)> {
     let script = Script::run(bytes).ok()?;
     let data_of: Vec<usize> = (0..script.layer_blocks.len()).collect();
     let mut image = Cursor::new(Vec::new());
-    match erofs::write(&script.tree, &script.layer_blocks, &data_of, [7; 16], &mut image) {
+    let mut read = |layer: usize, offset: u64, buffer: &mut [u8]| {
+        let block = u32::try_from(offset / BLOCK_SIZE).expect("blocks have 32 bits");
+        let at = usize::try_from(offset % BLOCK_SIZE).expect("blocks are short");
+        buffer.copy_from_slice(&script.packed[&(layer, block)][at..at + buffer.len()]);
+        Ok(())
+    };
+    let data = LayerData { blocks: &script.layer_blocks, of: &data_of, read: &mut read };
+    match erofs::write(&script.tree, data, [7; 16], &mut image) {
         Ok(()) => Some((script, image.into_inner())),
         Err(WriteError::TooLarge) => None,
+        Err(WriteError::Read(_, error)) => panic!("nothing is behind its end: {error}"),
         Err(WriteError::Io(error)) => panic!("memory gives no errors: {error}"),
     }
 }
 
-/// What stands in the tree, in the order of [`disk::check`].
-fn expected(script: &Script, metadata_blocks: u64) -> Vec<(Vec<u8>, Found)> {
+/// The first block of each layer's data.
+fn bases(script: &Script, metadata_blocks: u64) -> Vec<u64> {
     let mut bases = vec![metadata_blocks];
     for blocks in &script.layer_blocks {
         bases.push(bases[bases.len() - 1] + u64::from(*blocks));
     }
+    bases
+}
+
+/// The blocks of small files, where they lie on the disk.
+fn packed(script: &Script, metadata_blocks: u64) -> BTreeMap<u64, Vec<u8>> {
+    let bases = bases(script, metadata_blocks);
+    let place = |(layer, block): (usize, u32)| (bases[layer] + u64::from(block)) * BLOCK_SIZE;
+    script.packed.iter().map(|(at, bytes)| (place(*at), bytes.clone())).collect()
+}
+
+/// What stands in the tree, in the order of [`disk::check`].
+fn expected(script: &Script, metadata_blocks: u64) -> Vec<(Vec<u8>, Found)> {
+    let bases = bases(script, metadata_blocks);
     let mut expected = vec![(Vec::new(), found(script, ROOT, &bases))];
     let mut directories = vec![ROOT];
     while let Some(directory) = directories.pop() {
@@ -93,6 +126,13 @@ fn found(script: &Script, id: InodeId, bases: &[u64]) -> Found {
         Node::BlockDevice { major, minor } => (0o06, Content::Device(device(*major, *minor))),
         Node::File { data: FileData::Contiguous { block: first }, layer, .. } => {
             (0o10, Content::Contiguous(block(layer, *first)))
+        }
+        Node::File { size, data: FileData::Packed { slot }, layer } => {
+            let block = u32::try_from(slot / 128).expect("blocks have 32 bits");
+            let offset = content_offset(*slot, &inode.metadata) % BLOCK_SIZE;
+            let at = usize::try_from(offset).expect("blocks are short");
+            let size = usize::try_from(*size).expect("it is small");
+            (0o10, Content::Inline(script.packed[&(*layer, block)][at..at + size].to_vec()))
         }
         Node::File { data: FileData::Chunked { block_bits, blocks }, layer, .. } => {
             let chunk = |chunk: &Option<u32>| chunk.map_or(u32::MAX, |first| block(layer, first));

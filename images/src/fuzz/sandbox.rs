@@ -1,6 +1,7 @@
 //! A store of its own in a folder of its own, and what must be true of both after a load.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::fuzz::disk;
@@ -77,7 +78,19 @@ impl Sandbox {
             assert!(extent.offset + extent.length <= file.len());
         }
         let metadata = fs::read(&disk.extents[0].path).expect("the first extent is the metadata");
-        disk::check(&metadata, disk.length());
+        let data = |at: u64, length: usize| {
+            let (mut at, mut bytes) = (at, vec![0; length]);
+            let extent = disk.extents.iter().find(|extent| {
+                let is_in_it = at < extent.length;
+                at -= if is_in_it { 0 } else { extent.length };
+                is_in_it
+            });
+            let file = File::open(&extent.expect("it lies on the disk").path);
+            let read = file.and_then(|file| file.read_exact_at(&mut bytes, at));
+            read.expect("its file is in the store");
+            bytes
+        };
+        disk::check(&metadata, &data, disk.length());
     }
 
     /// Nothing has a name but the store's own words and digests, and nothing is left in `tmp`.

@@ -4,6 +4,9 @@
 //! An entry is a byte for its kind, a path, more for its kind, and perhaps metadata. All numbers
 //! are little-endian; where the input ends, zeros follow.
 
+use std::collections::BTreeMap;
+
+use crate::erofs::head;
 use crate::layer::{BLOCK_SIZE, Content, FileData, Metadata, Record};
 use crate::rootfs::{MergeError, Tree};
 use crate::tar::{Timestamp, Xattrs};
@@ -12,6 +15,7 @@ use crate::tar::{Timestamp, Xattrs};
 const LETTERS: &[u8; 16] = b"\x01!-01AZ_abcxyz~\xff";
 /// How often one of them stands in a name: short names, and such as fill a block soon.
 const LENGTHS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 60, 100, 128, 200, 254, 255];
+const BLOCK: usize = 4096;
 /// More only take time.
 const MAX_ENTRIES: usize = 400;
 /// As the tar reader has it.
@@ -27,13 +31,16 @@ pub(super) struct Script {
     pub(super) tree: Tree,
     /// The lengths of the layers' data.
     pub(super) layer_blocks: Vec<u32>,
+    /// The blocks of their data that small files lie in, one in each.
+    pub(super) packed: BTreeMap<(usize, u32), Vec<u8>>,
 }
 
 impl Script {
     /// Runs all of `bytes`.
     pub(super) fn run(bytes: &[u8]) -> Result<Script, MergeError> {
         let mut words = Words(bytes);
-        let mut script = Script { tree: Tree::new(), layer_blocks: vec![words.u32()] };
+        let mut script =
+            Script { tree: Tree::new(), layer_blocks: vec![words.u32()], packed: BTreeMap::new() };
         for _ in 0..MAX_ENTRIES {
             if words.0.is_empty() {
                 break;
@@ -57,7 +64,8 @@ impl Script {
         let path = words.path();
         let content = match kind & 15 {
             0..=2 => Content::Directory,
-            3..=5 => self.file(words),
+            3..=4 => self.file(words),
+            5 => return self.small_file(path, kind, words),
             6 => self.sparse_file(words),
             7 => Content::Symlink { target: words.text(4095) },
             8 => Content::HardLink { target: words.path() },
@@ -68,8 +76,36 @@ impl Script {
             13 => Content::Opaque,
             _ => return self.crowd(&path, words.byte()),
         };
-        let metadata = if kind & 16 != 0 { words.metadata() } else { Metadata::default() };
+        let metadata = words.metadata_if(kind & 16 != 0);
         self.tree.apply(self.layer_blocks.len() - 1, Record { path, content, metadata })
+    }
+
+    /// Its inode and content lie where the layer has data, if both are short enough.
+    fn small_file(
+        &mut self,
+        path: Vec<u8>,
+        kind: u8,
+        words: &mut Words<'_>,
+    ) -> Result<(), MergeError> {
+        let (length, letter) = (usize::from(words.u16()) % BLOCK, words.byte());
+        let metadata = words.metadata_if(kind & 16 != 0);
+        let layer = self.layer_blocks.len() - 1;
+        let taken = self.packed.range((layer, 0)..=(layer, u32::MAX)).count();
+        let block = u32::try_from(taken).expect("entries are few");
+        let head = head(&metadata, length as u64).filter(|_| block < self.layer_blocks[layer]);
+        let (size, data) = match head {
+            Some(mut bytes) => {
+                let start = usize::from(letter & 31).min((BLOCK - bytes.len() - length) / 32);
+                bytes.splice(0..0, vec![0; start * 32]);
+                bytes.resize(bytes.len() + length, letter);
+                bytes.resize(BLOCK, 0);
+                self.packed.insert((layer, block), bytes);
+                (length as u64, FileData::Packed { slot: u64::from(block) * 128 + start as u64 })
+            }
+            None => (0, FileData::Contiguous { block: 0 }),
+        };
+        let content = Content::File { size, data };
+        self.tree.apply(layer, Record { path, content, metadata })
     }
 
     /// Many names in one directory: more than a block holds.
@@ -154,6 +190,10 @@ impl Words<'_> {
     fn text(&mut self, limit: usize) -> Vec<u8> {
         let (letter, length) = (self.byte().max(1), usize::from(self.u16()));
         vec![letter; length.clamp(1, limit)]
+    }
+
+    fn metadata_if(&mut self, wanted: bool) -> Metadata {
+        if wanted { self.metadata() } else { Metadata::default() }
     }
 
     fn metadata(&mut self) -> Metadata {

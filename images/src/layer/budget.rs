@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::LayerError;
 use super::record::Summary;
+use crate::compression::{WINDOW_LIMIT, Windows};
 use crate::limits::{Excess, Limits};
 
 /// What an image has used up of its limits. All layers of one image draw on it, at the same time
@@ -14,12 +15,19 @@ pub(crate) struct Budget {
     entries: AtomicU64,
     bytes: AtomicU64,
     metadata: AtomicU64,
+    pub(super) windows: Windows,
 }
 
 impl Budget {
     pub(crate) fn new(limits: &Limits) -> Budget {
         let none = || AtomicU64::new(0);
-        Budget { limits: *limits, entries: none(), bytes: none(), metadata: none() }
+        Budget {
+            limits: *limits,
+            entries: none(),
+            bytes: none(),
+            metadata: none(),
+            windows: Windows::default(),
+        }
     }
 
     /// Counts a layer that is unpacked already: merging it costs as much as if it were new.
@@ -53,6 +61,10 @@ impl Budget {
     /// Counts unpacked bytes; tells whether they were allowed.
     pub(super) fn take_bytes(&self, count: u64) -> bool {
         take(&self.bytes, count) <= self.limits.max_unpacked_bytes
+    }
+
+    pub(super) fn window_exceeded() -> LayerError {
+        LayerError::Limit { what: Excess::WindowBytes, limit: WINDOW_LIMIT }
     }
 
     pub(super) fn bytes_exceeded(&self) -> LayerError {

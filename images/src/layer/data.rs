@@ -1,11 +1,14 @@
-//! The `data` file of a layer: contents of files, each from a block boundary on.
+//! The `data` file of a layer: contents of files, each from a block boundary on, and between them
+//! blocks of small files.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 
 use super::BLOCK_SIZE;
 use super::record::FileData;
 use super::writeback::Writeback;
+use crate::erofs::ISLOT;
 use crate::tar::Segment;
 
 /// Bytes gathered before they are written.
@@ -33,11 +36,25 @@ pub(super) struct DataWriter {
     filled: usize,
     /// Bytes from the start of the file to the end of the buffer's content.
     position: u64,
+    pack: Option<Pack>,
 }
+
+/// The block that small files are put into. Its place in the file is taken when it is begun, its bytes
+/// go there when it is full.
+struct Pack {
+    block: u32,
+    bytes: [u8; BLOCK_LENGTH],
+    filled: usize,
+}
+
+/// [`BLOCK_SIZE`] and [`ISLOT`] for lengths in memory.
+const BLOCK_LENGTH: usize = 4096;
+const SLOT: usize = 32;
+const _: () = assert!(BLOCK_LENGTH as u64 == BLOCK_SIZE && SLOT as u64 == ISLOT);
 
 impl DataWriter {
     pub(super) fn new(file: File, writeback: Option<Writeback>) -> DataWriter {
-        DataWriter { file, writeback, buffer: vec![0; BUFFER], filled: 0, position: 0 }
+        DataWriter { file, writeback, buffer: vec![0; BUFFER], filled: 0, position: 0, pack: None }
     }
 
     /// Copies `size` bytes and says where they lie.
@@ -50,6 +67,46 @@ impl DataWriter {
         self.copy(input, size)?;
         self.pad()?;
         Ok(FileData::Contiguous { block })
+    }
+
+    /// Puts a file with its `head` ([`crate::erofs::head`]) beside other small ones.
+    pub(super) fn append_packed(
+        &mut self,
+        head: &[u8],
+        input: &mut impl Read,
+        size: u64,
+    ) -> Result<FileData, CopyError> {
+        let length = head.len() + usize::try_from(size).map_err(|_| CopyError::Full)?;
+        let mut pack = match self.pack.take() {
+            Some(pack) if pack.has_room(length) => pack,
+            full => {
+                full.map_or(Ok(()), |full| self.put(&full))?;
+                let block = self.next_block()?;
+                self.copy(&mut io::repeat(0), BLOCK_SIZE)?;
+                Pack { block, bytes: [0; BLOCK_LENGTH], filled: 0 }
+            }
+        };
+        let start = pack.filled.next_multiple_of(SLOT);
+        let (front, content) = pack.bytes[start..start + length].split_at_mut(head.len());
+        front.copy_from_slice(head);
+        input.read_exact(content).map_err(CopyError::Read)?;
+        pack.filled = start + length;
+        let slot = (u64::from(pack.block) * BLOCK_SIZE + start as u64) / ISLOT;
+        self.pack = Some(pack);
+        Ok(FileData::Packed { slot })
+    }
+
+    /// Puts a block of small files into its place, which the buffer may have left behind.
+    fn put(&mut self, pack: &Pack) -> Result<(), CopyError> {
+        let start = u64::from(pack.block) * BLOCK_SIZE;
+        let buffered = start.checked_sub(self.position - self.filled as u64);
+        if let Some(at) = buffered.and_then(|at| usize::try_from(at).ok()) {
+            self.buffer[at..at + BLOCK_LENGTH].copy_from_slice(&pack.bytes);
+            return Ok(());
+        }
+        // Half of the place may still be in the buffer.
+        self.flush()?;
+        self.file.write_all_at(&pack.bytes, start).map_err(CopyError::Write)
     }
 
     /// Copies the segments of a sparse file; only chunks that have data take blocks, and the parts
@@ -90,6 +147,9 @@ impl DataWriter {
 
     /// Writes what is left and gives the file and its length in blocks.
     pub(super) fn finish(mut self) -> Result<(File, u32), CopyError> {
+        if let Some(pack) = self.pack.take() {
+            self.put(&pack)?;
+        }
         let blocks = self.next_block()?;
         self.flush()?;
         self.file.set_len(self.position).map_err(CopyError::Write)?;
@@ -151,6 +211,12 @@ impl DataWriter {
     }
 }
 
+impl Pack {
+    fn has_room(&self, length: usize) -> bool {
+        self.filled.next_multiple_of(SLOT) + length <= BLOCK_LENGTH
+    }
+}
+
 /// The smallest chunk size, as a power of two of blocks, that keeps the map short.
 fn block_bits_of_chunks(size: u64) -> u8 {
     let blocks = size.div_ceil(BLOCK_SIZE);
@@ -192,6 +258,38 @@ mod tests {
         let (bytes, blocks) = contents(data);
         assert_eq!((blocks, bytes.len()), (4 + 768, (4 + 768) * 4096));
         assert_eq!((bytes[0], bytes[1], bytes[4095], bytes[4096]), (7, 0, 0, 7));
+    }
+
+    #[test]
+    fn small_files_share_blocks_wherever_the_buffer_is() {
+        let mut data = writer();
+        let pack = |data: &mut DataWriter, head: u8, size: u64| match data.append_packed(
+            &[head; 64],
+            &mut io::repeat(head + 1),
+            size,
+        ) {
+            Ok(FileData::Packed { slot }) => slot,
+            _ => panic!("cannot pack {size}"),
+        };
+        let mut slots = vec![pack(&mut data, 10, 1), pack(&mut data, 20, 1000)];
+        // The first block leaves the buffer before it is full, and that at an odd place.
+        let segments =
+            [Segment { offset: 5, length: 2 << 20 }, Segment { offset: 3 << 20, length: 1 }];
+        assert!(data.append_sparse(&mut io::repeat(7), 4 << 20, &segments).is_ok());
+        slots.extend([pack(&mut data, 30, 2800), pack(&mut data, 40, 4032)]);
+        assert!(data.append(&mut io::repeat(9), 1).is_ok());
+        slots.push(pack(&mut data, 50, 1));
+        let (bytes, blocks) = contents(data);
+        assert_eq!(bytes.len(), blocks as usize * 4096);
+        assert_eq!(slots[..3], [0, 3, 37], "one block has room for three");
+        for ((slot, head), size) in
+            slots.into_iter().zip([10, 20, 30, 40, 50]).zip([1, 1000, 2800, 4032, 1])
+        {
+            let at = usize::try_from(slot).unwrap() * 32;
+            assert_eq!(bytes[at..at + 64], [head; 64]);
+            assert!(bytes[at + 64..at + 64 + size].iter().all(|byte| *byte == head + 1), "{head}");
+            assert!(at % 4096 + 64 + size <= 4096);
+        }
     }
 
     #[test]

@@ -7,10 +7,12 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use crate::erofs::is_packed_size;
 use crate::tar::{Timestamp, Xattrs};
 
-/// File magic with the format's version as its last byte.
-const MAGIC: &[u8; 8] = b"HRLAYER\x01";
+/// File magic with the format's version as its last byte. Version 1 had no packed files.
+const MAGIC: &[u8; 8] = b"HRLAYER\x02";
+const OLD_MAGIC: &[u8; 8] = b"HRLAYER\x01";
 
 /// A record longer than this is no record; the largest holds two paths, 1 MiB of attributes and a
 /// sparse map of 65,536 chunks.
@@ -53,7 +55,7 @@ pub(crate) enum Content {
     Opaque,
 }
 
-/// Where a file's content lies, in blocks of the layer's data file.
+/// Where a file's content lies in the layer's data file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FileData {
     Contiguous {
@@ -63,6 +65,10 @@ pub(crate) enum FileData {
     Chunked {
         block_bits: u8,
         blocks: Vec<Option<u32>>,
+    },
+    /// Behind an inode of its own, which begins at this multiple of 32 bytes: [`crate::erofs::head`].
+    Packed {
+        slot: u64,
     },
 }
 
@@ -91,6 +97,8 @@ pub(crate) struct Summary {
 /// Writes the `tree` file.
 pub(crate) struct RecordWriter<W> {
     output: W,
+    /// A record's bytes; the same memory for each.
+    buffer: Vec<u8>,
     written: u64,
     records: u64,
 }
@@ -98,15 +106,17 @@ pub(crate) struct RecordWriter<W> {
 impl<W: Write> RecordWriter<W> {
     pub(crate) fn new(mut output: W) -> io::Result<RecordWriter<W>> {
         output.write_all(MAGIC)?;
-        Ok(RecordWriter { output, written: 0, records: 0 })
+        Ok(RecordWriter { output, buffer: Vec::new(), written: 0, records: 0 })
     }
 
     /// Appends a record; gives the bytes of all records so far.
     pub(crate) fn push(&mut self, record: &Record) -> io::Result<u64> {
-        let bytes = postcard::to_stdvec(record).map_err(io::Error::other)?;
-        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        self.buffer.clear();
+        self.buffer = postcard::to_extend(record, std::mem::take(&mut self.buffer))
+            .map_err(io::Error::other)?;
+        let length = u32::try_from(self.buffer.len()).map_err(io::Error::other)?;
         self.output.write_all(&length.to_le_bytes())?;
-        self.output.write_all(&bytes)?;
+        self.output.write_all(&self.buffer)?;
         self.written += u64::from(length) + 4;
         self.records += 1;
         Ok(self.written)
@@ -133,6 +143,7 @@ impl<W: Write> RecordWriter<W> {
 /// Reads the `tree` file, one record at a time.
 pub(crate) struct RecordReader<R> {
     input: R,
+    is_current: bool,
     buffer: Vec<u8>,
     records: u64,
 }
@@ -147,10 +158,16 @@ impl<R: Read> RecordReader<R> {
     pub(crate) fn new(mut input: R) -> io::Result<RecordReader<R>> {
         let mut magic = [0; MAGIC.len()];
         input.read_exact(&mut magic)?;
-        if &magic != MAGIC {
+        let is_current = &magic == MAGIC;
+        if !is_current && &magic != OLD_MAGIC {
             return Err(malformed("it does not begin with the format's magic number and version"));
         }
-        Ok(RecordReader { input, buffer: Vec::new(), records: 0 })
+        Ok(RecordReader { input, is_current, buffer: Vec::new(), records: 0 })
+    }
+
+    /// Whether a layer that is unpacked now would have the same format.
+    pub(crate) fn is_current(&self) -> bool {
+        self.is_current
     }
 
     pub(crate) fn read(&mut self) -> io::Result<Next> {
@@ -167,7 +184,8 @@ impl<R: Read> RecordReader<R> {
         self.input.read_exact(&mut self.buffer)?;
         self.records += 1;
         match postcard::take_from_bytes(&self.buffer) {
-            Ok((record, [])) => Ok(Next::Record(record)),
+            Ok((record, [])) if is_sound(&record) => Ok(Next::Record(record)),
+            Ok((_, [])) => Err(malformed("a small file is no small file")),
             Ok(_) => Err(malformed("bytes are left over in a record")),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
@@ -181,6 +199,14 @@ impl<R: Read> RecordReader<R> {
             Ok(_) => Err(malformed("its end does not fit its records")),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
+    }
+}
+
+/// Whether a record's content is one that this format's writers make.
+fn is_sound(record: &Record) -> bool {
+    match record.content {
+        Content::File { size, data: FileData::Packed { .. } } => is_packed_size(size),
+        _ => true,
     }
 }
 
@@ -207,6 +233,7 @@ mod tests {
                 size: 9000,
                 data: FileData::Chunked { block_bits: 1, blocks: vec![None, Some(3)] },
             },
+            Content::File { size: 4032, data: FileData::Packed { slot: 1 << 38 } },
             Content::Symlink { target: b"\xfe/x".to_vec() },
             Content::HardLink { target: b"a/b".to_vec() },
             Content::CharDevice { major: 1, minor: 3 },
@@ -244,8 +271,25 @@ mod tests {
         let (back, summary) = read(&write(&records())).unwrap();
         assert_eq!(back, records());
         let metadata_bytes = summary.metadata_bytes;
-        let expected = Summary { records: 10, data_blocks: 12, content_bytes: 34, metadata_bytes };
+        let expected = Summary { records: 11, data_blocks: 12, content_bytes: 34, metadata_bytes };
         assert_eq!(summary, expected);
+    }
+
+    #[test]
+    fn the_version_before_is_read_and_told_apart() {
+        let mut bytes = write(&records());
+        assert!(RecordReader::new(&bytes[..]).unwrap().is_current());
+        bytes[7] = 1;
+        assert!(!RecordReader::new(&bytes[..]).unwrap().is_current());
+    }
+
+    #[test]
+    fn a_small_file_is_small() {
+        for size in [0, 4033, u64::MAX] {
+            let content = Content::File { size, data: FileData::Packed { slot: 0 } };
+            let record = Record { path: b"x".to_vec(), content, metadata: Metadata::default() };
+            assert!(read(&write(&[record])).is_err(), "{size}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::writeback::Writeback;
 use super::{BLOCK_SIZE, LayerError};
 use crate::compression::Decoder;
 use crate::digest::Digest;
+use crate::erofs;
 use crate::limits::Excess;
 use crate::tar::{Entry, Kind, Reader, Segment, Xattrs};
 
@@ -91,7 +92,7 @@ fn read(
         let writeback = copy.map(|file| Writeback::start(scope, file)).transpose();
         let (writeback, written) = writeback.map_err(LayerError::Write)?.unzip();
         let (blob, tee) = ahead(scope, Tee::new(input, copy, writeback));
-        let result = match Decoder::new(blob) {
+        let result = match Decoder::new(blob, &budget.windows) {
             Ok(decoder) => unpack_stream(scope, decoder, outputs, budget),
             Err(error) => Err(LayerError::Decompress(error)),
         };
@@ -148,6 +149,9 @@ fn unpack_stream<'scope>(
     let diff_id = plain.finish();
     let mut decoder = join(decoder);
     join(written).map_err(LayerError::Write)?;
+    if decoder.is_refused() {
+        unpacked = Err(Budget::window_exceeded());
+    }
     match &unpacked {
         // Bytes behind the compressed stream belong to the blob and to its digest.
         Ok(_) => decoder.drain().map_err(LayerError::Decompress)?,
@@ -229,13 +233,21 @@ fn record<R: Read>(
     if let Some(whiteout) = whiteout(&components, &entry.path)? {
         return Ok(whiteout);
     }
+    let metadata = Metadata {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: kept_xattrs(entry.xattrs.clone(), shown)?,
+    };
     let content = match &entry.kind {
         Kind::File { size } => {
-            let copied = data.append(reader, *size);
-            Content::File {
-                size: *size,
-                data: copied.map_err(|error| copy_error(error, &shown()))?,
-            }
+            let copied = match erofs::head(&metadata, *size) {
+                Some(head) => data.append_packed(&head, reader, *size),
+                None => data.append(reader, *size),
+            };
+            let data = copied.map_err(|error| copy_error(error, &shown()))?;
+            Content::File { size: *size, data }
         }
         Kind::SparseFile { size, segments } => {
             let data = sparse(reader, data, *size, segments, &shown())?;
@@ -269,13 +281,6 @@ fn record<R: Read>(
     if components.is_empty() && content != Content::Directory {
         return Err(LayerError::Invalid { entry: shown(), field: "kind: the root is a directory" });
     }
-    let metadata = Metadata {
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        mtime: entry.mtime,
-        xattrs: kept_xattrs(entry.xattrs.clone(), shown)?,
-    };
     Ok(Some(Record { path: components.join(&b'/'), content, metadata }))
 }
 

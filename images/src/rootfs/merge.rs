@@ -3,6 +3,7 @@
 //! Paths are followed inside the tree only: a symbolic link among the parents of an entry leads to
 //! another place in it, `..` ends at its root, and nothing here can name anything outside.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::MergeError;
@@ -173,7 +174,8 @@ impl Tree {
         path: &[u8],
     ) -> Result<Option<InodeId>, MergeError> {
         let mut stack = vec![ROOT];
-        let mut rest: VecDeque<Box<[u8]>> = components.iter().map(|name| (*name).into()).collect();
+        let mut rest: VecDeque<Cow<'_, [u8]>> =
+            components.iter().map(|name| Cow::Borrowed(*name)).collect();
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
             let here = stack[stack.len() - 1];
@@ -196,7 +198,7 @@ impl Tree {
                         stack.truncate(1);
                     }
                     for name in split(target).collect::<Vec<_>>().into_iter().rev() {
-                        rest.push_front(name.into());
+                        rest.push_front(Cow::Owned(name.to_owned()));
                     }
                 }
                 _ => match missing {

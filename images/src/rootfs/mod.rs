@@ -5,6 +5,7 @@ mod merge;
 mod mode;
 mod tree;
 
+pub(crate) use mode::file_mode;
 pub(crate) use tree::{InodeId, Node, ROOT, Tree};
 
 /// Why layers cannot be merged.

@@ -16,9 +16,14 @@ const ACL_OTHER: u16 = 0x20;
 /// The mode that a file system would have for a node after it was unpacked: symbolic links have no
 /// permissions of their own, and those of a file with an ACL are the ACL's (`posix_acl_update_mode`).
 pub(super) fn kept(node: &Node, metadata: &Metadata) -> u16 {
-    if let Node::Symlink { .. } = node {
-        return 0o777;
+    match node {
+        Node::Symlink { .. } => 0o777,
+        _ => file_mode(metadata),
     }
+}
+
+/// The same for a node that is a file, or at least no symbolic link.
+pub(crate) fn file_mode(metadata: &Metadata) -> u16 {
     let acl = metadata.xattrs.iter().find(|(name, _)| name == ACCESS_ACL);
     match acl.and_then(|(_, value)| permissions(value)) {
         Some(permissions) => metadata.mode & !0o777 | permissions,

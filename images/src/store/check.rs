@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::files::{invalid, names_in};
 use super::keep::Origin;
 use super::record::Record;
-use super::{Store, disk};
+use super::{Store, StoreError, disk};
 use crate::config::ImageConfig;
 use crate::digest::{Digest, Hasher};
 use crate::error::Error;
@@ -88,8 +88,8 @@ impl Store {
         let mut needed = BTreeSet::new();
         for id in self.ids()? {
             // A damaged record may need anything: nothing is called unused then.
-            let Ok(record) = self.read_record(id) else { return Ok(Vec::new()) };
-            needed.extend(record.iter().flat_map(|record| self.needed_by(record)));
+            let Ok(records) = self.read_records(id) else { return Ok(Vec::new()) };
+            needed.extend(records.iter().flat_map(|record| self.needed_by(record)));
         }
         let mut unused = Vec::new();
         for folder in [self.blobs(), self.layers(), self.disks(), self.temporary()] {
@@ -146,17 +146,24 @@ impl Check<'_> {
 
     fn image(&mut self, id: Digest) {
         let path = self.store.record_path(id);
-        let record = match self.store.read_record(id) {
-            Ok(Some(record)) => record,
-            // It was removed meanwhile.
-            Ok(None) => return,
+        let records = match self.store.read_records(id) {
+            Ok(records) => records,
+            Err(StoreError::Corrupt { path, source }) => return self.damaged(&path, source),
             Err(error) => return self.damaged(&path, chain(&error)),
         };
-        self.findings.images += 1;
-        if record.config != id {
-            self.damaged(&path, "it speaks of another image");
+        // Without any, it was removed meanwhile.
+        self.findings.images += usize::from(!records.is_empty());
+        for record in records {
+            if record.config != id {
+                self.damaged(&path, "it speaks of another image");
+            }
+            self.recorded(id, &record);
         }
-        self.configuration(&record);
+    }
+
+    /// What a record says that an image is made of.
+    fn recorded(&mut self, id: Digest, record: &Record) {
+        self.configuration(record);
         if let Some(manifest) = record.manifest {
             self.blobs.insert(manifest);
             let path = self.store.blob(manifest);
@@ -169,7 +176,7 @@ impl Check<'_> {
             is_whole &= self.blob(layer.blob, layer.blob_size, layer.diff_id);
         }
         if is_whole {
-            self.disk(id, &record);
+            self.disk(id, record);
         }
     }
 

@@ -48,13 +48,14 @@ impl Store {
         let (mut layers, mut blobs, mut disks) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for id in self.ids()? {
-            let Some(record) = self.read_record(id)? else { continue };
-            blobs.insert(record.config);
-            blobs.extend(record.manifest);
-            disks.insert(disk::key(&record));
-            for layer in record.layers {
-                layers.insert(layer.diff_id);
-                blobs.insert(layer.blob);
+            for record in self.read_records(id)? {
+                blobs.insert(record.config);
+                blobs.extend(record.manifest);
+                disks.insert(disk::key(&record));
+                for layer in record.layers {
+                    layers.insert(layer.diff_id);
+                    blobs.insert(layer.blob);
+                }
             }
         }
         self.discard(&self.disks(), &disks)?;

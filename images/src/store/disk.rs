@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::files::{create_private_folder, failed, sync_folder};
 use super::record::Record;
 use super::{Store, StoreError};
 use crate::digest::{Digest, Hasher};
-use crate::erofs::{self, WriteError};
+use crate::erofs::{self, LayerData, WriteError};
 use crate::error::Error;
 use crate::layer::{BLOCK_SIZE, Next, Record as LayerEntry, RecordReader};
 use crate::rootfs::Tree;
 
 /// Changes whenever the writer's output does, so that old disks are not taken for new ones.
-const WRITER_VERSION: &str = "erofs-3";
+const WRITER_VERSION: &str = "erofs-4";
 
 /// A read-only disk, as byte ranges of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +154,13 @@ pub(super) fn merge(store: &Store, record: &Record) -> Result<Merged, Error> {
 }
 
 /// Writes the disk's metadata to a new file.
-pub(super) fn write(merged: Merged, id: Digest, record: &Record, path: &Path) -> Result<(), Error> {
+pub(super) fn write(
+    store: &Store,
+    merged: Merged,
+    id: Digest,
+    record: &Record,
+    path: &Path,
+) -> Result<(), Error> {
     let Merged { mut tree, blocks } = merged;
     tree.furnish();
     let (layers, data_of) = distinct_layers(record);
@@ -161,8 +168,23 @@ pub(super) fn write(merged: Merged, id: Digest, record: &Record, path: &Path) ->
     let write_failed = failed("write", path);
     let file = File::create(path).map_err(&write_failed)?;
     let output = BufWriter::with_capacity(256 << 10, &file);
-    match erofs::write(&tree, &layer_blocks, &data_of, key(record).uuid(), output) {
+    let data_path = |layer: usize| store.layer(record.layers[layer].diff_id).join("data");
+    let mut open: Option<(usize, File)> = None;
+    let mut read = |layer: usize, offset: u64, buffer: &mut [u8]| {
+        let file = match open.take() {
+            Some((number, file)) if number == layer => file,
+            _ => File::open(data_path(layer))?,
+        };
+        file.read_exact_at(buffer, offset)?;
+        open = Some((layer, file));
+        Ok(())
+    };
+    let data = LayerData { blocks: &layer_blocks, of: &data_of, read: &mut read };
+    match erofs::write(&tree, data, key(record).uuid(), output) {
         Ok(()) => {}
+        Err(WriteError::Read(layer, error)) => {
+            return Err(failed("read", &data_path(layer))(error).into());
+        }
         Err(WriteError::Io(error)) => return Err(write_failed(error).into()),
         Err(WriteError::TooLarge) => return Err(Error::DiskTooLarge { image: id.short() }),
     }
@@ -179,7 +201,7 @@ fn build(
     let folder = tempfile::tempdir_in(store.temporary())
         .map_err(failed("create a folder in", &store.temporary()))?;
     let path = folder.path().join("meta.erofs");
-    write(merged, id, record, &path)?;
+    write(store, merged, id, record, &path)?;
     let home = metadata.parent().unwrap_or(metadata);
     create_private_folder(home)?;
     // Two builders write the same bytes: whoever renames last changes nothing.

@@ -3,7 +3,9 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 use super::StoreError;
 
@@ -53,6 +55,15 @@ pub(super) fn write_whole(temporary: &Path, path: &Path, bytes: &[u8]) -> Result
     file.write_all(bytes).map_err(&failed)?;
     file.as_file().sync_all().map_err(&failed)?;
     file.persist(path).map(drop).map_err(|error| failed(error.error))
+}
+
+/// Syncs new files side by side: they then wait for one commit of the file system, not for one each.
+pub(super) fn sync_files(files: &[&File]) -> io::Result<()> {
+    thread::scope(|scope| {
+        let syncs: Vec<_> = files.iter().map(|file| scope.spawn(|| file.sync_all())).collect();
+        let joined = syncs.into_iter().map(|sync| sync.join().unwrap_or_else(|p| resume_unwind(p)));
+        joined.fold(Ok(()), io::Result::and)
+    })
 }
 
 /// Makes renames in the folder last.

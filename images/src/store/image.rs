@@ -34,7 +34,8 @@ pub struct Image {
     /// Digest of the manifest it came with, if it came with one.
     pub manifest: Option<Digest>,
     store: Store,
-    record: Record,
+    /// What counts is the last.
+    records: Vec<Record>,
 }
 
 impl Image {
@@ -46,7 +47,7 @@ impl Image {
     /// # Errors
     /// If the layers do not make a tree, or the store cannot be read or written.
     pub fn disk(&self) -> Result<Disk, Error> {
-        disk::of(&self.store, self.id, &self.record)
+        disk::of(&self.store, self.id, self.record())
     }
 
     /// Keeps the image from being removed as long as the guard, or a copy of its descriptor in
@@ -94,7 +95,11 @@ impl Image {
     }
 
     pub(super) fn record(&self) -> &Record {
-        &self.record
+        self.records.last().expect("an image has a record")
+    }
+
+    pub(super) fn records(&self) -> &[Record] {
+        &self.records
     }
 
     /// What it is made of. Hold the image's [`lock`](Image::lock) while its blobs are read.
@@ -113,11 +118,12 @@ impl Image {
             platform: None,
             annotations: None,
         };
-        let config = blob(self.record.config)?;
-        let layers = self.record.layers.iter();
+        let record = self.record();
+        let config = blob(record.config)?;
+        let layers = record.layers.iter();
         Ok(Parts {
-            manifest: self.record.manifest.map(blob).transpose()?,
-            config: descriptor(CONFIG_TYPES[0], self.record.config, config.len() as u64),
+            manifest: record.manifest.map(blob).transpose()?,
+            config: descriptor(CONFIG_TYPES[0], record.config, config.len() as u64),
             layers: layers
                 .map(|layer| descriptor(&layer.media_type, layer.blob, layer.blob_size))
                 .collect(),
@@ -133,13 +139,13 @@ impl Image {
     /// Whether a layer's blob was not kept, so that it has to be fetched before it is saved.
     #[must_use]
     pub fn lacks_blobs(&self) -> bool {
-        self.record.layers.iter().any(|layer| self.blob(layer.blob).is_none())
+        self.record().layers.iter().any(|layer| self.blob(layer.blob).is_none())
     }
 
     /// The digests of its uncompressed layers, from the base upwards.
     #[must_use]
     pub fn layers(&self) -> Vec<Digest> {
-        self.record.layers.iter().map(|layer| layer.diff_id).collect()
+        self.record().layers.iter().map(|layer| layer.diff_id).collect()
     }
 }
 
@@ -174,7 +180,8 @@ impl From<ImageLock> for OwnedFd {
 
 impl Store {
     pub(super) fn image(&self, id: Digest, names: &Names) -> Result<Option<Image>, StoreError> {
-        let Some(record) = self.read_record(id)? else { return Ok(None) };
+        let records = self.read_records(id)?;
+        let Some(record) = records.last() else { return Ok(None) };
         let path = self.blob(record.config);
         // Between the two reads the image may have been removed.
         let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
@@ -188,7 +195,7 @@ impl Store {
             size: record.size,
             manifest: record.manifest,
             store: self.clone(),
-            record,
+            records,
         }))
     }
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use super::Store;
-use super::files::{failed, read_if_there};
+use super::files::{failed, read_if_there, sync_files};
 use super::intake::{Blobs, Intake};
 use super::keep::Origin;
 use crate::change::Change;
@@ -86,9 +86,9 @@ impl Intake<'_> {
         if self.known_layer(diff_id)?.is_some() {
             return Ok(diff_id);
         }
-        for file in [&outputs.data, &outputs.tree].into_iter().chain(&outputs.blob) {
-            file.sync_all().map_err(failed("sync", folder.path()))?;
-        }
+        let files: Vec<&File> =
+            [&outputs.data, &outputs.tree].into_iter().chain(&outputs.blob).collect();
+        sync_files(&files).map_err(failed("sync", folder.path()))?;
         let origin = Origin {
             blob: unpacked.blob,
             blob_size: unpacked.blob_size,

@@ -12,7 +12,7 @@ use std::thread;
 use super::files::failed;
 use super::keep::{Origin, exists};
 use super::merging::Merging;
-use super::record::{LayerRecord, Record, Written};
+use super::record::{LayerRecord, Record};
 use super::{Store, disk};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
@@ -138,20 +138,18 @@ impl Intake<'_> {
     pub fn publish(&self, images: Vec<Complete>) -> Result<Vec<Loaded>, Error> {
         self.sync_places()?;
         let mut taken = self.store.take_names()?;
-        let mut new = Vec::new();
+        let mut written = Vec::new();
         let complete = images.iter().try_for_each(|Complete { image, record }| {
-            if self.store.write_record(record)? == Written::Now {
-                new.push(image.id);
-            }
+            written.push((image.id, self.store.write_record(record)?));
             let references = image.references.iter().cloned();
             references.for_each(|reference| taken.names.insert(reference, image.id));
             Ok(())
         });
         let published = complete.and_then(|()| taken.save());
         if published.is_err() {
-            for id in new {
-                // Best effort: what stays is an image without a name.
-                let _stays = self.store.withdraw(id);
+            for (id, written) in written {
+                // Best effort: what stays is an image without a name, or a manifest.
+                let _stays = self.store.withdraw(id, written);
             }
         }
         published?;

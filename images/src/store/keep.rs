@@ -7,7 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{failed, read_if_there, sync_folder, write_atomically, write_whole};
+use super::files::{failed, read_if_there, sync_files, sync_folder, write_atomically, write_whole};
 use super::intake::{Blobs, Intake};
 use crate::digest::{Digest, Hasher};
 use crate::error::Error;
@@ -76,9 +76,8 @@ impl Intake<'_> {
         let Outputs { data, tree, blob, records } = outputs;
         // There are no more of them.
         drop(records);
-        for file in [&data, &tree].into_iter().chain(&blob) {
-            file.sync_all().map_err(failed("sync", folder.path()))?;
-        }
+        let files: Vec<&File> = [&data, &tree].into_iter().chain(&blob).collect();
+        sync_files(&files).map_err(failed("sync", folder.path()))?;
         if blob.is_some() {
             self.keep_renamed(&beside.path().join("blob"), origin.blob)?;
         }

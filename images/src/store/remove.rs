@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io;
 
 use super::Store;
-use super::files::{failed, sync_folder};
+use super::files::failed;
 use super::image::Image;
+use super::record::Written;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::reference::Reference;
@@ -110,18 +111,18 @@ impl Store {
         Ok(removed)
     }
 
-    /// Takes back an image that was added a moment ago, unless somebody uses it already.
-    pub(super) fn withdraw(&self, id: Digest) -> Result<(), Error> {
-        match self.lock_for_removal(id, &no_users)? {
-            Hold::Free(_lock) => self.remove_record(id),
-            Hold::Used(_) => Ok(()),
+    /// Takes back what was written a moment ago, unless somebody uses the image already.
+    pub(super) fn withdraw(&self, id: Digest, written: Written) -> Result<(), Error> {
+        if written == Written::Nothing {
+            return Ok(());
         }
-    }
-
-    fn remove_record(&self, id: Digest) -> Result<(), Error> {
-        let path = self.record_path(id);
-        fs::remove_file(&path).map_err(failed("remove", &path))?;
-        Ok(sync_folder(&self.records())?)
+        let Hold::Free(_lock) = self.lock_for_removal(id, &no_users)? else { return Ok(()) };
+        match written {
+            Written::Image => self.remove_record(id)?,
+            Written::Manifest => self.remove_manifest(id)?,
+            Written::Nothing => {}
+        }
+        Ok(())
     }
 
     /// The names that `name` stands for: itself, or all if it is an id.

@@ -99,16 +99,15 @@ impl Store {
 
     /// The files and folders that an image is made of, each once.
     fn parts(&self, image: &Image) -> BTreeSet<PathBuf> {
-        let record = image.record();
-        let mut parts = BTreeSet::from([
-            self.record_path(image.id),
-            self.blob(record.config),
-            self.disks().join(disk::key(record).hex()),
-        ]);
-        parts.extend(record.manifest.map(|manifest| self.blob(manifest)));
-        for layer in &record.layers {
-            parts.insert(self.blob(layer.blob));
-            parts.insert(self.layer(layer.diff_id));
+        let mut parts = BTreeSet::from([self.record_path(image.id)]);
+        for record in image.records() {
+            parts.insert(self.blob(record.config));
+            parts.insert(self.disks().join(disk::key(record).hex()));
+            parts.extend(record.manifest.map(|manifest| self.blob(manifest)));
+            for layer in &record.layers {
+                parts.insert(self.blob(layer.blob));
+                parts.insert(self.layer(layer.diff_id));
+            }
         }
         parts
     }

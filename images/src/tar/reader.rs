@@ -136,7 +136,6 @@ impl<R: Read> Reader<R> {
             path = name;
         }
         let link = prelude.long_link.or(pax.link.take()).unwrap_or_else(|| header.link().to_vec());
-        let name = lossy(&path);
         let invalid = |field| TarError::Field { name: lossy(&path), field };
         for (text, field) in
             [(&path, "path: it is too long"), (&link, "link target: it is too long")]
@@ -161,7 +160,7 @@ impl<R: Read> Reader<R> {
         };
         let stored = stored.ok_or_else(|| invalid("size"))?;
         let xattrs = std::mem::take(&mut pax.xattrs);
-        let kind = self.kind(header, &pax, Names { path: &path, link, shown: name }, stored)?;
+        let kind = self.kind(header, &pax, Names { path: &path, link }, stored)?;
         let mode = u16::try_from(mode & 0o7777).expect("masked to twelve bits");
         Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
     }
@@ -177,14 +176,14 @@ impl<R: Read> Reader<R> {
             let (major, minor) = header.device()?;
             Some((u32::try_from(major).ok()?, u32::try_from(minor).ok()?))
         };
-        let bad_device = || TarError::Field { name: names.shown.clone(), field: "device number" };
+        let bad_device = || TarError::Field { name: lossy(names.path), field: "device number" };
         Ok(match header.flag() {
             // Before POSIX, a slash at the end was the only mark of a directory.
             0 if names.path.ends_with(b"/") => Kind::Directory,
             0 | b'0' | b'7' | b'S' => {
                 self.remaining = stored;
                 self.padding = stored.wrapping_neg() % BLOCK as u64;
-                self.file(header, pax, &names.shown)?
+                self.file(header, pax, names.path)?
             }
             b'1' => Kind::HardLink { target: names.link },
             b'2' => Kind::Symlink { target: names.link },
@@ -206,13 +205,13 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    fn file(&mut self, header: &Header, pax: &Pax, name: &str) -> Result<Kind, TarError> {
-        let malformed = || TarError::Sparse { name: name.to_owned() };
+    fn file(&mut self, header: &Header, pax: &Pax, path: &[u8]) -> Result<Kind, TarError> {
+        let malformed = || TarError::Sparse { name: lossy(path) };
         let (size, segments) = if header.flag() == b'S' {
             let size = sparse::old_gnu_size(header).and_then(|size| u64::try_from(size).ok());
-            (size, self.old_gnu_map(header, name)?)
+            (size, self.old_gnu_map(header, path)?)
         } else if pax.sparse.map_is_in_data() {
-            (pax.sparse.size, self.map_in_data(name)?)
+            (pax.sparse.size, self.map_in_data(path)?)
         } else if pax.sparse.has_map {
             (pax.sparse.size, pax.sparse.segments.clone())
         } else {
@@ -224,8 +223,8 @@ impl<R: Read> Reader<R> {
     }
 
     /// The extension blocks lie between header and data and are not counted in the stored size.
-    fn old_gnu_map(&mut self, header: &Header, name: &str) -> Result<Vec<Segment>, TarError> {
-        let malformed = || TarError::Sparse { name: name.to_owned() };
+    fn old_gnu_map(&mut self, header: &Header, path: &[u8]) -> Result<Vec<Segment>, TarError> {
+        let malformed = || TarError::Sparse { name: lossy(path) };
         let mut map = sparse::old_gnu_header(header).ok_or_else(malformed)?;
         while map.continues {
             let block = self.block()?;
@@ -240,8 +239,8 @@ impl<R: Read> Reader<R> {
     }
 
     /// The map's blocks are the first of the data and are counted in the stored size.
-    fn map_in_data(&mut self, name: &str) -> Result<Vec<Segment>, TarError> {
-        let malformed = || TarError::Sparse { name: name.to_owned() };
+    fn map_in_data(&mut self, path: &[u8]) -> Result<Vec<Segment>, TarError> {
+        let malformed = || TarError::Sparse { name: lossy(path) };
         let mut text = MapText::default();
         loop {
             self.remaining = self.remaining.checked_sub(BLOCK as u64).ok_or_else(malformed)?;
@@ -356,7 +355,6 @@ impl<R: Read> Read for Reader<R> {
 struct Names<'a> {
     path: &'a [u8],
     link: Vec<u8>,
-    shown: String,
 }
 
 fn id(pax: Option<u64>, header: Option<i64>) -> Option<u32> {

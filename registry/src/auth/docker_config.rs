@@ -44,12 +44,7 @@ impl DockerConfig {
     pub(crate) fn read(path: PathBuf) -> Result<DockerConfig, Error> {
         let failed = |source| Error::Credentials { action: "read", path: path.clone(), source };
         let content = match fs::read(&path) {
-            Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Map::new(),
-            // Only the place of a mistake is told, for the text around it may be a secret.
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                let text = format!("line {} is no JSON of the right shape", error.line());
-                failed(io::Error::new(io::ErrorKind::InvalidData, text))
-            })?,
+            Ok(bytes) => parse(&bytes).map_err(failed)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
             Err(error) => return Err(failed(error)),
         };
@@ -64,7 +59,26 @@ impl DockerConfig {
         {
             return Ok(Some(found));
         }
-        Ok(self.entry(registry).and_then(from_entry))
+        Ok(self.in_file(registry))
+    }
+
+    /// The content of a file that is not there, for the fuzzer.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of(bytes: &[u8]) -> io::Result<DockerConfig> {
+        Ok(DockerConfig { path: PathBuf::new(), content: parse(bytes)? })
+    }
+
+    /// The registries that it has entries for, by whatever names they have there.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let tables = ["auths", "credHelpers"].map(|name| self.content.get(name));
+        let tables = tables.into_iter().flatten().filter_map(Value::as_object);
+        tables.flat_map(Map::keys).cloned().collect()
+    }
+
+    /// What the file itself has for a registry.
+    pub(crate) fn in_file(&self, registry: &str) -> Option<Credentials> {
+        self.entry(registry).and_then(from_entry)
     }
 
     /// Keeps credentials, with a helper if one is named.
@@ -73,11 +87,17 @@ impl DockerConfig {
         registry: &str,
         credentials: &Credentials,
     ) -> Result<Kept, Error> {
-        let key = key(registry);
         if let Some(helper) = self.helper(registry)? {
-            helper.store(key, credentials)?;
+            helper.store(key(registry), credentials)?;
             return Ok(Kept::Safely);
         }
+        self.enter(registry, credentials);
+        self.write()?;
+        Ok(Kept::InFile(self.path.clone()))
+    }
+
+    /// Puts credentials into the file's content.
+    pub(crate) fn enter(&mut self, registry: &str, credentials: &Credentials) {
         let entry = match credentials {
             Credentials::Password { .. } => {
                 serde_json::json!({ "auth": credentials.encoded().reveal() })
@@ -91,34 +111,34 @@ impl DockerConfig {
             *auths = Value::Object(Map::new());
         }
         if let Some(auths) = auths.as_object_mut() {
-            auths.insert(key.to_owned(), entry);
+            auths.insert(key(registry).to_owned(), entry);
         }
-        self.write()?;
-        Ok(Kept::InFile(self.path.clone()))
     }
 
     /// Forgets the credentials of a registry; tells whether there were any.
     pub(crate) fn erase(&mut self, registry: &str) -> Result<bool, Error> {
-        let key = key(registry);
         let mut erased = match self.helper(registry)? {
-            Some(helper) => helper.erase(key)?,
+            Some(helper) => helper.erase(key(registry))?,
             None => false,
         };
-        let auths = self.content.get_mut("auths").and_then(Value::as_object_mut);
-        let before = auths.as_ref().map_or(0, |auths| auths.len());
-        let after = auths.map_or(0, |auths| {
-            auths.retain(|name, _| !means(name, registry));
-            auths.len()
-        });
-        if after < before {
+        if self.strike(registry) {
             self.write()?;
             erased = true;
         }
         Ok(erased)
     }
 
+    /// Takes the credentials of a registry out of the file's content; tells whether there were any.
+    pub(crate) fn strike(&mut self, registry: &str) -> bool {
+        let auths = self.content.get_mut("auths").and_then(Value::as_object_mut);
+        let Some(auths) = auths else { return false };
+        let before = auths.len();
+        auths.retain(|name, _| name != key(registry) && !means(name, registry));
+        auths.len() < before
+    }
+
     /// The helper for a registry: its own, or the one for all.
-    fn helper(&self, registry: &str) -> Result<Option<Helper>, Error> {
+    pub(crate) fn helper(&self, registry: &str) -> Result<Option<Helper>, Error> {
         let own = self.content.get("credHelpers").and_then(Value::as_object);
         let own = own.and_then(|all| all.get(key(registry)).or_else(|| all.get(registry)));
         let name = own.or_else(|| self.content.get("credsStore")).and_then(Value::as_str);
@@ -146,6 +166,18 @@ impl DockerConfig {
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&path).map(drop).map_err(|error| failed(error.error))
     }
+}
+
+/// Reads the file's text. An error tells only the place of a mistake, for the text around it may be a
+/// secret.
+fn parse(bytes: &[u8]) -> io::Result<Map<String, Value>> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = format!("line {} is no JSON of the right shape", error.line());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
 }
 
 /// Only where it is: what is in it are secrets.

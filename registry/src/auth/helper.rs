@@ -39,6 +39,12 @@ impl Helper {
         Ok(Helper { program })
     }
 
+    /// The program's name.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn program(&self) -> &str {
+        &self.program
+    }
+
     /// What is kept for a server, if anything.
     pub(crate) fn get(&self, server: &str) -> Result<Option<Credentials>, Error> {
         let Some(answer) = self.ask("get", server)? else { return Ok(None) };

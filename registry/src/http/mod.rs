@@ -22,6 +22,8 @@ use crate::error::Error;
 use crate::url::Url;
 use crate::words;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use retry::retry_after;
 pub(crate) use retry::{Patience, Setback};
 
 /// Redirects that are followed for one request.

@@ -38,6 +38,8 @@ pub(crate) struct Reply {
     body: Vec<u8>,
     /// The length that is told, where it is not the body's.
     length: Option<usize>,
+    /// Whether none is told: the body goes on until the connection ends.
+    unannounced: bool,
 }
 
 impl Reply {
@@ -53,6 +55,12 @@ impl Reply {
     /// Promises another length, and hangs up after the body.
     pub(crate) fn promising(mut self, length: usize) -> Reply {
         self.length = Some(length);
+        self
+    }
+
+    /// Does not say how long the body is.
+    pub(crate) fn unannounced(mut self) -> Reply {
+        self.unannounced = true;
         self
     }
 }
@@ -131,7 +139,9 @@ fn answer(stream: &TcpStream, log: &Mutex<Vec<Request>>, handler: &Handler) -> s
     let reply = handler(&request);
     let length = reply.length.unwrap_or(reply.body.len());
     let mut head = format!("HTTP/1.1 {} Reply\r\nconnection: close\r\n", reply.status);
-    head.push_str(&format!("content-length: {length}\r\n"));
+    if !reply.unannounced {
+        head.push_str(&format!("content-length: {length}\r\n"));
+    }
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use images::{Limits, Platform, Pull, Store, Talk};
+use images::{Limits, Platform, Pull, Store, Tags, Talk};
 use tests::Snapshot;
 use tests::archive::{self, Layer, gzip};
 
@@ -139,13 +139,18 @@ impl Home {
     }
 
     pub(crate) fn pull_with(&self, config: &str, name: &str) -> Result<(), Error> {
-        let pull = Pull {
+        crate::pull::run(&self.client(config), &self.order(name))
+    }
+
+    /// A pull of this name with nothing special about it.
+    pub(crate) fn order(&self, name: &str) -> Pull {
+        Pull {
             store: self.images(),
             name: name.to_owned(),
+            tags: Tags::One,
             platform: Platform::host(),
             limits: Limits::DEFAULT,
             talk: Talk::Quiet,
-        };
-        crate::pull::run(&self.client(config), &pull)
+        }
     }
 }

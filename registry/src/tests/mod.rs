@@ -4,7 +4,9 @@ mod auth;
 mod failures;
 mod faulty;
 mod fixture;
+mod layers;
 mod resume;
+mod tags;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

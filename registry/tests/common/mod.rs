@@ -6,9 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use images::{Limits, LoadSource, Login, Order, Platform, Pull, Push, Store, Talk, Transfer};
+use images::{Limits, LoadSource, Login, Order, Platform, Pull, Push, Store, Tags, Talk, Transfer};
 use tests::archive::{Layer, docker_archive, gzip, oci_layout, pack};
-pub(crate) use tests::registry::{Kind, Registry, run};
+pub(crate) use tests::registry::{Kind, Registry};
 
 /// A user with a store, a configuration of registries and one of Docker's.
 pub(crate) struct User {
@@ -72,7 +72,12 @@ impl User {
     /// Loads an image of these layers, compressed by gzip.
     pub(crate) fn load_layers(&self, name: &str, layers: &[Vec<u8>]) {
         let stored: Vec<Vec<u8>> = layers.iter().map(|layer| gzip(layer)).collect();
-        let archive = pack(&oci_layout(name, layers, &stored));
+        self.load_stored(name, layers, &stored);
+    }
+
+    /// Loads an image of these layers, compressed like this.
+    pub(crate) fn load_stored(&self, name: &str, layers: &[Vec<u8>], stored: &[Vec<u8>]) {
+        let archive = pack(&oci_layout(name, layers, stored));
         let source = LoadSource::Reader(Box::new(std::io::Cursor::new(archive)));
         self.store().load(source, &Limits::DEFAULT).unwrap();
     }
@@ -96,6 +101,7 @@ impl User {
         Pull {
             store: self.images(),
             name: name.to_owned(),
+            tags: Tags::One,
             platform: Platform::host(),
             limits: Limits::DEFAULT,
             talk: Talk::Normal,
@@ -133,7 +139,8 @@ impl User {
     }
 
     pub(crate) fn spawn(&self, transfer: Transfer) -> Child {
-        let order = Order { version: env!("CARGO_PKG_VERSION").to_owned(), transfer };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let order = Order { version, parent: None, transfer };
         let path = std::env::var("PATH").unwrap();
         let helpers = self.folder.path().join("helpers");
         Command::new(env!("CARGO_BIN_EXE_hyperrun-registry"))

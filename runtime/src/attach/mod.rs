@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use protocol::StreamKind;
+use vmm::residence;
 
 pub(crate) use self::terminal::is_raw;
 pub use self::terminal::terminal_size;
@@ -159,6 +160,7 @@ impl Session<'_> {
                         Some(signals) => signals.belong_to_the_program(),
                         None => return Ok(Ending::Left),
                     }
+                    residence::give_back_text();
                 }
                 FromSupervisor::Exited(code) => {
                     self.drain();

@@ -3,13 +3,14 @@
 //! files).
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::{Builder, JoinHandle};
 
 use crate::detach_keys::{Typed, Watch};
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// How much is moved at once, in bytes.
@@ -62,13 +63,13 @@ enum Left {
 
 /// Moves what is typed until the keys come or the input ends: a terminal has no end of input to tell.
 fn pump_keys(
-    from: &mut (impl Read + AsFd),
+    from: &mut impl AsFd,
     to: &mut (impl Write + AsFd),
     mut watch: Watch,
 ) -> io::Result<Left> {
     let mut piece = [0; 4096];
     loop {
-        match from.read(&mut piece) {
+        match rustix::io::read(from.as_fd(), &mut piece) {
             Ok(0) => return Ok(Left::ByEnd),
             Ok(count) => match watch.look(&piece[..count]) {
                 Typed::Input(bytes) => write_all(to, &bytes)?,
@@ -77,7 +78,7 @@ fn pump_keys(
                     return Ok(Left::ByKeys);
                 }
             },
-            Err(error) => recover(error, from, PollFlags::IN)?,
+            Err(error) => recover(error.into(), from, PollFlags::IN)?,
         }
     }
 }
@@ -123,22 +124,24 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 
 /// Moves bytes until `from` ends; `first` is called before the first of them goes on.
 fn pump(
-    from: &mut (impl Read + AsFd),
+    from: &mut impl AsFd,
     to: &mut (impl Write + AsFd),
     first: impl FnOnce(),
 ) -> io::Result<()> {
-    let mut piece = vec![0; PIECE_BYTES];
+    // Not filled with zeros: what is not read into takes no memory.
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
     let mut first = Some(first);
     loop {
-        match from.read(&mut piece) {
+        piece.clear();
+        match rustix::io::read(from.as_fd(), spare_capacity(&mut piece)) {
             Ok(0) => return Ok(()),
-            Ok(count) => {
+            Ok(_) => {
                 if let Some(first) = first.take() {
                     first();
                 }
-                write_all(to, &piece[..count])?;
+                write_all(to, &piece)?;
             }
-            Err(error) => recover(error, from, PollFlags::IN)?,
+            Err(error) => recover(error.into(), from, PollFlags::IN)?,
         }
     }
 }
@@ -169,6 +172,7 @@ fn recover(error: io::Error, stream: &impl AsFd, until: PollFlags) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     #[test]
     fn bytes_pass_whole_through_streams_that_do_not_block() {

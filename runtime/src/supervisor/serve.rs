@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use protocol::{ExitStatus, FromAgent, ProcessId, StreamKind, ToAgent, WallClock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::event::Event;
+use vmm::residence;
 
 use super::Attachment;
 use super::agent::{Agent, Door};
@@ -346,6 +347,7 @@ impl<'a> Supervisor<'a> {
         if let Some(template) = self.parts.unexplored.take() {
             template.explore(self.machine.pid());
         }
+        residence::give_back_text();
     }
 
     /// Writes down how far the container has come. It goes on where that fails: whoever looks

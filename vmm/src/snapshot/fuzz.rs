@@ -80,6 +80,7 @@ fn go_on(uart: &UartState, states: &[TransportState]) -> Result<(), SnapshotErro
         let address = layout::device_address(index);
         (0..0x200).step_by(4).for_each(|register| bus.mmio_read(address + register, &mut [0; 4]));
         bus.mmio_write(address + 0x30, &[0; 4]);
+        (0..4u32).for_each(|queue| bus.mmio_write(address + 0x50, &queue.to_le_bytes()));
     }
     bus.pause();
     bus.stop();
@@ -151,7 +152,7 @@ mod tests {
     fn state() -> MachineState {
         let console = Console::new(None);
         let mut transports = transports(&console);
-        let queues: [&[u16]; 4] = [&[256], &[256], &[128, 128, 16], &[]];
+        let queues: [&[u16]; 5] = [&[256], &[256], &[128, 128, 16], &[], &[16, 16, 32]];
         for ((transport, base), sizes) in
             transports.iter_mut().zip((1..).map(|n| n << 20)).zip(queues)
         {

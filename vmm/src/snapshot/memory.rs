@@ -105,7 +105,7 @@ fn write_pages(piece: &[u8], file: &File, offset: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::FileRange;
+    use crate::config::{FileRange, WorkingSet};
     use crate::memory;
     use std::os::unix::fs::MetadataExt;
     use vm_memory::GuestAddress;
@@ -146,14 +146,44 @@ mod tests {
     }
 
     #[test]
+    fn what_a_copy_gives_back_is_as_it_was_saved() {
+        let (copy, pieces, file) = round_trip(64, &[(0, 1), (4096, 2)]);
+        let addresses = [0, 4096, 32 << 20].map(GuestAddress);
+        for address in addresses {
+            copy.write_obj(9u8, address).unwrap();
+        }
+        memory::give_back(&copy, GuestAddress(4096), 4096).unwrap();
+        memory::give_back(&copy, GuestAddress(32 << 20), 2 << 20).unwrap();
+        assert_eq!(addresses.map(|address| copy.read_obj::<u8>(address).unwrap()), [9, 2, 0]);
+        copy.write_obj(8u8, addresses[1]).unwrap();
+        let other = memory::restore(64 << 20, &file, &pieces).unwrap();
+        assert_eq!(addresses.map(|address| other.read_obj::<u8>(address).unwrap()), [1, 2, 0]);
+    }
+
+    #[test]
+    fn what_was_given_back_is_not_saved() {
+        let bytes = 64 << 20;
+        let original = memory::allocate(bytes).unwrap();
+        for address in [0, 8 << 20] {
+            original.write_obj(1u8, GuestAddress(address)).unwrap();
+        }
+        memory::give_back(&original, GuestAddress(8 << 20), 2 << 20).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let pieces = save(&original, &Pagemap::open().unwrap(), &file).unwrap();
+        assert_eq!(pieces, [(0, 2 << 20)]);
+    }
+
+    #[test]
     fn what_is_touched_ahead_is_as_it_was() {
         let (copy, pieces, file) = round_trip(64, &[(0, 1), (5 << 20, 2)]);
-        let anything = [
+        let anything = vec![
             FileRange { offset: 0, length: 8192 },
             FileRange { offset: 64 << 20, length: 4096 },
             FileRange { offset: 100, length: u64::MAX },
+            FileRange { offset: 4 << 20, length: 3 << 20 },
         ];
-        memory::prefault(&copy, 64 << 20, &pieces, &anything);
+        let anything = WorkingSet { written: anything.clone(), read: anything };
+        memory::prefault(&copy, 64 << 20, &anything);
         assert_eq!(copy.read_obj::<u8>(GuestAddress(0)).unwrap(), 1);
         assert_eq!(copy.read_obj::<u8>(GuestAddress(5 << 20)).unwrap(), 2);
         let other = memory::restore(64 << 20, &file, &pieces).unwrap();

@@ -1,4 +1,5 @@
-//! The contract between a virtio device and its transport: what kind, which queues, run until stopped.
+//! The contract between a virtio device and its transport: what kind, which queues, and what is done
+//! about them.
 
 use std::fmt;
 use std::io;
@@ -9,12 +10,15 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::poll::{Poll, Wake};
+
 /// `VIRTIO_MMIO_INT_CONFIG`: the configuration has changed (virtio 1.2, 4.2.2.1).
 const INTERRUPT_CONFIG: u32 = 1 << 1;
 /// `VIRTIO_MMIO_INT_VRING`: a used ring has changed (virtio 1.2, 4.2.2.1).
 const INTERRUPT_USED_RING: u32 = 1 << 0;
 
-/// A virtio device: what kind it is, which queues it has, and what it does with them.
+/// A virtio device: what kind it is, which queues it has, and what it does with them, in
+/// [`serve`](Self::serve) or in [`run`](Self::run).
 pub trait VirtioDevice: Send + 'static {
     /// What the guest's driver binds to.
     fn kind(&self) -> DeviceKind;
@@ -30,18 +34,51 @@ pub trait VirtioDevice: Send + 'static {
     /// The configuration space, read-only for the guest.
     fn config(&self) -> &[u8];
 
-    /// Serves the queues in a thread of its own from `DRIVER_OK` until `activated.stop` is
-    /// readable.
+    /// Which thread serves the queues.
+    fn server(&self) -> Server {
+        Server::OwnThread
+    }
+
+    /// Serves a queue that was notified.
     ///
     /// # Errors
     /// When the guest broke the rules of a queue, or the host failed: the device is then of no
     /// more use until the guest resets it. What concerns one request only is answered in it.
-    fn run(&mut self, activated: &mut Activated) -> Result<(), DeviceError>;
+    fn serve(&mut self, _activated: &mut Activated, _queue: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Serves the queues in a thread of its own from `DRIVER_OK` until `activated.stop` is
+    /// readable. A device with no more to wait for than its queues leaves this as it is.
+    ///
+    /// # Errors
+    /// As of [`serve`](Self::serve).
+    fn run(&mut self, activated: &mut Activated) -> Result<(), DeviceError> {
+        let mut poll = Poll::new(activated)?;
+        loop {
+            match poll.wait(activated)? {
+                Wake::Queue(queue) => self.serve(activated, queue)?,
+                Wake::Stop => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Which thread serves a device's queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// One of the device's own.
+    OwnThread,
+    /// That of the vCPU which notifies a queue: the work is rare and short, and the guest waits for
+    /// it anyway. None is lost, since vCPUs are stopped before devices are.
+    Notifier,
 }
 
 /// The devices this machine knows, by their ids in virtio 1.2, section 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceKind {
+    /// What gives free memory back.
+    Balloon,
     /// A disk.
     Block,
     /// A source of entropy.
@@ -57,6 +94,7 @@ impl DeviceKind {
         match self {
             Self::Block => 2,
             Self::Rng => 4,
+            Self::Balloon => 5,
             Self::Vsock => 19,
         }
     }
@@ -65,6 +103,7 @@ impl DeviceKind {
 impl fmt::Display for DeviceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Balloon => "balloon",
             Self::Block => "block",
             Self::Rng => "rng",
             Self::Vsock => "vsock",

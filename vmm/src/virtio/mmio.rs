@@ -28,6 +28,7 @@ mod register {
     pub(super) const QUEUE_NUM_MAX: u64 = 0x034;
     pub(super) const QUEUE_NUM: u64 = 0x038;
     pub(super) const QUEUE_READY: u64 = 0x044;
+    pub(super) const QUEUE_NOTIFY: u64 = 0x050;
     pub(super) const INTERRUPT_STATUS: u64 = 0x060;
     pub(super) const INTERRUPT_ACK: u64 = 0x064;
     pub(super) const STATUS: u64 = 0x070;
@@ -93,11 +94,11 @@ pub(crate) struct MmioTransport {
 enum Place {
     /// Here: no driver uses it.
     Idle(Box<dyn VirtioDevice>),
-    /// In its thread.
+    /// At work.
     Running(Worker),
     /// Here, with all it works with: the machine is paused.
     Paused(Box<dyn VirtioDevice>, Activated),
-    /// Nowhere: its thread could not be started, or panicked.
+    /// Nowhere: it could not be started, or its thread panicked.
     Lost,
 }
 
@@ -213,6 +214,11 @@ impl MmioTransport {
             register::QUEUE_SEL => driver.selected_queue = value as usize,
             register::INTERRUPT_ACK => self.wiring.interrupt.acknowledge(value),
             register::STATUS => self.write_status(value),
+            register::QUEUE_NOTIFY => {
+                if let Place::Running(worker) = &mut self.device {
+                    worker.notify(value);
+                }
+            }
             _ if driver.may_set_queues() => {
                 if let Some(queue) = driver.queues.get_mut(driver.selected_queue) {
                     write_queue_register(queue, offset, value);
@@ -271,7 +277,7 @@ impl MmioTransport {
         }
     }
 
-    /// Checks the queues and hands them with the device to a thread.
+    /// Checks the queues and lets the device work on them.
     fn activate(&mut self) -> bool {
         let memory = &self.wiring.memory;
         let usable = |queue: &Queue| queue.ready() && queue.is_valid(memory);

@@ -1,5 +1,6 @@
 //! Virtio devices and the transport that shows them to the guest.
 
+pub(crate) mod balloon;
 pub(crate) mod block;
 pub mod device;
 pub(crate) mod mmio;

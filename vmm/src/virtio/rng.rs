@@ -4,8 +4,7 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use vm_memory::{Bytes, GuestMemoryMmap};
 
-use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
-use super::poll::{Poll, Wake};
+use super::device::{Activated, DeviceError, DeviceKind, Server, VirtioDevice};
 use super::queue::{Chain, serve_all};
 
 /// What a request gets at most, however large its buffers are.
@@ -30,14 +29,12 @@ impl VirtioDevice for Rng {
         &[]
     }
 
-    fn run(&mut self, activated: &mut Activated) -> Result<(), DeviceError> {
-        let mut poll = Poll::new(activated)?;
-        loop {
-            match poll.wait(activated)? {
-                Wake::Queue(queue) => serve_all(activated, queue, fill)?,
-                Wake::Stop => return Ok(()),
-            }
-        }
+    fn server(&self) -> Server {
+        Server::Notifier
+    }
+
+    fn serve(&mut self, activated: &mut Activated, queue: usize) -> Result<(), DeviceError> {
+        serve_all(activated, queue, fill)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{digest_of, wrong_digest};
 use crate::compression::read_up_to;
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::layer::{Budget, Expected, LayerError, Outputs, unpack};
+use crate::layer::{Budget, Expected, LayerError, Outputs, RecordReader, unpack};
 use crate::limits::Limits;
 
 /// The limits held when the layer came in; here nothing may be refused for its size.
@@ -37,15 +37,21 @@ pub(super) enum Trouble {
     Failed(Error),
 }
 
-/// Unpacks the blob again; the layer's files must be the same, byte for byte.
+/// Unpacks the blob again; the layer's files must be the same, byte for byte. A layer that an older
+/// version has unpacked is in another format, and passes.
 pub(super) fn compare_layer(store: &Store, layer: Digest, blob: Digest) -> Result<(), Trouble> {
+    let damaged = |path: &Path, error| Trouble::Damaged(path.to_owned(), error);
+    let tree = store.layer(layer).join("tree");
+    let records = File::open(&tree).and_then(RecordReader::new);
+    if !records.map_err(|error| damaged(&tree, error))?.is_current() {
+        return Ok(());
+    }
     let failed = |error| Trouble::Failed(Error::io("unpack a layer in", store.temporary(), error));
     let blob_path = store.blob(blob);
     let folder = tempfile::tempdir_in(store.temporary()).map_err(failed)?;
     let create = |name: &str| File::create_new(folder.path().join(name)).map_err(failed);
     let (data, tree) = (create("data")?, create("tree")?);
     let outputs = Outputs { data, tree, blob: None, records: None };
-    let damaged = |path: &Path, error| Trouble::Damaged(path.to_owned(), error);
     let input = File::open(&blob_path).map_err(|error| damaged(&blob_path, error))?;
     let expected = Expected { diff_id: layer, blob: Some(blob) };
     unpack(input, expected, &outputs, &Budget::new(&NO_LIMITS)).map_err(|error| match error {
@@ -76,12 +82,12 @@ pub(super) fn compare_disk(
         .map_err(|error| Trouble::Failed(Error::io("make a disk in", store.temporary(), error)))?;
     let again = folder.path().join("meta.erofs");
     let damaged = |error| Trouble::Damaged(path.to_owned(), error);
-    disk::merge(store, record).and_then(|merged| disk::write(merged, id, record, &again)).map_err(
-        |error| match error {
+    disk::merge(store, record)
+        .and_then(|merged| disk::write(store, merged, id, record, &again))
+        .map_err(|error| match error {
             Error::Store(StoreError::Io { .. }) => Trouble::Failed(error),
             error => damaged(io::Error::other(error)),
-        },
-    )?;
+        })?;
     match same_bytes(path, &again) {
         Ok(true) => Ok(()),
         Ok(false) => Err(damaged(invalid("it is not what its layers make"))),

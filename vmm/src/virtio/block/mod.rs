@@ -31,6 +31,9 @@ const MAX_SEGMENTS: u32 = 254;
 /// The most ranges of a discard request, and sectors of a range.
 const MAX_DISCARD_SEGMENTS: u32 = 32;
 const MAX_DISCARD_SECTORS: u32 = 1 << 22;
+/// The best size of a request, in blocks: 256 KiB. Linux reads twice that ahead, and a guest that
+/// starts a program comes back less often; each time costs more than some pages too many.
+const BEST_BLOCKS: u32 = 64;
 /// The length of a disk's serial number, `VIRTIO_BLK_ID_BYTES`.
 const ID_BYTES: usize = 20;
 
@@ -39,6 +42,7 @@ const FEATURE_SEG_MAX: u64 = 1 << 2;
 const FEATURE_RO: u64 = 1 << 5;
 const FEATURE_BLK_SIZE: u64 = 1 << 6;
 const FEATURE_FLUSH: u64 = 1 << 9;
+const FEATURE_TOPOLOGY: u64 = 1 << 10;
 const FEATURE_DISCARD: u64 = 1 << 13;
 const FEATURE_WRITE_ZEROES: u64 = 1 << 14;
 /// `VIRTIO_F_INDIRECT_DESC`: a request takes one slot of the ring.
@@ -78,7 +82,7 @@ impl VirtioDevice for Block {
     }
 
     fn features(&self) -> u64 {
-        let common = FEATURE_SEG_MAX | FEATURE_BLK_SIZE | FEATURE_INDIRECT;
+        let common = FEATURE_SEG_MAX | FEATURE_BLK_SIZE | FEATURE_TOPOLOGY | FEATURE_INDIRECT;
         if self.disk.is_writable() {
             common | FEATURE_FLUSH | FEATURE_DISCARD | FEATURE_WRITE_ZEROES
         } else {
@@ -119,6 +123,7 @@ fn config_space(disk: &Disk) -> [u8; 60] {
     put(0, &(disk.capacity_bytes() / u64::from(SECTOR_BYTES)).to_le_bytes());
     put(12, &MAX_SEGMENTS.to_le_bytes());
     put(20, &BLOCK_BYTES.to_le_bytes());
+    put(28, &BEST_BLOCKS.to_le_bytes());
     put(34, &1u16.to_le_bytes());
     if disk.is_writable() {
         let sectors_per_block = BLOCK_BYTES / SECTOR_BYTES;

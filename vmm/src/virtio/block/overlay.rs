@@ -250,7 +250,8 @@ impl Overlay {
 
     /// For file systems that cannot punch holes.
     fn write_zero_bytes(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        let zeros = [0; 64 * 1024];
+        // Not on the stack, where each disk's thread would have it for good.
+        let zeros = vec![0; 64 << 10];
         let (mut at, end) = (offset, offset + bytes);
         while at < end {
             let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeros.len());

@@ -1,5 +1,6 @@
 //! The transport as a driver sees it, in and out of order.
 
+mod notified;
 mod saving;
 mod traffic;
 
