@@ -149,6 +149,26 @@ mod tests {
     }
 
     #[test]
+    fn limits_and_confinement_have_dockers_names() {
+        let line = "hyperrun run --init --privileged --tmpfs /run --tmpfs /tmp:exec --shm-size=1m \
+            --ulimit nofile=1 --sysctl a.b=c --cap-add ALL --cap-drop=kill --group-add 7 \
+            --security-opt no-new-privileges --add-host=a:::1 --domainname d --pids-limit -1 \
+            --memory-reservation 1m --memory-swap -1 --oom-score-adj -7 --oom-kill-disable -c 2 \
+            --ipc private --env-file f debian";
+        let Ok(Command::Run(run)) = parse(line) else { panic!("a run") };
+        assert_eq!(run.options.env_file.len(), 1);
+        let options = run.options.options().unwrap();
+        assert!(options.init && options.privileged && options.oom_kill_disable);
+        assert!(options.no_new_privileges);
+        assert_eq!((options.tmpfs.len(), options.ulimits.len(), options.sysctls.len()), (2, 1, 1));
+        assert_eq!((options.cap_add.len(), options.cap_drop.len()), (1, 1));
+        assert_eq!((options.groups.len(), options.hosts.len()), (1, 1));
+        assert_eq!((options.pids_limit, options.oom_score_adjustment), (Some(-1), Some(-7)));
+        assert_eq!(options.cpu_shares, Some(2));
+        assert_eq!(options.memory_swap, Some(runtime::options::MemorySwap::Unlimited));
+    }
+
+    #[test]
     fn registries_go_by_their_host() {
         for (typed, wanted) in [
             ("hyperrun login", "docker.io"),
@@ -164,7 +184,19 @@ mod tests {
     #[test]
     fn bad_values_are_refused_by_name() {
         let cases = [
-            ("hyperrun run -m 4m debian", "minimum memory limit allowed is 64MB"),
+            ("hyperrun run -m 3m debian", "minimum memory limit allowed is 4MB"),
+            ("hyperrun run --ulimit files=1 debian", "invalid ulimit type: files"),
+            ("hyperrun run --tmpfs run debian", "mount path must be absolute"),
+            ("hyperrun run --sysctl x=1 debian", "invalid sysctl 'x=1'"),
+            ("hyperrun run --cap-add FLY debian", "invalid capability: 'FLY'"),
+            ("hyperrun run --security-opt x debian", "invalid --security-opt: \"x\""),
+            ("hyperrun run --add-host db:x debian", "invalid IP address in add-host: \"x\""),
+            (
+                "hyperrun run --oom-score-adj 1001 debian",
+                "range for oom score adj is [-1000, 1000]",
+            ),
+            ("hyperrun run --shm-size lots debian", "invalid size: 'lots'"),
+            ("hyperrun run --pid host debian", "host is another's namespace"),
             ("hyperrun run -m 2t debian", "maximum memory limit allowed is 1024 GiB"),
             ("hyperrun run -m lots debian", "invalid size: 'lots'"),
             ("hyperrun run --cpus 0 debian", "range of CPUs is from 0.01 to 32.00"),

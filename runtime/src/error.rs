@@ -7,6 +7,7 @@ use thiserror::Error;
 use vmm::config::MIN_MEMORY_MIB;
 
 use crate::link::Failure;
+use crate::options::LinesError;
 use crate::plan::PlanError;
 use crate::templates::TemplateError;
 
@@ -19,6 +20,14 @@ pub enum Error {
     /// The image is not there or cannot be used.
     #[error(transparent)]
     Image(#[from] images::Error),
+    /// A file of variables or labels makes no sense.
+    #[error("poorly formatted file {}", path.display())]
+    Lines {
+        /// The file.
+        path: PathBuf,
+        /// Which line, and why.
+        source: LinesError,
+    },
     /// A file cannot be used.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -117,6 +126,7 @@ impl Error {
             Self::Plan(error) => plan_hint(error),
             Self::Image(error) => error.hint(),
             Self::File { path, source, .. } => file_hint(path, source),
+            Self::Lines { .. } => Some("each line is KEY=VALUE, KEY, or begins with #".to_owned()),
             Self::NoHome => Some("set HOME, or name a folder with --root".to_owned()),
             Self::GuestFile { variable, looked, .. } => {
                 let looked: Vec<_> = looked.iter().map(|path| path.display().to_string()).collect();
@@ -153,7 +163,13 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Platform { .. } => Some("load or pull the image for linux/amd64".to_owned()),
         PlanError::NoCommand => Some("name a command after the image".to_owned()),
         PlanError::User(_) => Some("write it as USER or USER:GROUP".to_owned()),
-        PlanError::WorkingDirectory(_) | PlanError::Nul(_) => None,
+        PlanError::Limits(_) => {
+            Some("memory-reservation is at most memory, memory-swap at least".to_owned())
+        }
+        PlanError::Seccomp(_) => {
+            Some("a profile is JSON in Docker's form, see docs/cli.md".to_owned())
+        }
+        PlanError::WorkingDirectory(_) | PlanError::Volume(_) | PlanError::Nul(_) => None,
     }
 }
 

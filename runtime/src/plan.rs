@@ -1,23 +1,29 @@
 //! Decides everything about a container before anything is done: what was asked for, what the
 //! image says and what the host has, in; a machine and a container, out. Reads and writes nothing.
 
+use std::path::Path;
+
 use images::ImageConfig;
 use protocol::{
-    ContainerSpec, Device, EtcFiles, Limits, ProcessSpec, ResourceLimit, User, WallClock,
+    Capabilities, ContainerSpec, Device, EtcFiles, FilterInstruction, ProcessSpec, User, WallClock,
     WindowSize,
 };
 use thiserror::Error;
 
 use crate::capabilities;
 use crate::env::Environment;
+use crate::options::{ExtraHost, Options};
+use crate::seccomp::{self, SeccompError};
 use crate::spec::{Hostname, RunSpec, Stdio};
+
+mod limits;
+
+pub use limits::LimitsError;
 
 /// The `PATH` of a process whose image names none, as Docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The size of `/dev/shm`, as Docker has it.
 const SHM_BYTES: u64 = 64 << 20;
-/// `RLIMIT_NOFILE` on x86-64, and Docker's limit for it, soft and hard.
-const OPEN_FILES: ResourceLimit = ResourceLimit { resource: 7, soft: 1 << 20, hard: 1 << 20 };
 /// The image is the first disk, what the container writes goes to the second.
 const IMAGE_DISK: Device = Device { index: 0 };
 const SCRATCH_DISK: Device = Device { index: 1 };
@@ -88,6 +94,15 @@ pub enum PlanError {
     /// More than one colon, or nothing before it.
     #[error("invalid user: '{0}'")]
     User(String),
+    /// Limits contradict each other.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The seccomp profile makes no sense.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// A folder of the image that is to be a volume.
+    #[error("the image's volume '{0}' is invalid, it needs to be an absolute path")]
+    Volume(String),
     /// A text that is to become a C string holds a NUL.
     #[error("{0} holds a NUL byte")]
     Nul(&'static str),
@@ -96,25 +111,26 @@ pub enum PlanError {
 /// Decides how `spec` runs `image` on `host`.
 pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan, PlanError> {
     check_platform(image)?;
-    let vm = VmConfig { memory_mib: spec.memory.mib(), vcpus: spec.cpus.vcpus() };
+    let vm = limits::machine(spec);
     let hostname = hostname(spec, image.name, host);
     let process = process(spec, image.config, host, &hostname)?;
+    let options = &spec.options;
     let container = ContainerSpec {
         image_disk: IMAGE_DISK,
         scratch_disk: SCRATCH_DISK,
         read_only: spec.read_only,
-        etc: etc_files(&hostname, host),
+        etc: etc_files(spec, &hostname, host),
         hostname: hostname.as_str().to_owned(),
-        shm_bytes: SHM_BYTES,
+        shm_bytes: shm_bytes(options),
         wall_clock: WallClock { seconds: 0, nanoseconds: 0 },
         entropy: entropy(host),
-        limits: Limits { cpu_quota_us: spec.cpus.quota_us(), ..Limits::default() },
-        domain_name: String::new(),
-        tmpfs: Vec::new(),
-        volumes: Vec::new(),
-        sysctls: Vec::new(),
-        privileged: false,
-        init: false,
+        limits: limits::container(spec)?,
+        domain_name: options.domain_name.as_ref().map_or_else(String::new, |name| name.to_string()),
+        tmpfs: options.tmpfs.iter().map(|one| one.0.clone()).collect(),
+        volumes: volumes(options, image.config)?,
+        sysctls: options.sysctls.iter().map(|one| one.0.clone()).collect(),
+        privileged: options.privileged,
+        init: options.init,
         process,
     };
     Ok(Plan { vm, container, warnings: warnings(spec, host) })
@@ -160,6 +176,7 @@ fn process(
     host: &Host,
     hostname: &Hostname,
 ) -> Result<ProcessSpec, PlanError> {
+    let options = &spec.options;
     Ok(ProcessSpec {
         args: arguments(spec, image)?,
         env: environment(spec, image, host, hostname),
@@ -167,12 +184,12 @@ fn process(
         user: user(spec.user.as_deref().unwrap_or(&image.user))?,
         terminal: terminal(spec.stdio),
         stdin: spec.stdio != Stdio::OutputOnly,
-        limits: vec![OPEN_FILES],
-        more_groups: Vec::new(),
-        capabilities: capabilities::DEFAULT,
-        no_new_privileges: false,
-        oom_score_adjustment: None,
-        seccomp: Vec::new(),
+        limits: limits::resources(options),
+        more_groups: options.groups.clone(),
+        capabilities: reach(options),
+        no_new_privileges: options.no_new_privileges,
+        oom_score_adjustment: options.oom_score_adjustment,
+        seccomp: filter(options)?,
     })
 }
 
@@ -256,8 +273,8 @@ fn terminal(stdio: Stdio) -> Option<WindowSize> {
 
 /// The container's own names, as Docker writes them; there is no network but the loopback, so the
 /// host name is on it.
-fn etc_files(hostname: &Hostname, host: &Host) -> EtcFiles {
-    let hosts = format!(
+fn etc_files(spec: &RunSpec, hostname: &Hostname, host: &Host) -> EtcFiles {
+    let mut hosts = format!(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\n\
@@ -267,7 +284,45 @@ fn etc_files(hostname: &Hostname, host: &Host) -> EtcFiles {
          127.0.1.1\t{}\n",
         hostname.as_str()
     );
+    for ExtraHost { name, address } in &spec.options.hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
     EtcFiles { hosts, resolv_conf: host.resolv_conf.clone() }
+}
+
+/// The size of `/dev/shm` in bytes; 0 is Docker's default.
+fn shm_bytes(options: &Options) -> u64 {
+    options.shm_size.map(|size| size.bytes).filter(|bytes| *bytes > 0).unwrap_or(SHM_BYTES)
+}
+
+/// The capabilities of root.
+fn reach(options: &Options) -> Capabilities {
+    match options.privileged {
+        true => Capabilities::ALL,
+        false => capabilities::tweak(&options.cap_add, &options.cap_drop),
+    }
+}
+
+/// The filter of system calls. There is none by default: what a container must not reach is not in
+/// its machine.
+fn filter(options: &Options) -> Result<Vec<FilterInstruction>, SeccompError> {
+    let profile = options.seccomp_profile.as_deref();
+    profile.map_or_else(|| Ok(Vec::new()), |text| seccomp::compile(text, reach(options)))
+}
+
+/// The image's volumes but those that a memory file system takes the place of.
+fn volumes(options: &Options, image: &ImageConfig) -> Result<Vec<String>, PlanError> {
+    let mut volumes = Vec::new();
+    for path in &image.volumes {
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(PlanError::Volume(path.clone()));
+        }
+        let same = |other: &str| Path::new(other).components().eq(Path::new(path).components());
+        if !options.tmpfs.iter().any(|tmpfs| same(&tmpfs.0.path)) {
+            volumes.push(path.clone());
+        }
+    }
+    Ok(volumes)
 }
 
 fn entropy(host: &Host) -> [u8; 32] {
@@ -280,9 +335,12 @@ fn warnings(spec: &RunSpec, host: &Host) -> Vec<String> {
         let (asked, there) = (spec.cpus, host.cpus);
         warnings.push(format!("--cpus {asked} is more than the {there} CPUs of this machine"));
     }
+    limits::warnings(spec, &mut warnings);
     warnings
 }
 
+#[cfg(test)]
+mod option_tests;
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

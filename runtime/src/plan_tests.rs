@@ -1,5 +1,7 @@
 //! What plans come out of what was asked, said and had.
 
+use protocol::ResourceLimit;
+
 use super::*;
 use crate::limits::{Cpus, MemorySize};
 use crate::spec::{EnvChange, PullPolicy, TemplateUse};
@@ -12,7 +14,7 @@ fn strings(text: &str) -> Option<Vec<String>> {
     Some(text.split_whitespace().map(str::to_owned).collect())
 }
 
-fn spec() -> RunSpec {
+pub(super) fn spec() -> RunSpec {
     RunSpec {
         pull: PullPolicy::Missing,
         image: "debian:bookworm".to_owned(),
@@ -26,17 +28,18 @@ fn spec() -> RunSpec {
         memory: MemorySize::DEFAULT,
         cpus: Cpus::DEFAULT,
         read_only: false,
+        options: Options::default(),
         stdio: Stdio::OutputOnly,
         template: TemplateUse::Allowed,
         debug: false,
     }
 }
 
-fn image() -> ImageConfig {
+pub(super) fn image() -> ImageConfig {
     image_with(|_| {})
 }
 
-fn image_with(change: impl FnOnce(&mut ImageConfig)) -> ImageConfig {
+pub(super) fn image_with(change: impl FnOnce(&mut ImageConfig)) -> ImageConfig {
     let mut image = ImageConfig::default();
     image.architecture = "amd64".to_owned();
     image.os = "linux".to_owned();
@@ -56,7 +59,7 @@ fn host() -> Host {
     }
 }
 
-fn planned(spec: &RunSpec, config: &ImageConfig) -> Result<Plan, PlanError> {
+pub(super) fn planned(spec: &RunSpec, config: &ImageConfig) -> Result<Plan, PlanError> {
     plan(spec, PlannedImage { name: &spec.image, config }, &host())
 }
 

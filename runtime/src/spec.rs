@@ -7,6 +7,7 @@ use protocol::WindowSize;
 use thiserror::Error;
 
 use crate::limits::{Cpus, MemorySize};
+use crate::options::Options;
 
 /// One `hyperrun run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct RunSpec {
     pub cpus: Cpus,
     /// `--read-only`.
     pub read_only: bool,
+    /// What else was asked for.
+    pub options: Options,
     /// What is connected to the process.
     pub stdio: Stdio,
     /// Whether the machine may go on from a template; never when [`Self::debug`] is on.
@@ -183,6 +186,12 @@ impl Hostname {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod options;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rmi;

@@ -15,6 +15,7 @@ use runtime::spec::{
 use runtime::{Error, Stopwatch, terminal_size};
 
 use crate::arguments::Common;
+use crate::commands::options::OptionArgs;
 use crate::failure::Failure;
 
 /// Run a program of an image in a virtual machine of its own
@@ -70,6 +71,8 @@ pub(crate) struct RunArgs {
     /// Refuse writes to the container's root file system
     #[arg(long)]
     pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) options: Box<OptionArgs>,
     /// Boot the machine, instead of going on from one that was saved when it had booted
     #[arg(long)]
     pub(crate) no_template: bool,
@@ -128,7 +131,7 @@ fn spec(args: RunArgs, common: &Common) -> Result<RunSpec, Error> {
         pull: args.pull.into(),
         command: words.map(OsStringExt::into_vec).collect(),
         entrypoint: args.entrypoint.map(OsStringExt::into_vec),
-        env: args.env,
+        env: [args.options.variables()?, args.env].concat(),
         working_dir: args.workdir,
         user: args.user,
         name: args.name,
@@ -136,6 +139,7 @@ fn spec(args: RunArgs, common: &Common) -> Result<RunSpec, Error> {
         memory: args.memory,
         cpus: args.cpus,
         read_only: args.read_only,
+        options: args.options.options()?,
         stdio,
         template: if args.no_template { TemplateUse::Never } else { TemplateUse::Allowed },
         debug: common.debug,

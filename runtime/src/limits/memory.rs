@@ -8,11 +8,17 @@ use vmm::config::{MAX_MEMORY_MIB, MIN_MEMORY_MIB};
 
 use super::{Size, SizeError};
 
-/// A machine's memory in whole MiB.
+/// The memory of a machine and of the container in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemorySize {
+    /// The machine's, in whole MiB.
     mib: u32,
+    /// The container's, in bytes.
+    bytes: u64,
 }
+
+/// The smallest limit in which a program begins, in MiB.
+const MIN_LIMIT_MIB: u32 = 4;
 
 /// Why text is no machine's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -20,8 +26,8 @@ pub enum MemoryError {
     /// No number, or a unit that does not exist.
     #[error(transparent)]
     Invalid(#[from] SizeError),
-    /// Smaller than the smallest machine.
-    #[error("minimum memory limit allowed is {MIN_MEMORY_MIB}MB")]
+    /// Too small for a program to begin.
+    #[error("minimum memory limit allowed is {MIN_LIMIT_MIB}MB")]
     TooSmall,
     /// Larger than the largest machine.
     #[error("maximum memory limit allowed is {} GiB", MAX_MEMORY_MIB >> 10)]
@@ -30,12 +36,24 @@ pub enum MemoryError {
 
 impl MemorySize {
     /// What a machine has without `-m`: 512 MiB.
-    pub const DEFAULT: Self = Self { mib: 512 };
+    pub const DEFAULT: Self = Self { mib: 512, bytes: 512 << 20 };
 
-    /// The size in MiB.
+    /// The machine's size in MiB, no smaller than one that boots.
     #[must_use]
     pub const fn mib(self) -> u32 {
         self.mib
+    }
+
+    /// What was asked for, in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// The limit of the container, when the machine is larger than was asked for: in bytes.
+    #[must_use]
+    pub fn limit_bytes(self) -> Option<u64> {
+        (self.bytes < u64::from(MIN_MEMORY_MIB) << 20).then_some(self.bytes)
     }
 }
 
@@ -45,12 +63,13 @@ impl FromStr for MemorySize {
     /// A [`Size`]; a part of a MiB counts as a whole one.
     fn from_str(text: &str) -> Result<Self, MemoryError> {
         let size: Size = text.parse()?;
-        let mib = size.bytes.div_ceil(1 << 20);
-        if mib < u64::from(MIN_MEMORY_MIB) {
+        if size.bytes < u64::from(MIN_LIMIT_MIB) << 20 {
             return Err(MemoryError::TooSmall);
         }
-        match u32::try_from(mib) {
-            Ok(mib) if mib <= MAX_MEMORY_MIB => Ok(Self { mib }),
+        match u32::try_from(size.bytes.div_ceil(1 << 20)) {
+            Ok(mib) if mib <= MAX_MEMORY_MIB => {
+                Ok(Self { mib: mib.max(MIN_MEMORY_MIB), bytes: size.bytes })
+            }
             _ => Err(MemoryError::TooLarge),
         }
     }
@@ -58,7 +77,10 @@ impl FromStr for MemorySize {
 
 impl fmt::Display for MemorySize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}m", self.mib)
+        match self.limit_bytes() {
+            Some(bytes) => Size { bytes }.fmt(formatter),
+            None => write!(formatter, "{}m", self.mib),
+        }
     }
 }
 
@@ -90,12 +112,28 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_no_machine_has_is_the_containers() {
+        for (text, mib, limit) in [
+            ("4m", 64, Some(4 << 20)),
+            ("4194305", 64, Some(4_194_305)),
+            ("63m", 64, Some(63 << 20)),
+            ("64m", 64, None),
+            ("100m", 100, None),
+        ] {
+            let size: MemorySize = text.parse().unwrap();
+            assert_eq!((size.mib(), size.limit_bytes()), (mib, limit), "{text}");
+        }
+        assert_eq!(MemorySize::DEFAULT.limit_bytes(), None);
+        assert_eq!("4m".parse::<MemorySize>().unwrap().to_string(), "4m");
+    }
+
+    #[test]
     fn a_machine_has_limits() {
         for text in ["lots", "-5m"] {
             let error = text.parse::<MemorySize>().unwrap_err().to_string();
             assert_eq!(error, format!("invalid size: '{text}'"));
         }
-        for text in ["0", "4m", "63m", "6"] {
+        for text in ["0", "3m", "4194303", "6"] {
             assert_eq!(text.parse::<MemorySize>(), Err(MemoryError::TooSmall), "{text}");
         }
         for text in ["1025g", "1.1t", "2p", "99999999999999999999999g"] {

@@ -1,0 +1,79 @@
+//! What a person may ask of a container beside its program: each flag's words, understood.
+
+mod lines;
+mod network;
+mod security;
+mod sysctl;
+mod tmpfs;
+mod ulimit;
+
+use crate::capabilities::Capability;
+use crate::limits::Size;
+use crate::spec::Hostname;
+
+pub use lines::{LinesError, env_file, label_file};
+pub use network::{ExtraHost, ExtraHostError};
+pub use security::{SecurityError, SecurityOption};
+pub use sysctl::{SysctlError, SysctlOption};
+pub use tmpfs::{TmpfsError, TmpfsOption};
+pub use ulimit::{Ulimit, UlimitError};
+
+/// The options of one container; the default is that nothing was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `--init`.
+    pub init: bool,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--cap-add`.
+    pub cap_add: Vec<Capability>,
+    /// `--cap-drop`.
+    pub cap_drop: Vec<Capability>,
+    /// `--security-opt no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// The text of the profile that `--security-opt seccomp=FILE` names.
+    pub seccomp_profile: Option<String>,
+    /// `--group-add`.
+    pub groups: Vec<String>,
+    /// `--domainname`.
+    pub domain_name: Option<Hostname>,
+    /// `--add-host`.
+    pub hosts: Vec<ExtraHost>,
+    /// `--tmpfs`.
+    pub tmpfs: Vec<TmpfsOption>,
+    /// `--shm-size`.
+    pub shm_size: Option<Size>,
+    /// `--sysctl`.
+    pub sysctls: Vec<SysctlOption>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--pids-limit`; 0 and less are none.
+    pub pids_limit: Option<i64>,
+    /// `--memory-reservation`.
+    pub memory_reservation: Option<Size>,
+    /// `--memory-swap`.
+    pub memory_swap: Option<MemorySwap>,
+    /// `--oom-score-adj`.
+    pub oom_score_adjustment: Option<i16>,
+    /// `--oom-kill-disable`.
+    pub oom_kill_disable: bool,
+    /// `--cpu-shares`; 0 is none.
+    pub cpu_shares: Option<u64>,
+}
+
+/// `--memory-swap`: memory and swap together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemorySwap {
+    /// `-1`.
+    Unlimited,
+    /// So many bytes.
+    Bytes(Size),
+}
+
+impl std::str::FromStr for MemorySwap {
+    type Err = crate::limits::SizeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "-1" { Ok(Self::Unlimited) } else { text.parse().map(Self::Bytes) }
+    }
+}
