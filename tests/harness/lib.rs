@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod fidelity;
+pub mod guest;
 mod initramfs;
 mod output;
 mod read_only;

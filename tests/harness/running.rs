@@ -42,7 +42,12 @@ impl Running {
         self.child.kill().expect("it runs");
     }
 
-    /// The same for the container's supervisor.
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Kills the container's supervisor, too, without its knowledge.
     pub fn kill_supervisor(&self) {
         kill_process(self.supervisor(), Signal::KILL).expect("it runs");
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::{Output, Snapshot};
 
 /// The binary under test: `HYPERRUN_BIN`, or the tree's own release build.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     match std::env::var_os("HYPERRUN_BIN") {
         Some(path) => path.into(),
         None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/hyperrun")),
@@ -16,7 +16,7 @@ fn binary() -> PathBuf {
 }
 
 /// The store with the test images, which `scripts/test` names and fills.
-fn store() -> PathBuf {
+pub(crate) fn store() -> PathBuf {
     std::env::var_os("HYPERRUN_ROOT").map(PathBuf::from).expect("scripts/test sets HYPERRUN_ROOT")
 }
 

@@ -1,0 +1,189 @@
+//! A machine with the agent in it and nobody in between: what a supervisor says, said by a test.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use protocol::{
+    CONTROL_PORT, Capabilities, ContainerSpec, Device, EtcFiles, FromAgent, Limits, ProcessId,
+    ProcessSpec, STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
+};
+use vmm::config::{
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, MachineConfig, Start, VsockConfig,
+};
+use vmm::event::Event;
+use vmm::machine::Machine;
+
+use crate::Sandbox;
+
+/// How long a guest may take over one answer in the lab.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Docker's default capabilities.
+const CAPABILITIES: Capabilities = Capabilities { bits: 0xa804_25fb };
+
+/// A guest whose agent has been greeted.
+pub struct Guest {
+    socket: PathBuf,
+    control: UnixStream,
+    /// Where the socket and the scratch disk lie.
+    _folder: tempfile::TempDir,
+}
+
+impl Guest {
+    /// Boots a machine with the busybox image.
+    pub fn boot() -> Self {
+        // It makes the blank disk, if no test has done so before.
+        Sandbox::with_images().hyperrun(["run", "--rm", "busybox", "true"]).code_is(0);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("vsock");
+        let listener = UnixListener::bind(&socket).expect("a short path");
+        let (events, events_out) = std::io::pipe().expect("a pipe");
+        let config = machine(listener, OwnedFd::from(events_out).into(), folder.path());
+        // It ends with the test's process at the latest.
+        thread::spawn(move || Machine::new(config).and_then(Machine::run));
+        let mut events = File::from(OwnedFd::from(events));
+        while Event::read_from(&mut events).expect("an event") != Some(Event::AgentReady) {}
+        thread::spawn(move || while let Ok(Some(_)) = Event::read_from(&mut events) {});
+        let mut control = connect(&socket, CONTROL_PORT);
+        control.set_read_timeout(Some(PATIENCE)).expect("a socket has one");
+        protocol::write(&mut control, &ToAgent::Hello { version: VERSION }).expect("it listens");
+        let mut guest = Self { socket, control, _folder: folder };
+        assert_eq!(guest.hear(), FromAgent::Hello { version: VERSION });
+        guest
+    }
+
+    /// Boots a machine and starts a container with this script as its own process; its standard
+    /// output.
+    pub fn with_container(script: &str) -> (Self, UnixStream) {
+        let mut guest = Self::boot();
+        guest.tell(&ToAgent::Run(Box::new(container(script))));
+        let output = guest.stream(ProcessId::OWN, StreamKind::Stdout);
+        guest.stream(ProcessId::OWN, StreamKind::Stderr);
+        assert_eq!(guest.hear(), FromAgent::Started { id: ProcessId::OWN });
+        (guest, output)
+    }
+
+    /// Says one thing.
+    pub fn tell(&mut self, message: &ToAgent) {
+        protocol::write(&mut self.control, message).expect("the agent listens");
+    }
+
+    /// The next thing the agent says.
+    #[track_caller]
+    pub fn hear(&mut self) -> FromAgent {
+        protocol::read(&mut self.control).expect("the agent speaks")
+    }
+
+    /// Connects a stream of a process.
+    pub fn stream(&self, id: ProcessId, kind: StreamKind) -> UnixStream {
+        let mut stream = connect(&self.socket, STREAM_PORT);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has one");
+        protocol::write(&mut stream, &StreamHello { id, kind }).expect("it is accepted");
+        stream
+    }
+}
+
+/// All that comes until the end.
+pub fn read_all(mut stream: UnixStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text until the end");
+    text
+}
+
+/// A process with this script, without streams for its input, run by root.
+pub fn process(script: &str) -> ProcessSpec {
+    let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect();
+    ProcessSpec {
+        args: words(&["sh", "-c", script]),
+        env: words(&["PATH=/bin"]),
+        working_dir: "/".to_owned(),
+        user: User::default(),
+        terminal: None,
+        stdin: false,
+        limits: Vec::new(),
+        more_groups: Vec::new(),
+        capabilities: CAPABILITIES,
+        no_new_privileges: false,
+        oom_score_adjustment: None,
+        seccomp: Vec::new(),
+    }
+}
+
+fn container(script: &str) -> ContainerSpec {
+    ContainerSpec {
+        image_disk: Device { index: 0 },
+        scratch_disk: Device { index: 1 },
+        read_only: false,
+        hostname: "finch".to_owned(),
+        domain_name: String::new(),
+        etc: EtcFiles::default(),
+        shm_bytes: 1 << 20,
+        tmpfs: Vec::new(),
+        volumes: Vec::new(),
+        sysctls: Vec::new(),
+        privileged: false,
+        init: false,
+        wall_clock: WallClock { seconds: 1_700_000_000, nanoseconds: 0 },
+        entropy: [7; 32],
+        limits: Limits::default(),
+        process: process(script),
+    }
+}
+
+fn connect(socket: &Path, port: u32) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).expect("the machine listens");
+    stream.write_all(format!("CONNECT {port}\n").as_bytes()).expect("it reads");
+    let mut answer = Vec::new();
+    while answer.last() != Some(&b'\n') {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("it answers");
+        answer.push(byte[0]);
+    }
+    assert!(answer.starts_with(b"OK "), "{}", String::from_utf8_lossy(&answer));
+    stream
+}
+
+fn machine(listener: UnixListener, events: File, folder: &Path) -> MachineConfig {
+    let open = |path: &Path| File::open(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let beside = |name: &str| open(&crate::sandbox::binary().with_file_name(name));
+    let root = crate::sandbox::store();
+    let store = images::Store::open(&root.join("images")).expect("a store");
+    let disk = store.find("busybox").expect("it was loaded").disk().expect("it has a disk");
+    let extents = disk.extents.iter().map(|extent| DiskExtent {
+        file: open(&extent.path),
+        offset: extent.offset,
+        length: extent.length,
+    });
+    let blank = open(&root.join("scratch/blank-2.img"));
+    let bytes = blank.metadata().expect("it is a file").len();
+    let overlay = folder.join("scratch");
+    let overlay = File::options().read(true).write(true).create_new(true).open(overlay);
+    let scratch = DiskBacking::CopyOnWrite {
+        base: Some(blank),
+        base_bytes: bytes,
+        overlay: overlay.expect("a new file"),
+        capacity_bytes: bytes,
+    };
+    let disk = |backing, id: &str| DiskConfig { backing, id: id.to_owned() };
+    MachineConfig {
+        memory_mib: 128,
+        vcpus: 1,
+        start: Start::Boot(BootFiles {
+            kernel: beside("vmlinux"),
+            initramfs: Some(beside("initramfs.cpio")),
+            command_line: String::new(),
+        }),
+        save: None,
+        disks: vec![
+            disk(DiskBacking::read_only(extents.collect()), "image"),
+            disk(scratch, "scratch"),
+        ],
+        vsock: Some(VsockConfig { cid: 3, listener }),
+        events,
+        trace: false,
+    }
+}
