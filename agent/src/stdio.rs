@@ -255,7 +255,7 @@ pub(crate) fn take_terminal() -> Result<(), StepError> {
 }
 
 fn open_null() -> Result<OwnedFd, StepError> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
     open("/dev/null", flags, Mode::empty()).doing("open /dev/null")
 }
 

@@ -111,9 +111,13 @@ fn more_processes_than_allowed_are_not_made() {
 #[test]
 fn a_limit_below_the_smallest_machine_is_the_containers() {
     sh("-m 4MB", "cat /sys/fs/cgroup/memory.max").code_is(0).stdout_is("4194304\n");
-    run("-m 16m", "debian:bookworm", "exec perl -e '$x = \"x\" x 64_000_000; print length $x'")
-        .code_is(137)
-        .stdout_is("");
+    run(
+        "-m 16m",
+        "debian:bookworm",
+        "exec perl -e '$n = 30_000_000; $x = \"x\" x $n; print length $x'",
+    )
+    .code_is(137)
+    .stdout_is("");
     sh("-m 3m", "true").fails_with(125, "minimum memory limit allowed is 4MB");
 }
 
@@ -144,7 +148,7 @@ fn a_privileged_container_has_its_machine() {
     sh("--privileged", EFFECTIVE).stdout_is("000001ffffffffff\n");
     sh(
         "--privileged",
-        "mount -t tmpfs none /mnt && echo mounted; echo x > /proc/sys/kernel/hostname && hostname; \
+        "mkdir /m && mount -t tmpfs none /m && echo mounted; echo x > /proc/sys/kernel/hostname && hostname; \
          head -c 4 /dev/vda | wc -c; mkdir /sys/fs/cgroup/mine && echo made; \
          grep -c ' /proc/[a-z]' /proc/mounts",
     )
