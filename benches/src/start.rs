@@ -94,14 +94,15 @@ pub(crate) fn run(arguments: &StartArguments) -> Result<(), Box<dyn Error>> {
     }
     let bounds = bounds(&found);
     report::bounds(&bounds);
-    println!("\n{} starts failed and were tried again", failures.count());
+    println!("\n{} starts failed and were tried again", failures.tried_again);
+    failures.left_out.iter().for_each(|why| println!("left out: {why}"));
     write(arguments.json.as_deref(), || format!("{:#}\n", found.to_json(&bounds)))?;
     write(arguments.plot.as_deref(), || plot::plot(&found))
 }
 
 /// Those that the subjects go on from.
 fn make_templates(stage: &Stage, subjects: &[Subject]) -> Result<(), Box<dyn Error>> {
-    eprintln!("==> making templates");
+    stage.tell("making templates");
     let from_template = subjects.iter().filter(|subject| subject.way == Way::Template);
     let memories: BTreeSet<u32> = from_template.map(|subject| subject.memory_mib).collect();
     memories.into_iter().try_for_each(|memory_mib| stage.make_template(memory_mib))

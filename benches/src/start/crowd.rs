@@ -89,7 +89,7 @@ pub(crate) fn at_once(
     stage.make_template(USUAL_MIB)?;
     let mut times = Vec::with_capacity(runs);
     for round in 0..=runs {
-        eprintln!("==> {AT_ONCE} at once, {round} of {runs}");
+        stage.tell(&format!("{AT_ONCE} at once, {round} of {runs}"));
         let time = failures.forgive(|| all_at_once(stage))?;
         if round > 0 {
             times.push(time);
@@ -119,7 +119,7 @@ fn all_at_once(stage: &Stage) -> Result<Duration, Box<dyn Error>> {
 /// # Errors
 /// When one does not start, or `/proc` cannot be read.
 pub(crate) fn idle(stage: &Stage) -> Result<Footprint, Box<dyn Error>> {
-    eprintln!("==> idle containers");
+    stage.tell("idle containers");
     let mut crowd = Crowd::new(stage, USUAL_MIB)?;
     // The first copy of a template is the one that is looked at: not what is measured.
     crowd.add()?;
@@ -156,12 +156,13 @@ pub(crate) fn beside_neighbours(
         while crowd.waiting.len() < count && available_kib()? > RESERVE_KIB {
             failures.forgive(|| crowd.add())?;
         }
-        eprintln!("==> beside {} containers", crowd.waiting.len());
+        stage.tell(&format!("beside {} containers", crowd.waiting.len()));
         measured.push((crowd.waiting.len(), starts(stage, runs, failures)?));
     }
     measured.dedup_by_key(|(count, _)| *count);
+    stage.tell("ending them");
     drop(crowd);
-    eprintln!("==> alone again");
+    stage.tell("alone again");
     measured[0].1.extend(starts(stage, runs, failures)?);
     Ok(measured.into_iter().map(|(count, times)| (count, Sample::new(times))).collect())
 }

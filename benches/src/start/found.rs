@@ -98,7 +98,8 @@ impl Found {
 
     fn line(&self, way: Way, steps: &[u32], subject: impl Fn(u32) -> Subject) -> Option<Line> {
         let measured = |step: &u32| Some((*step as usize, self.app(subject(*step))?.clone()));
-        Some(Line { way, steps: steps.iter().map(measured).collect::<Option<_>>()? })
+        let steps: Vec<_> = steps.iter().filter_map(measured).collect();
+        (steps.len() > 1).then_some(Line { way, steps })
     }
 
     /// Everything for the JSON file: medians under the keys that stay, then how far the times lie

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use super::subject::{Program, Subject, Way};
 
@@ -15,6 +16,7 @@ pub(crate) struct Stage {
     /// The built hyperrun, with its kernel and agent beside it.
     pub(crate) hyperrun: PathBuf,
     folder: PathBuf,
+    begin: Instant,
 }
 
 impl Stage {
@@ -28,12 +30,13 @@ impl Stage {
         work: &Path,
         folder: &Path,
     ) -> Result<Stage, Box<dyn Error>> {
-        eprintln!("==> setting the stage");
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
         fs::create_dir_all(folder)?;
-        let stage = Stage { hyperrun: hyperrun.to_owned(), folder: folder.to_owned() };
+        let (hyperrun, folder) = (hyperrun.to_owned(), folder.to_owned());
+        let stage = Stage { hyperrun, folder, begin: Instant::now() };
+        stage.tell("setting the stage");
         let copied =
             ["root", "first-line", "first-line.cpio", "bundle-debian", "bundle-first-line"];
         let mut copy = Command::new("cp");
@@ -42,6 +45,11 @@ impl Stage {
         stage.unpack(&work.join("debian-rootfs.tar"), "bundle-debian/rootfs")?;
         stage.unpack(&work.join("podman.tar"), ".")?;
         Ok(stage)
+    }
+
+    /// Tells a person who waits what is being done, and how many seconds have passed.
+    pub(crate) fn tell(&self, step: &str) {
+        eprintln!("==> {:3} s: {step}", self.begin.elapsed().as_secs());
     }
 
     fn unpack(&self, archive: &Path, to: &str) -> Result<(), Box<dyn Error>> {

@@ -29,6 +29,13 @@ pub(crate) enum Way {
     Template,
 }
 
+impl Way {
+    /// Whether it is what is measured, and no peer.
+    pub(crate) fn is_hyperrun(self) -> bool {
+        matches!(self, Way::Cold | Way::Template)
+    }
+}
+
 /// The program that shows a first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
