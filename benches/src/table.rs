@@ -4,14 +4,14 @@ use crate::sample::{Sample, milliseconds};
 
 /// The names of the columns; `ratios` says to what the ratios are.
 pub(crate) fn head(title: &str, ratios: &[&str]) {
-    print!("{title:34} {:>10} {:>10} {:>10}", "median", "least", "most");
+    print!("{title:42} {:>10} {:>10} {:>10}", "median", "least", "most");
     ratios.iter().for_each(|name| print!(" {name:>8}"));
     println!();
 }
 
 /// One line; a yardstick that was not measured has no ratio.
 pub(crate) fn line(name: &str, sample: &Sample, yardsticks: &[Option<&Sample>]) {
-    print!("{name:34}");
+    print!("{name:42}");
     for time in [sample.median(), sample.least(), sample.most()] {
         print!(" {:>7.1} ms", milliseconds(time));
     }

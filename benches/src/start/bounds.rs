@@ -29,7 +29,7 @@ impl Bound {
     pub(crate) fn to_line(&self) -> String {
         let Bound { what, value, most, unit } = self;
         let verdict = if self.holds() { "holds" } else { "DOES NOT HOLD" };
-        format!("{what:58} {value:>9.2}  at most {most:>8.2} {unit:6}  {verdict}")
+        format!("{what:60} {value:>9.2}  at most {most:>8.2} {unit:6}  {verdict}")
     }
 
     /// For the JSON file.

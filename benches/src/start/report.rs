@@ -44,7 +44,7 @@ pub(crate) fn idle(idle: Footprint) {
         ("shared", idle.shared_kib),
         ("own processes, guest memory apart", idle.own_kib),
     ];
-    lines.iter().for_each(|(name, kib)| println!("{name:34} {kib:>7} KiB"));
+    lines.iter().for_each(|(name, kib)| println!("{name:42} {kib:>7} KiB"));
     println!();
 }
 
