@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::registry::Registry;
+use crate::sample::{Sample, milliseconds};
 use crate::table;
 
 /// Measures how fast images are pulled, and what they cost.
 #[derive(clap::Args)]
 pub(crate) struct ImagesArguments {
     /// How many pulls of each kind.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
     /// The binary to measure, with its client of registries beside it.
     #[arg(long)]
     hyperrun: PathBuf,
@@ -67,15 +68,14 @@ impl Bench<'_> {
                 times.iter_mut().zip(round_times).for_each(|(times, time)| times.push(time));
             }
         }
-        times.iter_mut().for_each(|times| times.sort_unstable());
+        let samples = times.map(Sample::new);
         let bytes: u64 = self.blobs(name)?.iter().map(length).sum();
-        table::head(&format!("{name}, {} MB in gzip", bytes / 1_000_000));
-        let [bare, pull, peers] = times.each_ref().map(|times| table::median(times));
-        for (subject, times) in SUBJECTS.iter().zip(&times) {
-            table::line(subject, times, bare);
+        table::head(&format!("{name}, {} MB in gzip", bytes / 1_000_000), &["ratio"]);
+        let [bare, pull, peers] = &samples;
+        for (subject, sample) in SUBJECTS.iter().zip(&samples) {
+            table::line(subject, sample, &[Some(bare)]);
         }
-        let faster = peers.as_secs_f64() / pull.as_secs_f64();
-        println!("hyperrun is {faster:.1} times as fast as skopeo and umoci");
+        println!("hyperrun is {:.1} times as fast as skopeo and umoci", peers.ratio_to(pull));
         println!("peak memory of the pull: {} KiB\n", self.peak_kib(name)?);
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Bench<'_> {
         let layer = length(self.blobs_of("debian", "2")?.last().ok_or("an image without layers")?);
         println!(
             "a second image on debian, with {layer} bytes of its own: {:.1} ms, {} KiB of disk",
-            table::milliseconds(time),
+            milliseconds(time),
             room / 1024
         );
         Ok(())

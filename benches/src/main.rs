@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+#![allow(clippy::print_stderr, reason = "a person who waits for minutes wants to know for what")]
 
 mod images;
 mod registry;
+mod sample;
 mod start;
 mod table;
 

@@ -1,26 +1,25 @@
-//! A table of times: median, least, most, and the ratio to one of them.
+//! A table of times: median, least, most, and the ratios to some of them.
 
-use std::time::Duration;
+use crate::sample::{Sample, milliseconds};
 
-/// Of times in order.
-pub(crate) fn median(times: &[Duration]) -> Duration {
-    times[times.len() / 2]
+/// The names of the columns; `ratios` says to what the ratios are.
+pub(crate) fn head(title: &str, ratios: &[&str]) {
+    print!("{title:42} {:>10} {:>10} {:>10}", "median", "least", "most");
+    ratios.iter().for_each(|name| print!(" {name:>8}"));
+    println!();
 }
 
-/// For people and for JSON.
-pub(crate) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
-/// The names of the columns.
-pub(crate) fn head(title: &str) {
-    println!("{title:24} {:>9} {:>9} {:>9} {:>7}", "median", "least", "most", "ratio");
-}
-
-/// One line; `times` are in order.
-pub(crate) fn line(name: &str, times: &[Duration], yardstick: Duration) {
-    let ratio = median(times).as_secs_f64() / yardstick.as_secs_f64();
-    let shown = [median(times), times[0], times[times.len() - 1]].map(milliseconds);
-    let [median, least, most] = shown;
-    println!("{name:24} {median:>6.1} ms {least:>6.1} ms {most:>6.1} ms {ratio:>7.2}");
+/// One line; a yardstick that was not measured has no ratio.
+pub(crate) fn line(name: &str, sample: &Sample, yardsticks: &[Option<&Sample>]) {
+    print!("{name:42}");
+    for time in [sample.median(), sample.least(), sample.most()] {
+        print!(" {:>7.1} ms", milliseconds(time));
+    }
+    for yardstick in yardsticks {
+        match yardstick {
+            Some(yardstick) => print!(" {:>8.2}", sample.ratio_to(yardstick)),
+            None => print!(" {:>8}", "-"),
+        }
+    }
+    println!();
 }

@@ -1,110 +1,171 @@
-//! How long programs take from their start to the first byte of what they run.
+//! What is started: a way to start a program, how much memory its machine has, and of how many
+//! layers its image is.
 
-use std::error::Error;
-use std::io::Read;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use super::Part;
 
-/// One way to start [`first-line`](../bin/first-line.rs), and where its time is told.
+/// The size of a machine where nothing else is said.
+pub(crate) const USUAL_MIB: u32 = 512;
+/// From the least to the most, in MiB, for how starts grow with the guest's memory.
+pub(crate) const MEMORIES_MIB: [u32; 4] = [128, USUAL_MIB, 1024, 4096];
+/// From the least to the most, for how starts grow with an image's layers. Of one layer is Debian's.
+pub(crate) const LAYERS: [u32; 4] = [1, 10, 20, 40];
+
+/// How a program is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `/bin/true`, to its end: it shows nothing.
+    True,
+    /// By itself.
+    Bare,
+    /// By `crun run`.
+    Crun,
+    /// By `podman run`.
+    Podman,
+    /// As the init of a QEMU microvm.
+    Qemu,
+    /// By `hyperrun run --no-template`.
+    Cold,
+    /// By `hyperrun run`.
+    Template,
+}
+
+impl Way {
+    /// Whether it is what is measured, and no peer.
+    pub(crate) fn is_hyperrun(self) -> bool {
+        matches!(self, Way::Cold | Way::Template)
+    }
+}
+
+/// The program that shows a first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// The static `first-line`, in an image of its own.
+    FirstLine,
+    /// `echo` in a Debian image: several shared libraries and a file system of some size.
+    Echo,
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
-    /// What a person reads in the table.
-    pub(crate) name: &'static str,
-    /// The key in the JSON file.
-    pub(crate) key: &'static str,
-    command: Command,
+    pub(crate) way: Way,
+    pub(crate) program: Program,
+    pub(crate) memory_mib: u32,
+    pub(crate) layers: u32,
 }
-
-/// Where everything that is measured lies.
-pub(crate) struct Places<'a> {
-    /// The built hyperrun, with its kernel and agent beside it.
-    pub(crate) hyperrun: &'a Path,
-    /// What `scripts/bench` prepared: an OCI bundle, an initramfs, the program.
-    pub(crate) work: &'a Path,
-}
-
-impl Places<'_> {
-    /// All ways, in the table's order.
-    pub(crate) fn subjects(&self) -> Vec<Subject> {
-        vec![
-            Subject { name: "the program itself", key: "true_ms", command: self.bare() },
-            Subject { name: "crun run", key: "crun_run_ms", command: self.crun() },
-            Subject { name: "QEMU microvm, to init", key: "qemu_init_ms", command: self.qemu() },
-            Subject { name: "hyperrun, booted", key: "cold_app_ms", command: self.hyperrun_cold() },
-            Subject { name: "hyperrun run", key: "template_app_ms", command: self.hyperrun() },
-        ]
-    }
-
-    fn bare(&self) -> Command {
-        Command::new(self.work.join("first-line"))
-    }
-
-    fn crun(&self) -> Command {
-        let mut command = Command::new("crun");
-        command.arg("--root").arg(self.work.join("crun"));
-        command.args(["--cgroup-manager=disabled", "run", "hyperrun-bench"]);
-        command.current_dir(self.work.join("bundle"));
-        command
-    }
-
-    /// As lean as QEMU gets: what its own documentation of `microvm` recommends for a fast start.
-    fn qemu(&self) -> Command {
-        let kernel = self.hyperrun.with_file_name("vmlinux");
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(["-M", "microvm,acpi=off,rtc=off,pit=off,pic=off,x-option-roms=off"]);
-        command.args(["-accel", "kvm", "-cpu", "host", "-m", "512", "-smp", "1"]);
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args(["-serial", "stdio"]);
-        command.arg("-kernel").arg(kernel);
-        command.arg("-initrd").arg(self.work.join("first-line.cpio"));
-        command.args(["-append", QEMU_COMMAND_LINE]);
-        command
-    }
-
-    fn hyperrun(&self) -> Command {
-        let mut command = Command::new(self.hyperrun);
-        command.args(["run", "--rm", "-m", "512m", "--cpus", "1", "hyperrun-bench"]);
-        command
-    }
-
-    fn hyperrun_cold(&self) -> Command {
-        let mut command = Command::new(self.hyperrun);
-        command.args(["run", "--rm", "--no-template", "-m", "512m", "--cpus", "1"]);
-        command.arg("hyperrun-bench");
-        command
-    }
-}
-
-/// hyperrun's own words, as far as they are not about its devices, so that the kernel does the same.
-const QEMU_COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=2 panic=-1 reboot=k \
-                                 tsc=reliable no_timer_check noreplace-smp random.trust_cpu=on \
-                                 cryptomgr.notests rcupdate.rcu_expedited=1 dummy.numdummies=0";
 
 impl Subject {
-    /// Starts it once and waits for its end; the time is that to the first byte of its output.
-    ///
-    /// # Errors
-    /// When it cannot be started, or shows nothing.
-    pub(crate) fn run(&mut self) -> Result<Duration, Box<dyn Error>> {
-        let begin = Instant::now();
-        let mut child = self
-            .command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", self.name))?;
-        let mut output = child.stdout.take().expect("it was piped");
-        let mut first = [0];
-        let read = output.read(&mut first)?;
-        let time = begin.elapsed();
-        let mut rest = Vec::new();
-        output.read_to_end(&mut rest)?;
-        let ended = child.wait_with_output()?;
-        if read == 0 {
-            let words = String::from_utf8_lossy(&ended.stderr);
-            return Err(format!("{} showed nothing: {words}", self.name).into());
+    /// One that starts `echo` in Debian's image, with the usual memory where it has a machine. With
+    /// QEMU there is no image: what it starts is the static program, as init.
+    pub(crate) const fn new(way: Way) -> Subject {
+        Subject { way, program: Program::Echo, memory_mib: USUAL_MIB, layers: LAYERS[0] }
+    }
+
+    const fn first_line(way: Way) -> Subject {
+        Subject { program: Program::FirstLine, ..Subject::new(way) }
+    }
+
+    /// The same with another amount of memory.
+    pub(crate) const fn with_memory(self, memory_mib: u32) -> Subject {
+        Subject { memory_mib, ..self }
+    }
+
+    /// The same with another number of layers.
+    pub(crate) const fn with_layers(self, layers: u32) -> Subject {
+        Subject { layers, ..self }
+    }
+
+    /// Whether it is one of the plain ones, which the first table and the JSON file's keys are about.
+    pub(crate) fn is_usual(self) -> bool {
+        self.memory_mib == USUAL_MIB && self.layers == LAYERS[0]
+    }
+
+    /// What a person reads.
+    pub(crate) fn label(self) -> String {
+        let program = match self.program {
+            Program::FirstLine => "static program",
+            Program::Echo => "Debian's echo",
+        };
+        let mut label = match self.way {
+            Way::True => "/bin/true".to_owned(),
+            Way::Bare => "static program".to_owned(),
+            Way::Crun => format!("crun run, {program}"),
+            Way::Podman => format!("podman run, {program}"),
+            Way::Qemu => "QEMU microvm, to init".to_owned(),
+            Way::Cold => format!("hyperrun, booted, {program}"),
+            Way::Template => format!("hyperrun run, {program}"),
+        };
+        if self.memory_mib != USUAL_MIB {
+            label += &format!(", {} MiB", self.memory_mib);
         }
-        Ok(time)
+        if self.layers != LAYERS[0] {
+            label += &format!(", {} layers", self.layers);
+        }
+        label
+    }
+
+    /// The beginning of its keys in the JSON file; what is not usual stands under `growth` there.
+    pub(crate) fn key(self) -> String {
+        let stem = match self.way {
+            Way::True => return "true".to_owned(),
+            Way::Bare => return "first_line".to_owned(),
+            Way::Crun => "crun_run",
+            Way::Podman => "podman_run",
+            Way::Qemu => "qemu_init",
+            Way::Cold => "cold",
+            Way::Template => "template",
+        };
+        match self.program {
+            Program::FirstLine => format!("first_line_{stem}"),
+            Program::Echo => stem.to_owned(),
+        }
+    }
+}
+
+/// All that take turns for these parts, in the table's order.
+pub(crate) fn subjects(wants: impl Fn(Part) -> bool) -> Vec<Subject> {
+    use Way::{Bare, Cold, Crun, Podman, Qemu, Template, True};
+    let mut subjects = Vec::new();
+    if wants(Part::Starts) {
+        subjects.extend([Subject::new(True), Subject::first_line(Bare)]);
+        subjects.extend([Subject::first_line(Crun), Subject::new(Crun), Subject::new(Podman)]);
+        subjects.extend([Subject::new(Qemu), Subject::first_line(Cold), Subject::new(Cold)]);
+        subjects.extend([Subject::first_line(Template), Subject::new(Template)]);
+    }
+    if wants(Part::GuestMemory) {
+        for way in [Qemu, Cold, Template] {
+            subjects.extend(MEMORIES_MIB.map(|mib| Subject::new(way).with_memory(mib)));
+        }
+    }
+    if wants(Part::Layers) {
+        subjects.extend(LAYERS.map(|layers| Subject::new(Template).with_layers(layers)));
+    }
+    let mut seen = Vec::new();
+    subjects.retain(|subject| {
+        let is_new = !seen.contains(subject);
+        seen.push(*subject);
+        is_new
+    });
+    subjects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_takes_two_turns_in_a_round() {
+        let all = subjects(|_| true);
+        assert_eq!(all.len(), 10 + 3 * 3 + 3);
+        let labels: std::collections::BTreeSet<_> = all.iter().map(|it| it.label()).collect();
+        assert_eq!(labels.len(), all.len());
+        assert_eq!(subjects(|part| part == Part::Layers).len(), LAYERS.len());
+        assert!(subjects(|part| part == Part::Idle).is_empty());
+    }
+
+    #[test]
+    fn the_keys_without_a_program_are_about_debian() {
+        let keys = [Subject::new(Way::Crun), Subject::first_line(Way::Template)].map(Subject::key);
+        assert_eq!(keys, ["crun_run", "first_line_template"]);
     }
 }

@@ -1,0 +1,252 @@
+//! Starts programs, takes the times, and lets what is compared take turns.
+
+use std::error::Error;
+use std::fs;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::stage::Stage;
+use super::subject::{Subject, Way};
+use crate::sample::Sample;
+
+/// A start that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// What starts a whole measurement may lose, each tried again: an emulated KVM stops a guest at times.
+const MOST_FAILURES: usize = 5;
+/// How long podman's own may take to clear up behind a container that is gone.
+const CLEARING: Duration = Duration::from_secs(5);
+
+/// When things happened after the command was given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// The first byte of output; the end of what has none.
+    pub(crate) app: Duration,
+    /// hyperrun's own clocks: the machine runs, the agent is ready.
+    pub(crate) machine: Option<(Duration, Duration)>,
+}
+
+/// What a subject's turns have shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) app: Sample,
+    /// Of hyperrun only: the machine runs, the agent is ready.
+    pub(crate) machine: Option<(Sample, Sample)>,
+}
+
+/// What went wrong on the way.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    /// How many starts failed and were tried again.
+    pub(crate) tried_again: usize,
+    /// Peers that failed again, and why: they are left out.
+    pub(crate) left_out: Vec<String>,
+}
+
+impl Failures {
+    /// Does something once more if need be.
+    ///
+    /// # Errors
+    /// When it fails again, or too much has failed before.
+    pub(crate) fn forgive<T>(
+        &mut self,
+        mut attempt: impl FnMut() -> Result<T, Box<dyn Error>>,
+    ) -> Result<T, Box<dyn Error>> {
+        attempt().or_else(|error| {
+            eprintln!("==> tried again: {error}");
+            self.tried_again += 1;
+            if self.tried_again > MOST_FAILURES { Err(error) } else { attempt() }
+        })
+    }
+}
+
+/// Lets all of them take turns, so that what the machine does beside them meets all alike. One start
+/// of each that does not count fills the page cache, and finds out what copies of a template write.
+///
+/// # Errors
+/// When a start by hyperrun fails twice. A peer that does is left out.
+pub(crate) fn take(
+    stage: &Stage,
+    subjects: &[Subject],
+    runs: usize,
+    failures: &mut Failures,
+) -> Result<Vec<(Subject, Shown)>, Box<dyn Error>> {
+    let mut turns: Vec<(Subject, Vec<Times>)> =
+        subjects.iter().map(|subject| (*subject, Vec::with_capacity(runs))).collect();
+    for round in 0..=runs {
+        stage.tell(&format!("round {round} of {runs}"));
+        let mut failed = Vec::new();
+        for (subject, times) in &mut turns {
+            match failures.forgive(|| start(stage, *subject)) {
+                Ok(_) if round == 0 => {}
+                Ok(time) => times.push(time),
+                Err(error) if subject.way.is_hyperrun() => return Err(error),
+                Err(error) => {
+                    failures.left_out.push(error.to_string());
+                    failed.push(*subject);
+                }
+            }
+        }
+        turns.retain(|(subject, _)| !failed.contains(subject));
+    }
+    Ok(turns.into_iter().map(|(subject, times)| (subject, shown(&times))).collect())
+}
+
+fn shown(times: &[Times]) -> Shown {
+    let machines: Option<Vec<_>> = times.iter().map(|times| times.machine).collect();
+    let machine = machines.map(|machines| {
+        let (running, ready) = machines.into_iter().unzip();
+        (Sample::new(running), Sample::new(ready))
+    });
+    Shown { app: Sample::new(times.iter().map(|times| times.app).collect()), machine }
+}
+
+/// Starts it once and waits for its end.
+///
+/// # Errors
+/// When it cannot be started, shows nothing, fails or hangs, or when hyperrun boots instead of going
+/// on from a template.
+pub(crate) fn start(stage: &Stage, subject: Subject) -> Result<Times, Box<dyn Error>> {
+    let name = subject.label();
+    let mut command = stage.command(subject);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let begin = Instant::now();
+    let mut child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
+    let (app, words) = within_patience(&mut child, |child| watch(child, begin, subject.way))
+        .map_err(|error| format!("{name} failed: {error}"))?;
+    let machine = match subject.way {
+        Way::Podman => {
+            await_podmans_end();
+            None
+        }
+        Way::Cold | Way::Template => {
+            if words.contains("warning:") {
+                return Err(format!("{name} did something else: {words}").into());
+            }
+            let clocks = (clock(&words, "machine running"), clock(&words, "agent ready"));
+            let (Some(running), Some(ready)) = clocks else {
+                return Err(format!("{name} did not tell its clocks: {words}").into());
+            };
+            Some((running, ready))
+        }
+        _ => None,
+    };
+    Ok(Times { app, machine })
+}
+
+/// The time until the first byte, and all that was said on standard error.
+fn watch(
+    child: &mut Child,
+    begin: Instant,
+    way: Way,
+) -> Result<(Duration, String), Box<dyn Error>> {
+    let mut output = child.stdout.take().expect("it was piped");
+    let read = output.read(&mut [0])?;
+    let mut time = begin.elapsed();
+    if way == Way::Qemu {
+        // Without a keyboard controller a guest that restarts needs seconds to find a way.
+        child.kill()?;
+    }
+    output.read_to_end(&mut Vec::new())?;
+    let mut words = String::new();
+    child.stderr.take().expect("it was piped").read_to_string(&mut words)?;
+    let status = child.wait()?;
+    if way == Way::True {
+        time = begin.elapsed();
+    } else if read == 0 {
+        return Err(format!("it showed nothing: {words}").into());
+    }
+    if !status.success() && way != Way::Qemu {
+        return Err(format!("{status}: {words}").into());
+    }
+    Ok((time, words))
+}
+
+/// Does something with a process, and kills it when that takes too long.
+///
+/// # Errors
+/// When what is done fails.
+pub(crate) fn within_patience<T>(
+    child: &mut Child,
+    work: impl FnOnce(&mut Child) -> Result<T, Box<dyn Error>>,
+) -> Result<T, Box<dyn Error>> {
+    let (done, waiting) = channel::<()>();
+    let id = child.id().to_string();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                // Only `work` could reap it, and has not: the number is still this child's.
+                drop(Command::new("kill").arg("-KILL").arg(id).status());
+            }
+        });
+        let outcome = work(child);
+        drop(done);
+        outcome
+    })
+}
+
+/// podman's monitor starts another podman that clears up when the command is over already.
+fn await_podmans_end() {
+    let begin = Instant::now();
+    while podman_is_at_work() && begin.elapsed() < CLEARING {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn podman_is_at_work() -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return false };
+    entries.filter_map(Result::ok).any(|entry| {
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        ["podman", "conmon"].contains(&name.trim_end())
+    })
+}
+
+/// One line of what `--timings` says: `NAME  12.3 ms`.
+fn clock(words: &str, name: &str) -> Option<Duration> {
+    let line = words.lines().find_map(|line| line.strip_prefix(name))?;
+    let milliseconds: f64 = line.trim().strip_suffix("ms")?.trim_end().parse().ok()?;
+    Duration::try_from_secs_f64(milliseconds / 1000.0).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_read_as_they_are_told() {
+        let words = "machine running       12.3 ms\nagent ready              -\n";
+        assert_eq!(clock(words, "machine running"), Some(Duration::from_micros(12_300)));
+        assert_eq!(clock(words, "agent ready"), None);
+        assert_eq!(clock(words, "first byte"), None);
+    }
+
+    #[test]
+    fn a_failure_is_tried_again_but_not_for_ever() {
+        let mut failures = Failures::default();
+        for round in 0..=MOST_FAILURES {
+            let mut left = 1;
+            let outcome = failures.forgive(|| {
+                left -= 1;
+                if left == 0 { Err("lost".into()) } else { Ok(()) }
+            });
+            assert_eq!(outcome.is_ok(), round < MOST_FAILURES);
+        }
+        assert_eq!(failures.tried_again, MOST_FAILURES + 1);
+        assert!(failures.forgive(|| Err::<(), _>("lost for good".into())).is_err());
+    }
+
+    #[test]
+    fn what_shows_nothing_or_fails_has_no_time() {
+        let run = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            within_patience(&mut child, |child| watch(child, Instant::now(), Way::Crun))
+        };
+        assert_eq!(run("echo out; echo err >&2").unwrap().1, "err\n");
+        assert!(run("true").unwrap_err().to_string().contains("showed nothing"));
+        assert!(run("echo out; exit 3").unwrap_err().to_string().contains("3"));
+    }
+}
