@@ -43,11 +43,10 @@ impl Home {
         out.code_is(0).stdout_is(&format!("{wanted}\n"));
     }
 
-    /// A container that runs a script, with the script's first line seen in its log.
+    /// A container that runs a script, which has said in its log that it is ready.
     #[track_caller]
     fn runs(&self, name: &str, script: &str) {
-        let script = format!("echo ready; {script}");
-        let arguments = ["run", "-d", "--name", name, "busybox", "sh", "-c", &script];
+        let arguments = ["run", "-d", "--name", name, "busybox", "sh", "-c", script];
         self.sandbox.hyperrun(arguments).code_is(0);
         let mut follower = Running::start(self.sandbox.command(["logs", "-f", name]));
         follower.wait_for("ready\n");
@@ -78,9 +77,10 @@ impl Drop for Home {
 }
 
 /// A program that ends when it is asked to.
-const OBEDIENT: &str = "trap 'echo bye; exit 3' TERM; while :; do sleep 1000 & wait; done";
+const OBEDIENT: &str =
+    "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 1000 & wait; done";
 /// One that does not.
-const STUBBORN: &str = "trap '' TERM; sleep 1000 & wait";
+const STUBBORN: &str = "trap '' TERM; echo ready; sleep 1000 & wait";
 
 #[test]
 fn a_container_is_created_started_and_started_again() {
@@ -140,7 +140,10 @@ fn whoever_does_not_end_is_killed() {
     home.does("start stubborn");
     home.does("kill stubborn").stdout_is("stubborn\n");
     home.shows("stubborn", "{{.State.Status}} {{.State.ExitCode}}", "exited 137");
-    home.runs("usr", "trap 'echo usr; exit 4' USR1; while :; do sleep 1000 & wait; done");
+    home.runs(
+        "usr",
+        "trap 'echo usr; exit 4' USR1; echo ready; while :; do sleep 1000 & wait; done",
+    );
     home.does("kill -s USR1 usr");
     home.does("wait usr").stdout_is("4\n");
 }
@@ -148,7 +151,7 @@ fn whoever_does_not_end_is_killed() {
 #[test]
 fn wait_tells_the_end_of_one_that_runs() {
     let home = Home::new();
-    home.runs("job", "read x < /dev/null; sleep 1000; exit 9");
+    home.runs("job", "echo ready; sleep 1000; exit 9");
     let waiter = Running::start(home.sandbox.command(["wait", "job"]));
     home.does("kill job");
     waiter.finish_alone().code_is(0).stdout_is("137\n");
@@ -183,7 +186,7 @@ fn one_that_is_removed_at_its_end_leaves_nothing() {
 #[test]
 fn a_killed_supervisor_is_found_out_and_the_disk_kept() {
     let home = Home::new();
-    home.runs("victim", "echo kept > /file; sync; echo synced; sleep 1000");
+    home.runs("victim", "echo ready; echo kept > /file; sync; echo synced; sleep 1000");
     let mut follower = Running::start(home.sandbox.command(["logs", "-f", "victim"]));
     follower.wait_for("synced\n");
     Command::new("kill").args(["-9", &home.supervisor("victim")]).status().unwrap();
@@ -203,7 +206,7 @@ fn a_killed_supervisor_is_found_out_and_the_disk_kept() {
 #[test]
 fn those_who_attach_see_what_is_written_and_may_leave() {
     let home = Home::new();
-    home.runs("talker", "trap 'echo said' USR1; while :; do sleep 1000 & wait; done");
+    home.runs("talker", "trap 'echo said' USR1; echo ready; while :; do sleep 1000 & wait; done");
     let mut first = Running::start(home.sandbox.command(["attach", "talker"]));
     let mut second = Running::start(home.sandbox.command(["attach", "talker"]));
     // Whoever is attached already sees it; nobody knows when that is, so it is said again and again.

@@ -57,7 +57,9 @@ pub(crate) fn run(args: &LogsArgs, common: &Common) -> Result<ExitCode, Failure>
             to.write_all(entry.time.as_bytes())?;
             to.write_all(b" ")?;
         }
-        to.write_all(entry.log.as_bytes())
+        to.write_all(entry.log.as_bytes())?;
+        // Whoever follows sees each line when it is there.
+        if args.follow { to.flush() } else { Ok(()) }
     };
     let shown = if args.follow {
         runtime::follow_log(&found, query, &mut take)
