@@ -124,6 +124,9 @@ fn found(script: &Script, id: InodeId, bases: &[u64]) -> Found {
         Node::Fifo => (0o01, Content::Fifo),
         Node::CharDevice { major, minor } => (0o02, Content::Device(device(*major, *minor))),
         Node::BlockDevice { major, minor } => (0o06, Content::Device(device(*major, *minor))),
+        Node::File { size: 0, data: FileData::Contiguous { .. }, .. } => {
+            (0o10, Content::Contiguous(0))
+        }
         Node::File { data: FileData::Contiguous { block: first }, layer, .. } => {
             (0o10, Content::Contiguous(block(layer, *first)))
         }
