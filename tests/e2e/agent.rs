@@ -71,7 +71,7 @@ fn an_exec_is_inside_with_a_self_of_its_own() {
         "finch\n/tmp\nb\n7\nsleep\n0\nCapPrm:\t0000000000000000\nCapBnd:\t00000000a80425fb\n\
          NoNewPrivs:\t1\n0::/\n"
     );
-    let (text, _) = exec_to_end(&mut guest, 2, process("mount -t tmpfs none /mnt; echo $?"));
+    let (text, _) = exec_to_end(&mut guest, 2, process("mount -t tmpfs none /tmp; echo $?"));
     assert!(text.starts_with("1\n"), "{text}");
 }
 
