@@ -24,7 +24,7 @@ pub fn answers(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     is_shown(&clean(text));
     challenge(text);
-    let here = Url::parse("https://registry.example:5000/v2/a/b/tags/list?n=9").expect("it is one");
+    let here = Url::parse("https://registry.example/v2/a/b/tags/list?n=9").expect("it is one");
     for line in text.lines() {
         if let Some(url) = here.join(line) {
             is_address(&url);
