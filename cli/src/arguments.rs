@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach, completion, container, create, doctor, exec, history, image, images, import, inspect,
-    kill, load, login, logout, logs, pause, ps, pull, push, rename, restart, rm, rmi, run, save,
-    start, stats, stop, system, tag, template, top, unpause, version, wait,
+    completion, container, doctor, history, image, images, import, inspect, load, login, logout,
+    ps, pull, push, rmi, save, system, tag, template, version,
 };
 
 /// Runs container images, each in a virtual machine of its own
@@ -42,23 +41,9 @@ pub(crate) struct Common {
 /// The commands, in the order of their help.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Run(run::RunCommand),
-    Create(create::CreateArgs),
-    Start(start::StartArgs),
-    Attach(attach::AttachArgs),
-    Exec(Box<exec::ExecArgs>),
+    #[command(flatten)]
+    OfContainers(container::OfContainers),
     Ps(ps::PsArgs),
-    Logs(logs::LogsArgs),
-    Stop(stop::StopArgs),
-    Kill(kill::KillArgs),
-    Restart(restart::RestartArgs),
-    Pause(pause::PauseArgs),
-    Unpause(unpause::UnpauseArgs),
-    Top(top::TopArgs),
-    Stats(stats::StatsArgs),
-    Wait(wait::WaitArgs),
-    Rm(rm::RmArgs),
-    Rename(rename::RenameArgs),
     Container(container::ContainerArgs),
     Pull(pull::PullArgs),
     Push(push::PushArgs),
@@ -83,6 +68,7 @@ pub(crate) enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::container::OfContainers;
     use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
@@ -194,7 +180,8 @@ mod tests {
 
     #[test]
     fn flags_behind_the_image_are_the_commands() {
-        let Ok(Command::Run(run)) = parse("hyperrun run -it --rm debian ls -i --rm -- --root x")
+        let Ok(Command::OfContainers(OfContainers::Run(run))) =
+            parse("hyperrun run -it --rm debian ls -i --rm -- --root x")
         else {
             panic!("a run")
         };
@@ -206,7 +193,9 @@ mod tests {
     #[test]
     fn flags_have_dockers_short_names() {
         let line = "hyperrun run -eA=b -e C -w /d -u 1:2 -h web -m 1g --cpus=1.5 debian";
-        let Ok(Command::Run(run)) = parse(line) else { panic!("a run") };
+        let Ok(Command::OfContainers(OfContainers::Run(run))) = parse(line) else {
+            panic!("a run")
+        };
         let run = run.container;
         assert_eq!(run.env.len(), 2);
         assert_eq!(run.workdir.as_deref(), Some("/d"));
@@ -223,7 +212,9 @@ mod tests {
             --security-opt no-new-privileges --add-host=a:::1 --domainname d --pids-limit -1 \
             --memory-reservation 1m --memory-swap -1 --oom-score-adj -7 --oom-kill-disable -c 2 \
             --ipc private --env-file f debian";
-        let Ok(Command::Run(run)) = parse(line) else { panic!("a run") };
+        let Ok(Command::OfContainers(OfContainers::Run(run))) = parse(line) else {
+            panic!("a run")
+        };
         let run = run.container;
         assert_eq!(run.options.env_file.len(), 1);
         let options = run.options.options().unwrap();

@@ -52,23 +52,8 @@ use crate::failure::Failure;
 pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode, Failure> {
     let common = arguments.common;
     match arguments.command {
-        Command::Run(args) => run::run(args, &common, stopwatch),
-        Command::Create(args) => create::run(args, &common),
-        Command::Start(args) => start::run(&args, &common),
-        Command::Attach(args) => attach::run(&args, &common),
-        Command::Exec(args) => exec::run(*args, &common),
+        Command::OfContainers(command) => container::run_same(command, &common, stopwatch),
         Command::Ps(args) => ps::run(&args, &common),
-        Command::Logs(args) => logs::run(&args, &common),
-        Command::Stop(args) => stop::run(&args, &common),
-        Command::Kill(args) => kill::run(&args, &common),
-        Command::Restart(args) => restart::run(&args, &common),
-        Command::Pause(args) => pause::run(&args, &common),
-        Command::Unpause(args) => unpause::run(&args, &common),
-        Command::Top(args) => top::run(&args, &common),
-        Command::Stats(args) => stats::run(&args, &common),
-        Command::Wait(args) => wait::run(&args, &common),
-        Command::Rm(args) => rm::run(&args, &common),
-        Command::Rename(args) => rename::run(&args, &common),
         Command::Container(args) => container::run(args, &common, stopwatch),
         Command::Pull(args) => pull::run(args, &common),
         Command::Push(args) => push::run(args, &common),
@@ -124,7 +109,7 @@ fn each(
 }
 
 fn open_store(common: &Common) -> Result<::images::Store, Failure> {
-    let places = Places::find(common.root.as_deref())?;
+    let places = places(common)?;
     Ok(::images::Store::open(&places.images()).map_err(::images::Error::from)?)
 }
 

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use runtime::signal::SignalNumber;
-use runtime::{Attendance, Stop};
+use runtime::Attendance;
 
 use crate::arguments::Common;
+use crate::commands::stop::StopFlags;
 use crate::commands::{containers, each, places};
 use crate::failure::Failure;
 
@@ -13,18 +13,8 @@ use crate::failure::Failure;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hyperrun restart web")]
 pub(crate) struct RestartArgs {
-    /// The signal to send first
-    #[arg(short, long, value_name = "SIGNAL")]
-    signal: Option<SignalNumber>,
-    /// The seconds to wait before it is killed; less than 0 waits for ever
-    #[arg(
-        short = 't',
-        long,
-        alias = "time",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
-    timeout: Option<i64>,
+    #[command(flatten)]
+    how: StopFlags,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -33,7 +23,7 @@ pub(crate) struct RestartArgs {
 /// Restarts one after the other. One that is removed when it ends would not be there to be started.
 pub(crate) fn run(args: &RestartArgs, common: &Common) -> Result<ExitCode, Failure> {
     let (all, places) = (containers(common)?, places(common)?);
-    let stop = Stop { signal: args.signal, timeout: args.timeout };
+    let stop = args.how.stop();
     each(&args.containers, |words| {
         let found = all.find(words)?;
         if found.record.keeping.auto_remove && found.state.status.is_supervised() {

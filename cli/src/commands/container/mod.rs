@@ -25,17 +25,14 @@ pub(crate) struct ContainerArgs {
     command: ContainerCommand,
 }
 
+/// The commands about containers that are called by themselves or as those of `container`.
 #[derive(Debug, Subcommand)]
-enum ContainerCommand {
+pub(crate) enum OfContainers {
     Run(Box<run_command::RunCommand>),
     Create(Box<create::CreateArgs>),
     Start(start::StartArgs),
     Attach(attach::AttachArgs),
     Exec(Box<exec::ExecArgs>),
-    /// List containers
-    #[command(visible_aliases = ["list", "ps"])]
-    Ls(ps::PsArgs),
-    Inspect(inspect::InspectArgs),
     Logs(logs::LogsArgs),
     Stop(stop::StopArgs),
     Kill(kill::KillArgs),
@@ -47,34 +44,55 @@ enum ContainerCommand {
     Wait(wait::WaitArgs),
     Rm(rm::RmArgs),
     Rename(rename::RenameArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ContainerCommand {
+    #[command(flatten)]
+    Same(OfContainers),
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(ps::PsArgs),
+    Inspect(inspect::InspectArgs),
     Prune(prune::PruneArgs),
 }
 
-/// Does what the command of its own would do.
+/// Does what a command of `container` says.
 pub(crate) fn run(
     args: ContainerArgs,
     common: &Common,
     stopwatch: Stopwatch,
 ) -> Result<ExitCode, Failure> {
     match args.command {
-        ContainerCommand::Run(args) => run_command::run(*args, common, stopwatch),
-        ContainerCommand::Create(args) => create::run(*args, common),
-        ContainerCommand::Start(args) => start::run(&args, common),
-        ContainerCommand::Attach(args) => attach::run(&args, common),
-        ContainerCommand::Exec(args) => exec::run(*args, common),
+        ContainerCommand::Same(command) => run_same(command, common, stopwatch),
         ContainerCommand::Ls(args) => ps::run(&args, common),
         ContainerCommand::Inspect(args) => inspect::run_for_containers(&args, common),
-        ContainerCommand::Logs(args) => logs::run(&args, common),
-        ContainerCommand::Stop(args) => stop::run(&args, common),
-        ContainerCommand::Kill(args) => kill::run(&args, common),
-        ContainerCommand::Restart(args) => restart::run(&args, common),
-        ContainerCommand::Pause(args) => pause::run(&args, common),
-        ContainerCommand::Unpause(args) => unpause::run(&args, common),
-        ContainerCommand::Top(args) => top::run(&args, common),
-        ContainerCommand::Stats(args) => stats::run(&args, common),
-        ContainerCommand::Wait(args) => wait::run(&args, common),
-        ContainerCommand::Rm(args) => rm::run(&args, common),
-        ContainerCommand::Rename(args) => rename::run(&args, common),
         ContainerCommand::Prune(args) => prune::run(&args, common),
+    }
+}
+
+/// Does what a command about containers says, however it was called.
+pub(crate) fn run_same(
+    command: OfContainers,
+    common: &Common,
+    stopwatch: Stopwatch,
+) -> Result<ExitCode, Failure> {
+    match command {
+        OfContainers::Run(args) => run_command::run(*args, common, stopwatch),
+        OfContainers::Create(args) => create::run(*args, common),
+        OfContainers::Exec(args) => exec::run(*args, common),
+        OfContainers::Start(args) => start::run(&args, common),
+        OfContainers::Attach(args) => attach::run(&args, common),
+        OfContainers::Logs(args) => logs::run(&args, common),
+        OfContainers::Stop(args) => stop::run(&args, common),
+        OfContainers::Kill(args) => kill::run(&args, common),
+        OfContainers::Restart(args) => restart::run(&args, common),
+        OfContainers::Pause(args) => pause::run(&args, common),
+        OfContainers::Unpause(args) => unpause::run(&args, common),
+        OfContainers::Top(args) => top::run(&args, common),
+        OfContainers::Stats(args) => stats::run(&args, common),
+        OfContainers::Wait(args) => wait::run(&args, common),
+        OfContainers::Rm(args) => rm::run(&args, common),
+        OfContainers::Rename(args) => rename::run(&args, common),
     }
 }
