@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use common::{empty_store, labelled, load};
-use tests::{Output, Sandbox};
+use tests::Sandbox;
 
 /// A store with one image, and whatever containers a test creates.
 struct Home {
@@ -23,13 +23,6 @@ impl Home {
     }
 
     #[track_caller]
-    fn does(&self, line: &str) -> Output {
-        let out = self.sandbox.hyperrun(line.split(' '));
-        out.code_is(0);
-        out
-    }
-
-    #[track_caller]
     fn fails(&self, line: &str, code: i32, words: &str) {
         self.sandbox.hyperrun(line.split(' ')).fails_with(code, words);
     }
@@ -37,12 +30,13 @@ impl Home {
     /// The names of the containers that a filter shows, the youngest first.
     #[track_caller]
     fn names(&self, filter: &str) -> Vec<String> {
-        let out = self.does(&format!("ps -a --format {{{{.Names}}}} --filter {filter}"));
+        let out = self.sandbox.does(&format!("ps -a --format {{{{.Names}}}} --filter {filter}"));
         out.stdout.lines().map(str::to_owned).collect()
     }
 
     fn folder_of(&self, name: &str) -> PathBuf {
-        let id = self.does(&format!("inspect -f {{{{.Id}}}} {name}")).stdout.trim().to_owned();
+        let id =
+            self.sandbox.does(&format!("inspect -f {{{{.Id}}}} {name}")).stdout.trim().to_owned();
         self.root.path().join("containers").join(id)
     }
 }
@@ -50,26 +44,27 @@ impl Home {
 #[test]
 fn what_is_created_is_listed_until_it_is_removed() {
     let home = Home::new();
-    let id = home.does("create --name job base:1 echo hi").stdout.trim().to_owned();
+    let id = home.sandbox.does("create --name job base:1 echo hi").stdout.trim().to_owned();
     assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
-    home.does("ps")
+    home.sandbox
+        .does("ps")
         .stdout_is("CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n");
-    let list = home.does("ps -a");
+    let list = home.sandbox.does("ps -a");
     list.stdout_has(&id[..12]).stdout_has("base:1").stdout_has("\"echo hi\"").stdout_has("Created");
-    home.does("ps -aq").stdout_is(&format!("{}\n", &id[..12]));
-    home.does("ps -aq --no-trunc").stdout_is(&format!("{id}\n"));
-    home.does("container ls -a --format {{.Names}}:{{.State}}").stdout_is("job:created\n");
-    home.does("ps -a --format json").stdout_has("\"Names\":\"job\"");
-    home.does("ps -as --format {{.Size}}").stdout_has("0B (virtual ");
+    home.sandbox.does("ps -aq").stdout_is(&format!("{}\n", &id[..12]));
+    home.sandbox.does("ps -aq --no-trunc").stdout_is(&format!("{id}\n"));
+    home.sandbox.does("container ls -a --format {{.Names}}:{{.State}}").stdout_is("job:created\n");
+    home.sandbox.does("ps -a --format json").stdout_has("\"Names\":\"job\"");
+    home.sandbox.does("ps -as --format {{.Size}}").stdout_has("0B (virtual ");
     home.fails("kill job", 1, "container job is not running");
     home.fails("attach job", 1, "cannot attach to a stopped container");
     home.fails("exec job true", 1, "container job is not running");
-    home.does("stop job").stdout_is("job\n");
-    home.does("wait job").stdout_is("0\n");
-    home.does("logs job").stdout_is("");
-    home.does(&format!("rm {}", &id[..9])).stdout_is(&format!("{}\n", &id[..9]));
+    home.sandbox.does("stop job").stdout_is("job\n");
+    home.sandbox.does("wait job").stdout_is("0\n");
+    home.sandbox.does("logs job").stdout_is("");
+    home.sandbox.does(&format!("rm {}", &id[..9])).stdout_is(&format!("{}\n", &id[..9]));
     home.fails("rm job", 1, "no such container: job");
-    home.does("ps -aq").stdout_is("");
+    home.sandbox.does("ps -aq").stdout_is("");
     let left = fs::read_dir(home.root.path().join("containers")).unwrap().count();
     assert_eq!(left, 1, "the register's lock alone");
 }
@@ -77,7 +72,7 @@ fn what_is_created_is_listed_until_it_is_removed() {
 #[test]
 fn a_container_is_inspected_as_dockers() {
     let home = Home::new();
-    home.does("create --name job -e A=b -l mine=1 --restart on-failure:3 --stop-signal HUP -w /d -u 7 base:1 ls -l");
+    home.sandbox.does("create --name job -e A=b -l mine=1 --restart on-failure:3 --stop-signal HUP -w /d -u 7 base:1 ls -l");
     for (template, wanted) in [
         ("{{.Name}} {{.Path}} {{json .Args}}", "/job ls [\"-l\"]"),
         (
@@ -103,8 +98,8 @@ fn a_container_is_inspected_as_dockers() {
         let out = home.sandbox.hyperrun(["inspect", "-f", template, "job"]);
         out.code_is(0).stdout_is(&format!("{wanted}\n"));
     }
-    home.does("inspect base:1").stdout_has("RepoTags");
-    home.does("inspect job base:1").stdout_has("RepoTags").stdout_has("RestartCount");
+    home.sandbox.does("inspect base:1").stdout_has("RepoTags");
+    home.sandbox.does("inspect job base:1").stdout_has("RepoTags").stdout_has("RestartCount");
     let out = home.sandbox.hyperrun(["inspect", "--type", "container", "base:1"]);
     out.code_is(1).stdout_is("[]\n").stderr_has("no such container: base:1");
     let out = home.sandbox.hyperrun(["inspect", "nothing"]);
@@ -116,7 +111,7 @@ fn names_states_and_labels_find_containers() {
     let home = Home::new();
     for (name, label) in [("apple", "kind=fruit"), ("carrot", "kind=root"), ("plum", "kind=fruit")]
     {
-        home.does(&format!("create --name {name} -l {label} base:1"));
+        home.sandbox.does(&format!("create --name {name} -l {label} base:1"));
     }
     home.fails("create --name plum base:1", 125, "\"plum\" is already in use by container ");
     assert_eq!(home.names("label=kind=fruit"), ["plum", "apple"]);
@@ -127,61 +122,63 @@ fn names_states_and_labels_find_containers() {
     assert_eq!(home.names("ancestor=base:1"), ["plum", "carrot", "apple"]);
     assert_eq!(home.names("since=apple"), ["plum", "carrot"]);
     assert_eq!(home.names("before=carrot"), ["apple"]);
-    home.does("ps -l --format {{.Names}}").stdout_is("plum\n");
-    home.does("ps -n 2 --format {{.Names}}").stdout_is("plum\ncarrot\n");
+    home.sandbox.does("ps -l --format {{.Names}}").stdout_is("plum\n");
+    home.sandbox.does("ps -n 2 --format {{.Names}}").stdout_is("plum\ncarrot\n");
     home.fails("ps --filter colour=red", 1, "invalid filter 'colour'");
     home.fails("ps --filter status=up", 1, "invalid filter 'status=up'");
-    home.does("rename carrot turnip");
+    home.sandbox.does("rename carrot turnip");
     home.fails("rename turnip plum", 1, "already in use");
     assert_eq!(home.names("name=turnip"), ["turnip"]);
-    home.does("container prune -f --filter label=kind=fruit").stdout_has("Deleted Containers:\n");
+    home.sandbox
+        .does("container prune -f --filter label=kind=fruit")
+        .stdout_has("Deleted Containers:\n");
     assert_eq!(home.names("label=kind"), ["turnip"]);
-    home.does("container prune -f").stdout_has("Total reclaimed space: ");
+    home.sandbox.does("container prune -f").stdout_has("Total reclaimed space: ");
     assert!(home.names("label=kind").is_empty());
 }
 
 #[test]
 fn one_without_a_name_is_called_after_its_image() {
     let home = Home::new();
-    home.does("create base:1");
-    let name = home.does("ps -a --format {{.Names}}").stdout;
+    home.sandbox.does("create base:1");
+    let name = home.sandbox.does("ps -a --format {{.Names}}").stdout;
     let digits = name.trim().strip_prefix("base-1-").unwrap_or_default();
     assert!(digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{name}");
-    home.does(&format!("rm {}", name.trim()));
+    home.sandbox.does(&format!("rm {}", name.trim()));
 }
 
 #[test]
 fn an_image_that_a_container_uses_stays() {
     let home = Home::new();
-    let id = home.does("create --name user base:1").stdout;
+    let id = home.sandbox.does("create --name user base:1").stdout;
     home.fails("rmi base:1", 1, &format!("is being used by stopped container {}", &id[..12]));
-    home.does("rmi -f base:1").stdout_is("Untagged: base:1\n");
-    let image = home.does("images -aq").stdout;
+    home.sandbox.does("rmi -f base:1").stdout_is("Untagged: base:1\n");
+    let image = home.sandbox.does("images -aq").stdout;
     home.fails(&format!("rmi -f {}", image.trim()), 1, "is being used by stopped container");
-    home.does("image prune -f").stdout_is("Total reclaimed space: 0B\n");
-    home.does("rm user");
-    home.does("image prune -f").stdout_has("Deleted: sha256:");
+    home.sandbox.does("image prune -f").stdout_is("Total reclaimed space: 0B\n");
+    home.sandbox.does("rm user");
+    home.sandbox.does("image prune -f").stdout_has("Deleted: sha256:");
 }
 
 #[test]
 fn a_broken_record_is_set_aside_and_harms_no_other() {
     let home = Home::new();
-    home.does("create --name broken base:1");
-    home.does("create --name whole base:1");
+    home.sandbox.does("create --name broken base:1");
+    home.sandbox.does("create --name whole base:1");
     fs::write(home.folder_of("broken").join("container.json"), "{\"version\":1,").unwrap();
-    let out = home.does("ps -a --format {{.Names}}");
+    let out = home.sandbox.does("ps -a --format {{.Names}}");
     out.stdout_is("whole\n").stderr_has("warning: ").stderr_has("set aside as ");
-    home.does("ps -a --format {{.Names}}").stdout_is("whole\n").stderr_is("");
-    home.does("create --name broken base:1").stderr_is("");
+    home.sandbox.does("ps -a --format {{.Names}}").stdout_is("whole\n").stderr_is("");
+    home.sandbox.does("create --name broken base:1").stderr_is("");
 }
 
 #[test]
 fn one_of_a_newer_hyperrun_is_left_alone() {
     let home = Home::new();
-    home.does("create --name later base:1");
+    home.sandbox.does("create --name later base:1");
     let path = home.folder_of("later").join("container.json");
     fs::write(&path, "{\"version\":1000}").unwrap();
-    let out = home.does("ps -aq");
+    let out = home.sandbox.does("ps -aq");
     out.stdout_is("").stderr_has("is left alone: ").stderr_has("a newer hyperrun");
     home.fails("rm -f later", 1, "no such container: later");
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"version\":1000}");
@@ -204,5 +201,5 @@ fn wishes_that_make_no_sense_create_nothing() {
     fs::write(&file, "").unwrap();
     let words = ["create", "--cidfile", file.to_str().unwrap(), "base:1"];
     home.sandbox.hyperrun(words).fails_with(125, "container ID file found");
-    home.does("ps -aq").stdout_is("");
+    home.sandbox.does("ps -aq").stdout_is("");
 }

@@ -1,7 +1,7 @@
 //! More programs in a container that runs, and what else it can be asked.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use hyperrun_tests::{Output, Sandbox, Terminal, busybox_archive};
+use hyperrun_tests::{Output, Sandbox, Terminal};
 
 /// A container named `web` that waits, in a state folder of its own.
 struct Home {
@@ -13,8 +13,7 @@ struct Home {
 impl Home {
     fn new(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::at(folder.path());
-        sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
+        let sandbox = Sandbox::with_busybox(folder.path());
         let words = ["--name", "web", "busybox", "sleep", "1000"];
         sandbox.hyperrun([&["run", "-d"], flags, &words].concat()).code_is(0);
         Self { _folder: folder, sandbox }

@@ -1,9 +1,7 @@
 //! What goes wrong while a container runs: nothing is left behind, and it is told.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::path::Path;
-
-use hyperrun_tests::{Running, Sandbox, SmallDisk, Snapshot, busybox_archive, initramfs};
+use hyperrun_tests::{Running, Sandbox, SmallDisk, Snapshot, initramfs};
 
 /// A state folder of this test's own with the busybox image, after two runs: disks and template are
 /// made, and it is known what the template's copies write.
@@ -16,7 +14,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sandbox = furnished(folder.path());
+        let sandbox = Sandbox::with_busybox(folder.path());
         for _ in 0..2 {
             sandbox.hyperrun(["run", "--rm", "busybox", "true"]).code_is(0);
         }
@@ -35,12 +33,6 @@ impl Home {
     fn is_as_before(&self) {
         assert_eq!(Snapshot::of(self.folder.path()), self.before);
     }
-}
-
-fn furnished(folder: &Path) -> Sandbox {
-    let sandbox = Sandbox::at(folder);
-    sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
-    sandbox
 }
 
 const READY_AND_WAIT: [&str; 4] = ["busybox", "sh", "-c", "echo ready; exec sleep 1000"];
@@ -135,7 +127,7 @@ fn a_guest_that_ends_too_early_is_told() {
 fn a_full_disk_is_the_programs_error() {
     let disk = SmallDisk::new(24);
     // A template might leave no room for anything else.
-    let sandbox = furnished(disk.path());
+    let sandbox = Sandbox::with_busybox(disk.path());
     sandbox.hyperrun(["run", "--rm", "--no-template", "busybox", "true"]).code_is(0);
     let before = Snapshot::of(disk.path());
     let script = "dd if=/dev/zero of=/large bs=1M count=64 conv=fsync 2>&1 || echo 'it failed'";

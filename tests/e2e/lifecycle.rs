@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use hyperrun_tests::{Output, Running, Sandbox, Terminal, busybox_archive};
+use hyperrun_tests::{Running, Sandbox, Terminal};
 
 /// A state folder of this test's own with the busybox image.
 struct Home {
@@ -15,16 +15,8 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::at(folder.path());
-        sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
+        let sandbox = Sandbox::with_busybox(folder.path());
         Self { folder, sandbox }
-    }
-
-    #[track_caller]
-    fn does(&self, line: &str) -> Output {
-        let out = self.sandbox.hyperrun(line.split(' '));
-        out.code_is(0);
-        out
     }
 
     #[track_caller]
@@ -54,12 +46,13 @@ impl Home {
     }
 
     fn folder_of(&self, name: &str) -> PathBuf {
-        let id = self.does(&format!("inspect -f {{{{.Id}}}} {name}")).stdout.trim().to_owned();
+        let id =
+            self.sandbox.does(&format!("inspect -f {{{{.Id}}}} {name}")).stdout.trim().to_owned();
         self.folder.path().join("containers").join(id)
     }
 
     fn supervisor(&self, name: &str) -> String {
-        self.does(&format!("inspect -f {{{{.State.Pid}}}} {name}")).stdout.trim().to_owned()
+        self.sandbox.does(&format!("inspect -f {{{{.State.Pid}}}} {name}")).stdout.trim().to_owned()
     }
 }
 
@@ -94,15 +87,15 @@ fn a_container_is_created_started_and_started_again() {
         "{{.State.Status}} {{.State.Running}} {{.Id}}",
         &format!("created false {id}"),
     );
-    home.does("ps -q").stdout_is("");
-    home.does("ps -aq").stdout_is(&format!("{}\n", &id[..12]));
+    home.sandbox.does("ps -q").stdout_is("");
+    home.sandbox.does("ps -aq").stdout_is(&format!("{}\n", &id[..12]));
     for times in 1..=3 {
         let out = home.sandbox.hyperrun(["start", "-a", "job"]);
         out.code_is(5).stdout_is(&format!("{times}\n"));
         home.shows("job", "{{.State.Status}} {{.State.ExitCode}}", "exited 5");
     }
-    home.does("logs job").stdout_is("1\n2\n3\n");
-    home.does(&format!("rm {}", &id[..6])).stdout_is(&format!("{}\n", &id[..6]));
+    home.sandbox.does("logs job").stdout_is("1\n2\n3\n");
+    home.sandbox.does(&format!("rm {}", &id[..6])).stdout_is(&format!("{}\n", &id[..6]));
     home.fails("inspect job", 1, "no such object: job");
     home.fails("start job", 1, "no such container: job");
     let left = std::fs::read_dir(home.folder.path().join("containers")).unwrap();
@@ -114,38 +107,40 @@ fn a_detached_container_runs_and_is_stopped() {
     let home = Home::new();
     home.runs("web", OBEDIENT);
     home.shows("web", "{{.State.Status}} {{.Name}} {{.Config.Image}}", "running /web busybox");
-    home.does("ps --format {{.Names}}:{{.State}}:{{.Image}}").stdout_is("web:running:busybox\n");
-    home.does("ps").stdout_has("CONTAINER ID").stdout_has("Up ").stdout_has("web");
-    home.does("stop web").stdout_is("web\n");
+    home.sandbox
+        .does("ps --format {{.Names}}:{{.State}}:{{.Image}}")
+        .stdout_is("web:running:busybox\n");
+    home.sandbox.does("ps").stdout_has("CONTAINER ID").stdout_has("Up ").stdout_has("web");
+    home.sandbox.does("stop web").stdout_is("web\n");
     home.shows("web", "{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}", "exited 3 0");
-    home.does("logs web").stdout_is("ready\nbye\n");
-    home.does("ps -a").stdout_has("Exited (3) ");
-    home.does("stop web");
+    home.sandbox.does("logs web").stdout_is("ready\nbye\n");
+    home.sandbox.does("ps -a").stdout_has("Exited (3) ");
+    home.sandbox.does("stop web");
     home.fails("kill web", 1, "container web is not running");
-    home.does("wait web").stdout_is("3\n");
-    home.does("start web").stdout_is("web\n");
+    home.sandbox.does("wait web").stdout_is("3\n");
+    home.sandbox.does("start web").stdout_is("web\n");
     home.shows("web", "{{.State.Running}}", "true");
-    home.does("start web");
+    home.sandbox.does("start web");
     home.fails("rm web", 1, "container web is running");
-    home.does("rm -f web");
-    home.does("ps -aq").stdout_is("");
+    home.sandbox.does("rm -f web");
+    home.sandbox.does("ps -aq").stdout_is("");
 }
 
 #[test]
 fn whoever_does_not_end_is_killed() {
     let home = Home::new();
     home.runs("stubborn", STUBBORN);
-    home.does("stop -t 1 stubborn");
+    home.sandbox.does("stop -t 1 stubborn");
     home.shows("stubborn", "{{.State.ExitCode}}", "137");
-    home.does("start stubborn");
-    home.does("kill stubborn").stdout_is("stubborn\n");
+    home.sandbox.does("start stubborn");
+    home.sandbox.does("kill stubborn").stdout_is("stubborn\n");
     home.shows("stubborn", "{{.State.Status}} {{.State.ExitCode}}", "exited 137");
     home.runs(
         "usr",
         "trap 'echo usr; exit 4' USR1; echo ready; while :; do sleep 1000 & wait; done",
     );
-    home.does("kill -s USR1 usr");
-    home.does("wait usr").stdout_is("4\n");
+    home.sandbox.does("kill -s USR1 usr");
+    home.sandbox.does("wait usr").stdout_is("4\n");
 }
 
 #[test]
@@ -153,7 +148,7 @@ fn wait_tells_the_end_of_one_that_runs() {
     let home = Home::new();
     home.runs("job", "echo ready; sleep 1000; exit 9");
     let waiter = Running::start(home.sandbox.command(["wait", "job"]));
-    home.does("kill job");
+    home.sandbox.does("kill job");
     waiter.finish_alone().code_is(0).stdout_is("137\n");
 }
 
@@ -164,12 +159,12 @@ fn a_program_that_cannot_start_leaves_a_container_that_says_why() {
         let words = [flags, &["--name", "none", "busybox", "no-such-program"]].concat();
         home.sandbox.hyperrun(words).fails_with(127, "no-such-program");
         home.shows("none", "{{.State.Status}} {{.State.ExitCode}}", "created 127");
-        let error = home.does("inspect -f {{.State.Error}} none");
+        let error = home.sandbox.does("inspect -f {{.State.Error}} none");
         error.stdout_has("executable file not found in $PATH");
-        home.does("rm none");
+        home.sandbox.does("rm none");
     }
     home.sandbox.hyperrun(["run", "-d", "--rm", "busybox", "/etc"]).fails_with(126, "/etc");
-    home.does("ps -aq").stdout_is("");
+    home.sandbox.does("ps -aq").stdout_is("");
 }
 
 #[test]
@@ -178,8 +173,8 @@ fn one_that_is_removed_at_its_end_leaves_nothing() {
     let words = ["run", "-d", "--rm", "--name", "brief", "busybox", "sleep", "1000"];
     home.sandbox.hyperrun(words).code_is(0);
     home.fails("restart brief", 1, "is removed when it ends");
-    home.does("stop -t 0 brief");
-    home.does("ps -aq").stdout_is("");
+    home.sandbox.does("stop -t 0 brief");
+    home.sandbox.does("ps -aq").stdout_is("");
     assert!(!home.folder.path().join("containers").join("brief").exists());
 }
 
@@ -193,11 +188,11 @@ fn a_killed_supervisor_is_found_out_and_the_disk_kept() {
     follower.finish_alone().code_is(0);
     let out = home.sandbox.hyperrun(["ps", "-a", "--format", "{{.Status}}"]);
     out.code_is(0).stdout_has("Exited (255) ").stderr_has("supervisor was killed");
-    home.does("ps -a").stderr_is("");
-    assert!(home.does("inspect -f {{.State.Error}} victim").stdout.contains("was killed"));
+    home.sandbox.does("ps -a").stderr_is("");
+    assert!(home.sandbox.does("inspect -f {{.State.Error}} victim").stdout.contains("was killed"));
     let folder = home.folder_of("victim");
     assert!(!folder.join("control.sock").exists() && !folder.join("vsock.sock").exists());
-    home.does("start victim");
+    home.sandbox.does("start victim");
     let mut follower = Running::start(home.sandbox.command(["logs", "-f", "victim"]));
     follower.wait_for("synced\nready\n");
     follower.kill();
@@ -214,7 +209,7 @@ fn those_who_attach_see_what_is_written_and_may_leave() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while saying.load(std::sync::atomic::Ordering::Relaxed) {
-                home.does("kill -s USR1 talker");
+                home.sandbox.does("kill -s USR1 talker");
             }
         });
         first.wait_for("said\n");
@@ -223,7 +218,7 @@ fn those_who_attach_see_what_is_written_and_may_leave() {
         saying.store(false, std::sync::atomic::Ordering::Relaxed);
     });
     home.shows("talker", "{{.State.Status}}", "running");
-    home.does("kill talker");
+    home.sandbox.does("kill talker");
     second.finish_alone().code_is(137);
 }
 
@@ -253,7 +248,7 @@ fn the_id_is_written_down() {
     let home = Home::new();
     let file = home.folder.path().join("id");
     let path = file.to_str().unwrap();
-    let id = home.does(&format!("run -d --rm --cidfile {path} busybox sleep 1000")).stdout;
+    let id = home.sandbox.does(&format!("run -d --rm --cidfile {path} busybox sleep 1000")).stdout;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), id.trim());
     home.fails(&format!("run --cidfile {path} busybox true"), 125, "container ID file found");
 }

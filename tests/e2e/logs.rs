@@ -1,12 +1,11 @@
 //! What a container's program has written, kept and shown.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use hyperrun_tests::{Running, Sandbox, SmallDisk, busybox_archive};
+use hyperrun_tests::{Running, Sandbox, SmallDisk};
 
 /// A container that writes to both streams, and its sandbox.
 fn talker(folder: &std::path::Path, script: &str, flags: &[&str]) -> Sandbox {
-    let sandbox = Sandbox::at(folder);
-    sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
+    let sandbox = Sandbox::with_busybox(folder);
     let words = ["--name", "talker", "busybox", "sh", "-c", script];
     let words = [&["run", "-d"], flags, &words].concat();
     sandbox.hyperrun(words).code_is(0);
@@ -76,8 +75,7 @@ fn there_need_be_no_log() {
 #[test]
 fn a_full_disk_is_told_once_and_stops_nothing() {
     let disk = SmallDisk::new(24);
-    let sandbox = Sandbox::at(disk.path());
-    sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
+    let sandbox = Sandbox::with_busybox(disk.path());
     let words = ["run", "--no-template", "--name", "flood", "--log-opt", "max-size=1g", "busybox"];
     let script = "yes 0123456789abcdef | head -n 500000; echo last";
     let out = sandbox.hyperrun([&words[..], &["sh", "-c", script]].concat());

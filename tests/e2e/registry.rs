@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use hyperrun_tests::registry::{Kind, Registry};
 use hyperrun_tests::tree::{difference, unfurnished};
-use hyperrun_tests::{Running, Sandbox, Terminal, busybox_archive};
+use hyperrun_tests::{Running, Sandbox, Terminal};
 use rustix::process::Signal;
 
 /// A registry that has busybox under this name.
 fn registry_with(name: &str) -> Registry {
     let registry = Registry::start(Kind::Plain);
     let root = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::at(root.path());
+    let sandbox = Sandbox::with_busybox(root.path());
     let target = format!("{}/{name}", registry.address);
-    sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
     sandbox.hyperrun(["tag", "busybox", &target]).code_is(0);
     sandbox.hyperrun(["push", "-q", &target]).code_is(0);
     registry

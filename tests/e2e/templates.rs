@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime};
 
-use hyperrun_tests::{Output, ReadOnly, Running, Sandbox, SmallDisk, busybox_archive, sample_size};
+use hyperrun_tests::{Output, ReadOnly, Running, Sandbox, SmallDisk, sample_size};
 
 /// A state folder of this test's own with the busybox image, and nothing that a run makes.
 struct Home {
@@ -19,7 +19,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sandbox = furnished(folder.path());
+        let sandbox = Sandbox::with_busybox(folder.path());
         Self { folder, sandbox }
     }
 
@@ -81,12 +81,6 @@ impl Home {
             out.code_is(0).stdout_is("hi\n").stderr_is("");
         }
     }
-}
-
-fn furnished(folder: &Path) -> Sandbox {
-    let sandbox = Sandbox::at(folder);
-    sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
-    sandbox
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -304,7 +298,7 @@ fn a_disk_too_small_for_a_template_is_large_enough_for_a_run() {
     // Less than the guest's kernel needs in memory.
     const LEFT_BYTES: u64 = 6 << 20;
     let disk = SmallDisk::new(48);
-    let sandbox = furnished(disk.path());
+    let sandbox = Sandbox::with_busybox(disk.path());
     sandbox.hyperrun(["run", "--rm", "--no-template", "busybox", "true"]).code_is(0);
     let free = rustix::fs::statvfs(disk.path()).unwrap();
     let filler = usize::try_from(free.f_bavail * free.f_frsize - LEFT_BYTES).unwrap();

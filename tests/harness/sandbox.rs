@@ -44,6 +44,14 @@ impl Sandbox {
         Self { root: Some(root.into()), ..Self::default() }
     }
 
+    /// Uses `root` with the busybox image in it.
+    #[track_caller]
+    pub fn with_busybox(root: impl Into<PathBuf>) -> Self {
+        let sandbox = Self::at(root);
+        sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
+        sandbox
+    }
+
     /// Runs this binary instead: tests of a package know the one that was just built.
     #[must_use]
     pub fn of(mut self, binary: &str) -> Self {
@@ -76,6 +84,14 @@ impl Sandbox {
         let mut command = self.command(arguments);
         let told = format!("{command:?}");
         Output::new(told, command.stdin(Stdio::null()).output().expect("the binary starts"))
+    }
+
+    /// Runs the binary with the words of a line, and it succeeds.
+    #[track_caller]
+    pub fn does(&self, line: &str) -> Output {
+        let out = self.hyperrun(line.split(' '));
+        out.code_is(0);
+        out
     }
 
     /// Kills and removes every container there is.
