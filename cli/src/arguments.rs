@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completion, container, doctor, history, image, images, import, inspect, load, login, logout,
-    ps, pull, push, rmi, save, system, tag, template, version,
+    boot, completion, container, doctor, history, image, images, import, inspect, load, login,
+    logout, ps, pull, push, rmi, save, system, tag, template, version,
 };
 
 /// Runs container images, each in a virtual machine of its own
@@ -60,6 +60,7 @@ pub(crate) enum Command {
     Image(image::ImageArgs),
     Template(template::TemplateArgs),
     System(system::SystemArgs),
+    Boot(boot::BootArgs),
     Doctor(doctor::DoctorArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),

@@ -3,9 +3,10 @@
 use crate::containers::Containers;
 use crate::error::Error;
 use crate::kvm;
-use crate::launch::{ask_the_host, boot, patience};
+use crate::launch::{ask_the_host, patience};
 use crate::places::Places;
 use crate::plan::VmConfig;
+use crate::preparation::boot;
 use crate::scratch::Scratch;
 use crate::supervisor::{MachineParts, save_machine};
 use crate::templates::{Templates, Unfinished, Wanted};

@@ -103,6 +103,7 @@ pub(crate) fn attach_to(
             let code = last_code(containers, &found.record.id)?;
             Ok(Outcome { code, clocks: crate::timings::Clocks::default() })
         }
+        Err(Error::Denied(reason)) => Err(Error::Refused { name: name.clone(), reason }),
         attached => {
             let attached = attached?;
             Ok(Outcome { code: attached.code, clocks: attached.clocks })
@@ -139,7 +140,8 @@ pub fn kill(containers: &Containers, found: &Found, signal: SignalNumber) -> Res
     if signal != SignalNumber::KILL {
         return await_done(&link, found);
     }
-    ask(&link, found, &ToSupervisor::Wait)?;
+    // One that was about to be started again has ended already, and its supervisor may be gone.
+    let _ = link.send(&ToSupervisor::Wait);
     await_end(&link, containers, &found.record.id).map(drop)
 }
 

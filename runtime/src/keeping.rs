@@ -30,7 +30,7 @@ pub struct Keeping {
     pub log: LogConfig,
 }
 
-/// When a container that has ended is started again. Kept and shown; nothing carries it out yet.
+/// When a container that has ended is started again by its supervisor, and which ones `boot` starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {

@@ -1,30 +1,26 @@
 //! Creates containers and starts them: image, plan, record, files, supervisor, and whoever is with it.
 
 use std::cell::Cell;
-use std::fs::File;
-use std::path::Path;
 use std::time::Duration;
 
 use images::{Image, ImageLock, Store};
 use protocol::WindowSize;
-use vmm::config::{BootFiles, DiskExtent, Start};
 use vmm::process::Inherited;
 use vmm::residence;
 
 use crate::attach::{Attached, Attendance, Subject, attach, terminal_size};
-use crate::containers::{Claim, Containers, Found, Home, OVERLAY, Record, State, Status};
+use crate::containers::{Claim, Containers, Found, Home, Record, State, Status};
 use crate::error::Error;
-use crate::guest_files::{find_agent, find_kernel};
-use crate::keeping::Keeping;
+use crate::keeping::{Keeping, RestartPolicy};
 use crate::link::{Blame, Link};
 use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
+use crate::preparation::Scene;
 use crate::process::Independent;
 use crate::record_of::record_of;
-use crate::scratch::Scratch;
 use crate::spec::{PullPolicy, RunSpec};
-use crate::supervisor::{Attachment, MachineParts, Task, supervise};
-use crate::templates::{Templates, Unexplored, Unfinished, Wanted};
+use crate::supervisor::{Attachment, Task, supervise};
+use crate::templates::{Templates, Wanted};
 use crate::timings::{Clocks, Stopwatch};
 use crate::transfer::pull;
 use crate::voice::{say, tell};
@@ -56,14 +52,7 @@ pub struct Created {
     lock: ImageLock,
     containers: Containers,
     scene: Scene,
-}
-
-/// What every start of a container depends on beside the container.
-#[derive(Clone, Debug)]
-struct Scene {
-    places: Places,
     inherited: Inherited,
-    debug: bool,
 }
 
 /// Creates a container. To be called while this process has one thread.
@@ -83,8 +72,8 @@ pub fn create(spec: &RunSpec, keeping: Keeping, places: &Places) -> Result<Creat
     let containers = Containers::of(places);
     let record = record_of(spec, keeping, &image, name, plan);
     let (home, record) = containers.register()?.create(record)?;
-    let scene = Scene { places: places.clone(), inherited, debug: spec.debug };
-    Ok(Created { home, record, image, lock, containers, scene })
+    let scene = Scene { places: places.clone(), debug: spec.debug };
+    Ok(Created { home, record, image, lock, containers, scene, inherited })
 }
 
 /// Starts a container that was created, or that has ended. One that runs already is left as it is,
@@ -110,28 +99,17 @@ pub fn start(
         Claim::Taken(found) => return crate::control::attach_to(&containers, &found, attendance),
     };
     let Found { mut record, state, .. } = found;
-    let refreshed = refresh(&mut record, places);
-    let (image, lock) = match refreshed {
+    let scene = Scene { places: places.clone(), debug };
+    let (image, lock) = match scene.refresh(&mut record) {
         Ok(image) => image,
         Err(error) => {
             give_back(home, &record, state);
             return Err(error);
         }
     };
-    let scene = Scene { places: places.clone(), inherited, debug };
-    let launch = Launch { containers: &containers, image: &image, attendance, stopwatch, scene };
+    let containers = &containers;
+    let launch = Launch { containers, image: &image, attendance, stopwatch, scene, inherited };
     launch.run(home, lock, record, state)
-}
-
-/// What was true of the host when the container was created need not be true any more.
-fn refresh(record: &mut Record, places: &Places) -> Result<(Image, ImageLock), Error> {
-    let store = Store::open(&places.images()).map_err(images::Error::from)?;
-    let image = store.find(&record.image_id)?;
-    let lock = image.lock()?;
-    let host = host::look()?;
-    record.container.entropy = *host.random.first_chunk().expect("40 bytes hold 32");
-    record.container.etc.resolv_conf = host.resolv_conf;
-    Ok((image, lock))
 }
 
 /// The image from the store, or from a registry first.
@@ -182,9 +160,9 @@ impl Created {
     /// # Errors
     /// When it cannot be started; it stays then, unless it was to be removed.
     pub fn start(self, attendance: &Attendance, stopwatch: Stopwatch) -> Result<Outcome, Error> {
-        let Self { home, record, image, lock, containers, scene } = self;
-        let launch =
-            Launch { containers: &containers, image: &image, attendance, stopwatch, scene };
+        let Self { home, record, image, lock, containers, scene, inherited } = self;
+        let containers = &containers;
+        let launch = Launch { containers, image: &image, attendance, stopwatch, scene, inherited };
         launch.run(home, lock, record, State::new(Status::Created))
     }
 }
@@ -196,6 +174,7 @@ struct Launch<'a> {
     attendance: &'a Attendance,
     stopwatch: Stopwatch,
     scene: Scene,
+    inherited: Inherited,
 }
 
 impl Launch<'_> {
@@ -207,7 +186,7 @@ impl Launch<'_> {
         record: Record,
         state: State,
     ) -> Result<Outcome, Error> {
-        let (templates, wanted) = match kvm::check().and_then(|()| self.template(&record)) {
+        let (templates, wanted) = match kvm::check().and_then(|()| self.scene.template(&record)) {
             Ok(found) => found,
             Err(error) => {
                 give_back(home, &record, state);
@@ -250,15 +229,6 @@ impl Launch<'_> {
         }
     }
 
-    /// Where templates are, and which one is for this container, unless it shall boot.
-    fn template(&self, record: &Record) -> Result<(Templates, Option<Wanted>), Error> {
-        let templates = Templates::new(self.scene.places.templates());
-        if self.scene.debug || !record.template {
-            return Ok((templates, None));
-        }
-        Ok((templates, Some(Wanted::of(record.vm)?)))
-    }
-
     fn attempt(
         &self,
         home: Home,
@@ -267,8 +237,12 @@ impl Launch<'_> {
         state: &State,
         templates: (&Templates, Option<&Wanted>),
     ) -> Result<Outcome, Error> {
-        let prepared = self.prepare(&home, record, templates);
-        let Prepared { machine, template, unexplored, links: (near, far) } = match prepared {
+        let links = Link::pair()
+            .map_err(|source| Error::System { action: "make a pair of sockets", source });
+        let prepared = links.and_then(|links| {
+            Ok((self.scene.prepare(&home, record, self.image, templates)?, links))
+        });
+        let (prepared, (near, far)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 give_back(home, record, state.clone());
@@ -279,18 +253,24 @@ impl Launch<'_> {
             home,
             record: self.sized(record),
             state: state.clone(),
-            machine,
-            template,
-            unexplored,
+            prepared,
+            scene: self.scene.clone(),
             image: lock,
             starter: far,
             attachment: attachment(self.attendance),
             patience: patience(),
             stopwatch: self.stopwatch,
-            inherited: self.scene.inherited.clone(),
+            inherited: self.inherited.clone(),
         };
         let (supervisor, link) = fork_supervisor(task, near)?;
-        follow(supervisor, link, self.attendance, subject(record), self.stopwatch)
+        let attached = attach(link, self.attendance, subject(record), self.stopwatch);
+        // One that is started again is looked after as long as that goes on.
+        if record.keeping.restart == RestartPolicy::No {
+            reap_ended(supervisor, &attached);
+        }
+        let Attached { code, mut clocks, .. } = attached?;
+        clocks.total = Some(self.stopwatch.elapsed());
+        Ok(Outcome { code, clocks })
     }
 
     /// The program's terminal is as large as that of whoever is there.
@@ -302,43 +282,6 @@ impl Launch<'_> {
         }
         record
     }
-
-    /// Opens all that a container is made of.
-    fn prepare(
-        &self,
-        home: &Home,
-        record: &Record,
-        (templates, wanted): (&Templates, Option<&Wanted>),
-    ) -> Result<Prepared, Error> {
-        let links = Link::pair()
-            .map_err(|source| Error::System { action: "make a pair of sockets", source })?;
-        let disk = open_disk(self.image)?;
-        let blanks = self.scene.places.scratch();
-        let scratch = if record.keeping.auto_remove {
-            Scratch::fleeting(&blanks)?
-        } else {
-            Scratch::lasting(&blanks, &home.path().join(OVERLAY))?
-        };
-        // Last: what has begun is the supervisor's to end.
-        let Beginning { start, unfinished, unexplored } = begin(templates, wanted)?;
-        let machine = MachineParts {
-            shape: record.vm,
-            start,
-            save: unfinished.as_ref().and_then(|template| template.files().ok()),
-            image: disk,
-            scratch,
-            trace: self.scene.debug,
-        };
-        Ok(Prepared { machine, template: unfinished, unexplored, links })
-    }
-}
-
-/// What a supervisor needs that has to be opened.
-struct Prepared {
-    machine: MachineParts,
-    template: Option<Unfinished>,
-    unexplored: Option<Unexplored>,
-    links: (Link, Link),
 }
 
 fn attachment(attendance: &Attendance) -> Attachment {
@@ -355,36 +298,6 @@ fn subject(record: &Record) -> Subject {
         owns_output: true,
         owns_input: record.keeping.input_once,
     }
-}
-
-/// How a machine starts, and what becomes of templates on the way.
-struct Beginning {
-    start: Start,
-    unfinished: Option<Unfinished>,
-    unexplored: Option<Unexplored>,
-}
-
-/// From the template that is wanted; or by a boot, which makes it.
-fn begin(templates: &Templates, wanted: Option<&Wanted>) -> Result<Beginning, Error> {
-    if let Some(template) = wanted.and_then(|wanted| templates.find(&wanted.key)) {
-        let failed = |source| Error::System { action: "open a template", source };
-        let (start, unexplored) = template.start().map_err(failed)?;
-        return Ok(Beginning { start, unfinished: None, unexplored });
-    }
-    let start = boot()?;
-    let unfinished = wanted.map_or(Ok(None), |wanted| templates.begin(wanted));
-    let unfinished = unfinished.unwrap_or_else(|error| {
-        // A folder that cannot be written makes starts slow, not impossible.
-        say("warning", format_args!("no template can be made: {error}"));
-        None
-    });
-    Ok(Beginning { start, unfinished, unexplored: None })
-}
-
-/// From the guest's kernel and the agent.
-pub(crate) fn boot() -> Result<Start, Error> {
-    let (kernel, initramfs) = (open(&find_kernel()?.path)?, Some(open(&find_agent()?.path)?));
-    Ok(Start::Boot(BootFiles { kernel, initramfs, command_line: String::new() }))
 }
 
 /// The name a person knows the image by: their own words, or the image's first name when they
@@ -412,22 +325,11 @@ fn fork_supervisor(task: Task, near: Link) -> Result<(Independent, Link), Error>
     Ok((supervisor, near))
 }
 
-/// Stays with the container as long as it is to be stayed with; one that has ended is reaped.
-fn follow(
-    supervisor: Independent,
-    link: Link,
-    attendance: &Attendance,
-    subject: Subject,
-    stopwatch: Stopwatch,
-) -> Result<Outcome, Error> {
-    let attached = attach(link, attendance, subject, stopwatch);
-    let ended = attached.as_ref().map_or(true, |attached| attached.has_ended);
-    if ended {
+/// Reaps the supervisor of a container that has ended.
+fn reap_ended(supervisor: Independent, attached: &Result<Attached, Error>) {
+    if attached.as_ref().map_or(true, |attached| attached.has_ended) {
         supervisor.reap_within(FAREWELL);
     }
-    let Attached { code, mut clocks, .. } = attached?;
-    clocks.total = Some(stopwatch.elapsed());
-    Ok(Outcome { code, clocks })
 }
 
 /// A machine that failed may have failed because of this host.
@@ -438,19 +340,6 @@ pub(crate) fn ask_the_host(error: Error) -> Error {
         }
         _ => error,
     }
-}
-
-fn open_disk(image: &Image) -> Result<Vec<DiskExtent>, Error> {
-    let mut extents = Vec::new();
-    for extent in image.disk()?.extents {
-        let file = open(&extent.path)?;
-        extents.push(DiskExtent { file, offset: extent.offset, length: extent.length });
-    }
-    Ok(extents)
-}
-
-fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|source| Error::File { action: "open", path: path.into(), source })
 }
 
 /// How long a guest may take to get ready.

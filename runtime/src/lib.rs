@@ -19,6 +19,7 @@ pub mod spec;
 pub mod templates;
 
 mod attach;
+mod boot;
 mod build;
 mod containers;
 mod control;
@@ -32,6 +33,7 @@ mod kvm;
 mod launch;
 mod link;
 mod moment;
+mod preparation;
 mod process;
 mod questions;
 mod record_of;
@@ -44,6 +46,7 @@ mod voice;
 mod working_set;
 
 pub use attach::{Attendance, Presence, terminal_size};
+pub use boot::runs_after_boot;
 pub use build::build_template;
 pub use containers::{Containers, Found, Record, State, Status};
 pub use control::{Removal, Stop, attach_by_name, kill, remove, rename, stop, wait};

@@ -1,73 +1,11 @@
 //! A container's life through Docker's commands: created, started, looked at, stopped, removed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use hyperrun_tests::{Running, Sandbox, Terminal};
+use hyperrun_tests::{Running, Terminal};
 
-/// A state folder of this test's own with the busybox image.
-struct Home {
-    folder: tempfile::TempDir,
-    sandbox: Sandbox,
-}
-
-impl Home {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::with_busybox(folder.path());
-        Self { folder, sandbox }
-    }
-
-    #[track_caller]
-    fn fails(&self, line: &str, code: i32, words: &str) {
-        self.sandbox
-            .hyperrun(line.split(' '))
-            .code_is(code)
-            .stderr_has(words)
-            .stderr_has("error: ");
-    }
-
-    /// What a template makes of a container.
-    #[track_caller]
-    fn shows(&self, name: &str, template: &str, wanted: &str) {
-        let out = self.sandbox.hyperrun(["inspect", "-f", template, name]);
-        out.code_is(0).stdout_is(&format!("{wanted}\n"));
-    }
-
-    /// A container that runs a script, which has said in its log that it is ready.
-    #[track_caller]
-    fn runs(&self, name: &str, script: &str) {
-        let arguments = ["run", "-d", "--name", name, "busybox", "sh", "-c", script];
-        self.sandbox.hyperrun(arguments).code_is(0);
-        let mut follower = Running::start(self.sandbox.command(["logs", "-f", name]));
-        follower.wait_for("ready\n");
-        follower.kill();
-    }
-
-    fn folder_of(&self, name: &str) -> PathBuf {
-        let id =
-            self.sandbox.does(&format!("inspect -f {{{{.Id}}}} {name}")).stdout.trim().to_owned();
-        self.folder.path().join("containers").join(id)
-    }
-
-    fn supervisor(&self, name: &str) -> String {
-        self.sandbox.does(&format!("inspect -f {{{{.State.Pid}}}} {name}")).stdout.trim().to_owned()
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.sandbox.remove_containers();
-            return;
-        }
-        let all = self.sandbox.hyperrun(["ps", "-aq"]).stdout;
-        for id in all.lines() {
-            let _ = self.sandbox.hyperrun(["rm", "-f", id]);
-        }
-    }
-}
+use crate::home::Home;
 
 /// A program that ends when it is asked to.
 const OBEDIENT: &str =

@@ -3,6 +3,7 @@
 mod agent;
 mod exec;
 mod failures;
+mod home;
 mod images;
 mod isolation;
 mod kernels;
@@ -13,6 +14,7 @@ mod process;
 mod refusals;
 mod registry;
 mod resources;
+mod restarts;
 mod run_flags;
 mod stdio;
 mod templates;

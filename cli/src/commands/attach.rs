@@ -62,6 +62,7 @@ pub(crate) fn run(args: &AttachArgs, common: &Common) -> Result<ExitCode, Failur
     match found.state.status {
         Status::Running | Status::Starting => {}
         Status::Paused => return refused("paused", "`hyperrun unpause` lets it go on"),
+        Status::Restarting => return refused("restarting", "wait until it is running"),
         _ => return refused("stopped", "`hyperrun start -a` starts it"),
     }
     let process = &found.record.container.process;

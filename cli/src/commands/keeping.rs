@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use runtime::keeping::{Keeping, LogConfig, RestartPolicy};
+use runtime::options::label_file;
 use runtime::signal::SignalNumber;
 
+use crate::commands::options::lines_of;
 use crate::commands::run::Stay;
 use crate::failure::Failure;
 
@@ -21,13 +23,16 @@ pub(crate) struct KeepingArgs {
     /// Label the container
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(crate) label: Vec<String>,
+    /// Read labels from this file, a KEY=VALUE or a KEY in each line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) label_file: Vec<PathBuf>,
     /// The signal that `stop` sends
     #[arg(long, value_name = "SIGNAL")]
     pub(crate) stop_signal: Option<SignalNumber>,
     /// The seconds `stop` waits before it kills; less than 0 waits for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) stop_timeout: Option<i64>,
-    /// When to start it again: no, on-failure, on-failure:MOST, always, unless-stopped; shown only
+    /// When to start it again: no, on-failure, on-failure:MOST, always, unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     pub(crate) restart: RestartPolicy,
     /// Where its output is kept: json-file or none
@@ -43,17 +48,16 @@ impl KeepingArgs {
     /// stay.
     pub(crate) fn keeping(&self, stay: Stay) -> Result<Keeping, Failure> {
         if self.rm && self.restart != RestartPolicy::No {
+            let error = "conflicting options: cannot specify both --restart and --rm";
             let hint = "a container that is removed cannot be started again";
-            return Err(
-                Failure::new("conflicting options: --restart and --rm", hint).with_code(125)
-            );
+            return Err(Failure::new(error, hint).with_code(125));
         }
         let log = LogConfig::parse(self.log_driver.as_deref(), &self.log_opt)
             .map_err(|error| Failure::new(&error.to_string(), "see `--help`").with_code(125))?;
         Ok(Keeping {
             auto_remove: self.rm,
             input_once: stay != Stay::Away,
-            labels: labels(&self.label),
+            labels: labels(&self.label_file, &self.label)?,
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
             restart: self.restart,
@@ -62,11 +66,12 @@ impl KeepingArgs {
     }
 }
 
-/// `KEY=VALUE`, or `KEY` with an empty value; the last one wins.
-fn labels(texts: &[String]) -> BTreeMap<String, String> {
+/// Those of the files, then `KEY=VALUE`, or `KEY` with an empty value; the last one wins.
+fn labels(files: &[PathBuf], texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let of_files = lines_of(files, label_file).map_err(Failure::of_run)?;
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => (key.to_owned(), value.to_owned()),
         None => (text.clone(), String::new()),
     };
-    texts.iter().map(pair).collect()
+    Ok(of_files.into_iter().chain(texts.iter().map(pair)).collect())
 }

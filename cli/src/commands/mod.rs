@@ -1,6 +1,7 @@
 //! One file for each command; this one calls it.
 
 pub(crate) mod attach;
+pub(crate) mod boot;
 pub(crate) mod completion;
 pub(crate) mod container;
 pub(crate) mod create;
@@ -70,6 +71,7 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
         Command::Image(args) => image::run(&args, &common),
         Command::Template(args) => template::run(&args, &common),
         Command::System(args) => system::run(&args, &common),
+        Command::Boot(args) => boot::run(&args, &common),
         Command::Doctor(args) => doctor::run(&args, &common),
         Command::Version(args) => version::run(&args),
         Command::Completion(args) => completion::run(&args),

@@ -142,11 +142,22 @@ impl OptionArgs {
 /// # Errors
 /// When a file cannot be read or a line is no variable.
 pub(crate) fn variables(files: &[PathBuf]) -> Result<Vec<EnvChange>, Error> {
-    let mut variables = Vec::new();
+    lines_of(files, env_file)
+}
+
+/// What the lines of these files mean, in order.
+///
+/// # Errors
+/// When a file cannot be read or a line makes no sense.
+pub(crate) fn lines_of<T>(
+    files: &[PathBuf],
+    parse: impl Fn(&[u8]) -> Result<Vec<T>, LinesError>,
+) -> Result<Vec<T>, Error> {
+    let mut lines = Vec::new();
     for path in files {
-        variables.extend(env_file(&read(path)?).map_err(in_file(path))?);
+        lines.extend(parse(&read(path)?).map_err(in_file(path))?);
     }
-    Ok(variables)
+    Ok(lines)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

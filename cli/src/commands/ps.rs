@@ -97,7 +97,7 @@ pub(crate) fn run(args: &PsArgs, common: &Common) -> Result<ExitCode, Failure> {
 }
 
 fn is_up(found: &Found) -> bool {
-    matches!(found.state.status, Status::Running | Status::Paused)
+    matches!(found.state.status, Status::Running | Status::Paused | Status::Restarting)
 }
 
 impl PsArgs {
@@ -149,6 +149,9 @@ pub(crate) fn status(found: &Found) -> String {
         Status::Created | Status::Starting => "Created".to_owned(),
         Status::Running => format!("Up {}", words::span(since(state.started))),
         Status::Paused => format!("Up {} (Paused)", words::span(since(state.started))),
+        Status::Restarting => {
+            format!("Restarting ({}) {}", state.exit_code, words::ago(since(state.finished)))
+        }
         Status::Exited => {
             format!("Exited ({}) {}", state.exit_code, words::ago(since(state.finished)))
         }

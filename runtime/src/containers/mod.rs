@@ -280,6 +280,13 @@ impl Home {
         files::write(&self.path, STATE, &text, self.durability)
     }
 
+    /// What is written down about the container now: it may have got another name or policy since it
+    /// was started. None when that cannot be read.
+    pub(crate) fn read_record(&self) -> Option<Record> {
+        let text = read_document(&self.path, RECORD).ok()??;
+        record::parse(&text).ok()
+    }
+
     /// Takes away the sockets of a machine that has ended.
     pub(crate) fn remove_sockets(&self) {
         repair::remove_sockets(&self.path);

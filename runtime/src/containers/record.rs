@@ -70,9 +70,12 @@ pub struct State {
     /// When it ended last.
     #[serde(default)]
     pub finished: Option<Moment>,
-    /// How often it was started again by its restart policy.
+    /// How often its restart policy has started it again since a person did.
     #[serde(default)]
     pub restarts: u32,
+    /// Whether a person has ended it, or tried to, since they have started it.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// Where a container is in its life.
@@ -87,6 +90,8 @@ pub enum Status {
     Running,
     /// Its program runs, and was halted.
     Paused,
+    /// Its program has ended, and is about to be started again.
+    Restarting,
     /// Its program has ended.
     Exited,
     /// It cannot be started again, nor could it be removed.
@@ -97,7 +102,7 @@ impl Status {
     /// Whether a supervisor looks after it, who holds its lock.
     #[must_use]
     pub fn is_supervised(self) -> bool {
-        matches!(self, Self::Starting | Self::Running | Self::Paused)
+        matches!(self, Self::Starting | Self::Running | Self::Paused | Self::Restarting)
     }
 
     /// Docker's word for it.
@@ -107,6 +112,7 @@ impl Status {
             Self::Created | Self::Starting => "created",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Dead => "dead",
         }
@@ -126,6 +132,7 @@ impl State {
             started: None,
             finished: None,
             restarts: 0,
+            stopped: false,
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::{Durability, file_error, remove_folder};
 use super::register::aside;
-use super::{CONTROL_SOCKET, Found, GONE, MACHINE_SOCKET, STATE, files};
+use super::{CONTROL_SOCKET, Found, GONE, MACHINE_SOCKET, STATE, Status, files};
 use vmm::error::chain;
 
 use crate::error::Error;
@@ -22,12 +22,13 @@ pub(super) fn bury_supervisor(found: Found) -> Result<Option<Found>, Error> {
         remove_folder(&folder, GONE)?;
         return Ok(None);
     }
-    let what =
-        if state.started.is_some_and(|started| state.finished.is_none_or(|end| end < started)) {
-            "the container's supervisor was killed, and its machine with it"
-        } else {
-            "the container's supervisor was killed before its program had begun"
-        };
+    let what = if state.status == Status::Restarting {
+        "the container's supervisor was killed before it had started it again"
+    } else if state.started.is_some_and(|started| state.finished.is_none_or(|end| end < started)) {
+        "the container's supervisor was killed, and its machine with it"
+    } else {
+        "the container's supervisor was killed before its program had begun"
+    };
     say("warning", format_args!("container {}: {what}", record.name));
     let state = state.ended(UNKNOWN_END, what.to_owned());
     remove_sockets(&folder);

@@ -21,6 +21,8 @@ pub(super) struct Client {
     pub(super) link: Link,
     /// Whether it has said which version it speaks.
     greeted: bool,
+    /// Whether it has wanted anything yet.
+    has_asked: bool,
     /// Whether it wants to know what happens.
     pub(super) follows: bool,
     /// Whether it writes the program's input.
@@ -44,11 +46,18 @@ pub(super) enum Heard {
     Gone,
 }
 
+impl Client {
+    fn new(id: ClientId, link: Link) -> Self {
+        let (greeted, has_asked, follows, input) = (false, false, false, false);
+        Self { id, link, greeted, has_asked, follows, input }
+    }
+}
+
 impl Clients {
     /// The starter alone.
     pub(super) fn new(starter: Link) -> Self {
-        let client =
-            Client { id: STARTER, link: starter, greeted: true, follows: true, input: false };
+        let mut client = Client::new(STARTER, starter);
+        (client.greeted, client.has_asked, client.follows) = (true, true, true);
         Self { doorway: None, all: vec![client], next: STARTER + 1 }
     }
 
@@ -72,7 +81,7 @@ impl Clients {
         let Some(link) = self.doorway.as_ref().and_then(Doorway::accept) else { return };
         let id = self.next;
         self.next += 1;
-        self.all.push(Client { id, link, greeted: false, follows: false, input: false });
+        self.all.push(Client::new(id, link));
     }
 
     /// The client of this number, if it is still there.
@@ -93,7 +102,10 @@ impl Clients {
                 let told = client.link.try_send(&hello);
                 if client.greeted && told.is_ok() { Heard::Nothing } else { Heard::Gone }
             }
-            message if client.greeted => Heard::Message(message),
+            message if client.greeted => {
+                client.has_asked = true;
+                Heard::Message(message)
+            }
             _ => Heard::Gone,
         }
     }
@@ -102,6 +114,18 @@ impl Clients {
     pub(super) fn remove(&mut self, id: ClientId) -> Option<Client> {
         let at = self.all.iter().position(|client| client.id == id)?;
         Some(self.all.swap_remove(at))
+    }
+
+    /// A client wants to know what happens.
+    pub(super) fn follow(&mut self, id: ClientId) {
+        if let Some(client) = self.get(id) {
+            client.follows = true;
+        }
+    }
+
+    /// Lets everybody go who was with the life that has ended, and keeps those who have just come.
+    pub(super) fn part(&mut self) {
+        self.all.retain(|client| !client.has_asked);
     }
 
     /// Tells one client something; one that does not read will notice that its link is closed.

@@ -9,34 +9,30 @@ mod alarms;
 mod clients;
 mod console;
 mod error;
+mod interval;
+mod life;
 mod machine;
 mod outputs;
 mod processes;
 mod requests;
+mod restarts;
 mod saving;
 mod serve;
 mod unattended;
 
-use std::cell::Cell;
-use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use protocol::ExitStatus;
-use vmm::config::Start;
 use vmm::process::Inherited;
 
 pub(crate) use self::machine::MachineParts;
 pub(crate) use self::unattended::save_machine;
 
 use self::clients::Clients;
-use self::console::ConsoleTail;
 use self::error::Error;
-use self::machine::MachineProcess;
-use self::saving::Saving;
-use self::serve::Supervisor;
+use self::life::{Charge, Circumstances, End};
 use crate::containers::{CONTROL_SOCKET, Home, Record, State, Status};
-use crate::link::{Blame, Doorway, Failure, FromSupervisor, Link};
-use crate::templates::{Unexplored, Unfinished};
+use crate::link::{Blame, Doorway, FromSupervisor, Link};
+use crate::preparation::{Prepared, Scene};
 use crate::timings::Stopwatch;
 
 /// Everything a supervisor works with, open already.
@@ -47,12 +43,10 @@ pub(crate) struct Task {
     pub(crate) record: Record,
     /// How far it had come before.
     pub(crate) state: State,
-    /// What the machine is made of.
-    pub(crate) machine: MachineParts,
-    /// The template that the machine is saved as.
-    pub(crate) template: Option<Unfinished>,
-    /// The template that the machine goes on from, if more is to be learnt about it.
-    pub(crate) unexplored: Option<Unexplored>,
+    /// Its machine.
+    pub(crate) prepared: Prepared,
+    /// What it needs for another one.
+    pub(crate) scene: Scene,
     /// Keeps the image from being removed.
     pub(crate) image: images::ImageLock,
     /// The one that has started it.
@@ -80,73 +74,39 @@ pub(crate) enum Attachment {
 
 /// Carries out `task` in a process of its own; the code that process ends with.
 pub(crate) fn supervise(task: Task) -> u8 {
-    let Task {
-        home,
-        record,
-        state,
-        machine,
-        template,
-        unexplored,
-        image,
-        starter,
-        attachment,
-        patience,
-        stopwatch,
-        inherited,
-    } = task;
-    inherited.close();
-    let is_copy = matches!(machine.start, Start::Restore { .. });
-    let doors = detach(machine.trace).and_then(|()| open_doors(&home));
+    let Task { home, record, state, prepared, scene, image, starter, .. } = task;
+    task.inherited.close();
     let mut clients = Clients::new(starter);
-    let doors = doors.map(|(machine, clients_door)| {
-        clients.open(clients_door);
-        machine
-    });
-    // The machine's process has no use for any of these.
-    let ours = Cell::new(Some((home, image, clients, template, unexplored)));
-    let machine =
-        doors.and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
-    let (home, image, mut clients, template, unexplored) =
-        ours.take().expect("only the machine's process drops them");
-    let (mut console, mut saving) = (ConsoleTail::default(), Saving::new(template));
-    let auto_remove = record.keeping.auto_remove;
-    let (state, ending) = match machine {
-        Ok(machine) => {
-            let parts = serve::Parts { is_copy, unexplored, attachment, patience, stopwatch };
-            let supervisor = Supervisor::new(
-                parts,
-                machine,
-                (&home, record, state),
-                (&mut clients, &mut console, &mut saving),
-            );
-            supervisor.serve()
-        }
-        Err(error) => (state, Err(error)),
+    let doors = detach(prepared.machine.trace)
+        .and_then(|()| open_doorway(&home))
+        .map(|doorway| clients.open(doorway));
+    let state = State { restarts: 0, stopped: false, ..state };
+    let circumstances = Circumstances {
+        scene,
+        attachment: task.attachment,
+        patience: task.patience,
+        stopwatch: task.stopwatch,
     };
+    let charge = Charge { home, record, state, image, clients };
+    let (charge, mut end) = match doors {
+        Ok(()) => charge.look_after(prepared, circumstances),
+        Err(error) => (charge, End::before_any_life(error)),
+    };
+    let Charge { home, record, state, image, mut clients } = charge;
     drop(image);
-    let ending = ending.map_err(|error| error.into_failure(console.text()));
-    write_end(&home, state, &ending, auto_remove, &mut clients);
-    clients.tell_all(&match ending {
-        Ok(status) => FromSupervisor::Exited(status.shell_code()),
-        Err(failure) => FromSupervisor::Failed(failure),
-    });
+    write_end(&home, &record, state, &end, &mut clients);
+    clients.tell_all(&end.message());
     drop(clients);
     // From here on the container is anybody's.
     drop(home);
-    saving.end();
+    end.saving.end();
     0
 }
 
 /// Leaves of the container what is to be left of it.
-fn write_end(
-    home: &Home,
-    state: State,
-    ending: &Result<ExitStatus, Failure>,
-    auto_remove: bool,
-    clients: &mut Clients,
-) {
+fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mut Clients) {
     home.remove_sockets();
-    let state = match ending {
+    let state = match &end.outcome {
         Ok(status) => state.ended(status.shell_code(), String::new()),
         // Nothing has happened in it: whoever has started it tries again without the template.
         Err(failure) if failure.blame == Blame::Template => unstarted(state),
@@ -155,8 +115,8 @@ fn write_end(
         }
         Err(failure) => state.ended(failure.code, failure.message.clone()),
     };
-    let tried_again = matches!(ending, Err(failure) if failure.blame == Blame::Template);
-    if auto_remove && !tried_again {
+    let tried_again = end.outcome.as_ref().is_err_and(|failure| failure.blame == Blame::Template);
+    if record.keeping.auto_remove && !tried_again {
         return home.remove();
     }
     if let Err(error) = home.write_state(&state) {
@@ -173,11 +133,9 @@ fn unstarted(state: State) -> State {
     State { status, supervisor: None, ..state }
 }
 
-fn open_doors(home: &Home) -> Result<(UnixListener, Doorway), Error> {
-    let machine = machine::bind(&home.folder)?;
-    let clients = Doorway::open(&home.folder, CONTROL_SOCKET)
-        .map_err(|source| Error::System { action: "make the container's socket", source })?;
-    Ok((machine, clients))
+fn open_doorway(home: &Home) -> Result<Doorway, Error> {
+    Doorway::open(&home.folder, CONTROL_SOCKET)
+        .map_err(|source| Error::System { action: "make the container's socket", source })
 }
 
 /// Leaves the terminal's session, and its streams unless a trace goes there.

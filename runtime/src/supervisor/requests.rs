@@ -9,6 +9,7 @@ use super::alarms::Alarm;
 use super::clients::{ClientId, Heard, STARTER};
 use super::error::Error;
 use super::serve::{Stage, Supervisor};
+use crate::keeping::RestartPolicy;
 use crate::link::{FromSupervisor, ToSupervisor};
 use crate::signal::SignalNumber;
 
@@ -37,9 +38,9 @@ impl Supervisor<'_> {
                 Ok(())
             }
             ToSupervisor::Resize(size) => self.resize(id, size),
-            ToSupervisor::Signal(number) => self.signal(number),
+            ToSupervisor::Signal(number) => self.signal_by_hand(number),
             ToSupervisor::Kill(number) => {
-                self.signal(number)?;
+                self.signal_by_hand(number)?;
                 self.clients.tell(id, &FromSupervisor::Done);
                 Ok(())
             }
@@ -56,7 +57,8 @@ impl Supervisor<'_> {
                 Ok(())
             }
             ToSupervisor::Stop { signal, patience } => {
-                self.follow(id);
+                self.clients.follow(id);
+                self.stopped_by_hand();
                 self.thaw()?;
                 self.tell_own(signal)?;
                 if signal == SignalNumber::KILL.number() {
@@ -68,7 +70,7 @@ impl Supervisor<'_> {
                 Ok(())
             }
             ToSupervisor::Wait => {
-                self.follow(id);
+                self.clients.follow(id);
                 Ok(())
             }
             ToSupervisor::Exec(spec) => self.exec(id, *spec),
@@ -89,9 +91,23 @@ impl Supervisor<'_> {
         }
     }
 
-    fn follow(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get(id) {
-            client.follows = true;
+    /// A person's signal: where the container has a signal of its own to be stopped by, only that and
+    /// SIGKILL say that it shall stay as it is when it has ended, else any, as with Docker.
+    fn signal_by_hand(&mut self, number: i32) -> Result<(), Error> {
+        let own = self.record.keeping.stop_signal.map(SignalNumber::number);
+        if number == SignalNumber::KILL.number() || own.is_none_or(|own| own == number) {
+            self.stopped_by_hand();
+        }
+        self.signal(number)
+    }
+
+    /// Whatever its policy, the container is not started again by itself.
+    fn stopped_by_hand(&mut self) {
+        let was_stopped = std::mem::replace(&mut self.state.stopped, true);
+        let matters = self.record.keeping.restart != RestartPolicy::No && !was_stopped;
+        if matters && self.stage == Stage::Running {
+            // Not even when this supervisor is killed before the end.
+            self.enter(self.state.status);
         }
     }
 

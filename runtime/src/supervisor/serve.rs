@@ -68,7 +68,7 @@ pub(super) struct Supervisor<'a> {
     parts: Parts,
     machine: MachineProcess,
     pub(super) home: &'a Home,
-    record: Record,
+    pub(super) record: &'a mut Record,
     pub(super) state: State,
     pub(super) clients: &'a mut Clients,
     console: &'a mut ConsoleTail,
@@ -89,7 +89,7 @@ impl<'a> Supervisor<'a> {
     pub(super) fn new(
         parts: Parts,
         machine: MachineProcess,
-        (home, record, state): (&'a Home, Record, State),
+        (home, record, state): (&'a Home, &'a mut Record, State),
         (clients, console, saving): (&'a mut Clients, &'a mut ConsoleTail, &'a mut Saving),
     ) -> Self {
         let log = match record.keeping.log.driver {

@@ -101,9 +101,10 @@ fn state(found: &Found) -> State {
     let runs = matches!(state.status, Status::Running | Status::Paused);
     State {
         status: state.status.word(),
-        running: runs,
+        // As with Docker, who calls it running so that it is stopped before it is removed.
+        running: runs || state.status == Status::Restarting,
         paused: state.status == Status::Paused,
-        restarting: false,
+        restarting: state.status == Status::Restarting,
         oom_killed: state.oom_killed,
         dead: state.status == Status::Dead,
         pid: state.supervisor.filter(|_| runs).unwrap_or(0),

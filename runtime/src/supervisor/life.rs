@@ -1,0 +1,215 @@
+//! The lives of a container: a machine from its first instruction to its end, and after it, where the
+//! restart policy says so, another one with the same writable disk.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use images::ImageLock;
+use protocol::ExitStatus;
+use vmm::config::Start;
+
+use super::Attachment;
+use super::clients::Clients;
+use super::console::ConsoleTail;
+use super::error::Error;
+use super::interval::{self, Interval};
+use super::machine::{self, MachineProcess};
+use super::restarts::{Backoff, Run};
+use super::saving::Saving;
+use super::serve::{Parts, Supervisor};
+use crate::containers::{Home, Record, State, Status};
+use crate::keeping::RestartPolicy;
+use crate::link::{Blame, Failure, FromSupervisor};
+use crate::moment::Moment;
+use crate::preparation::{Prepared, Scene};
+use crate::timings::Stopwatch;
+
+/// A container and those who have to do with it.
+pub(super) struct Charge {
+    /// Its folder.
+    pub(super) home: Home,
+    /// What it is.
+    pub(super) record: Record,
+    /// How far it has come.
+    pub(super) state: State,
+    /// Keeps its image from being removed.
+    pub(super) image: ImageLock,
+    /// Whoever talks to its supervisor.
+    pub(super) clients: Clients,
+}
+
+/// What its lives have in common.
+pub(super) struct Circumstances {
+    /// What a machine is made of.
+    pub(super) scene: Scene,
+    /// What its starter wants of the first one's streams.
+    pub(super) attachment: Attachment,
+    /// How long a guest may take to get ready, and the program to start.
+    pub(super) patience: Duration,
+    /// Since when the clocks run.
+    pub(super) stopwatch: Stopwatch,
+}
+
+/// How a life has ended.
+pub(super) struct End {
+    /// The program's end, or why there is none.
+    pub(super) outcome: Result<ExitStatus, Failure>,
+    /// The template that it may have left.
+    pub(super) saving: Saving,
+}
+
+impl End {
+    /// Of a container for which there is no machine.
+    pub(super) fn before_any_life(error: Error) -> Self {
+        Self::of(error.into_failure(""))
+    }
+
+    fn of(failure: Failure) -> Self {
+        Self { outcome: Err(failure), saving: Saving::new(None) }
+    }
+
+    /// What everybody hears of it.
+    pub(super) fn message(&self) -> FromSupervisor {
+        match &self.outcome {
+            Ok(status) => FromSupervisor::Exited(status.shell_code()),
+            Err(failure) => FromSupervisor::Failed(failure.clone()),
+        }
+    }
+
+    /// Its code as a shell shows it, and what went wrong.
+    fn code(&self) -> (u8, &str) {
+        match &self.outcome {
+            Ok(status) => (status.shell_code(), ""),
+            Err(failure) => (failure.code, &failure.message),
+        }
+    }
+
+    fn is_by_template(&self) -> bool {
+        self.outcome.as_ref().is_err_and(|failure| failure.blame == Blame::Template)
+    }
+}
+
+impl Charge {
+    /// Lives until the container has ended and is not to be started again.
+    pub(super) fn look_after(self, first: Prepared, circumstances: Circumstances) -> (Self, End) {
+        let attachment = circumstances.attachment;
+        let (mut charge, mut end) = self.live(first, &circumstances, attachment);
+        let mut backoff = Backoff::default();
+        while let Some(delay) = charge.starts_again(&end, &mut backoff) {
+            charge.enter_interval(&end);
+            // Another machine can be started only by a process of one thread.
+            end.saving.end();
+            if interval::wait(&mut charge.clients, delay) == Interval::Stopped {
+                charge.state.stopped = true;
+                break;
+            }
+            (charge, end) = charge.live_again(&circumstances);
+        }
+        (charge, end)
+    }
+
+    /// One life, in this machine.
+    fn live(
+        self,
+        prepared: Prepared,
+        circumstances: &Circumstances,
+        attachment: Attachment,
+    ) -> (Self, End) {
+        let Prepared { machine, template, unexplored } = prepared;
+        let is_copy = matches!(machine.start, Start::Restore { .. });
+        let listener = machine::bind(&self.home.folder);
+        // The machine's process has no use for any of these.
+        let ours = Cell::new(Some((self, template, unexplored)));
+        let machine = listener
+            .and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
+        let (mut charge, template, unexplored) =
+            ours.take().expect("only the machine's process drops them");
+        let (mut console, mut saving) = (ConsoleTail::default(), Saving::new(template));
+        let ending = match machine {
+            Ok(machine) => {
+                let Circumstances { patience, stopwatch, .. } = *circumstances;
+                let parts = Parts { is_copy, unexplored, attachment, patience, stopwatch };
+                let supervisor = Supervisor::new(
+                    parts,
+                    machine,
+                    (&charge.home, &mut charge.record, charge.state.clone()),
+                    (&mut charge.clients, &mut console, &mut saving),
+                );
+                let (state, ending) = supervisor.serve();
+                charge.state = state;
+                ending
+            }
+            Err(error) => Err(error),
+        };
+        let outcome = ending.map_err(|error| error.into_failure(console.text()));
+        (charge, End { outcome, saving })
+    }
+
+    /// How long to wait until it is started again, if it is. The policy is the one that is written
+    /// down now.
+    fn starts_again(&self, end: &End, backoff: &mut Backoff) -> Option<Duration> {
+        let has_run = matches!(self.state.status, Status::Running | Status::Paused);
+        if self.record.keeping.auto_remove || !has_run {
+            return None;
+        }
+        let policy = match self.home.read_record() {
+            Some(record) => record.keeping.restart,
+            None => RestartPolicy::No,
+        };
+        let run = Run {
+            code: end.code().0,
+            ran_for: self.state.started.map(Moment::age).unwrap_or_default(),
+            stopped: self.state.stopped,
+            restarts: self.state.restarts,
+        };
+        backoff.after(run, policy)
+    }
+
+    /// Tells everybody who was with the life that it has ended.
+    fn enter_interval(&mut self, end: &End) {
+        let (code, error) = end.code();
+        let (restarts, state) = (self.state.restarts + 1, self.state.clone());
+        self.state = State {
+            status: Status::Restarting,
+            supervisor: state.supervisor,
+            restarts,
+            ..state.ended(code, error.to_owned())
+        };
+        if let Err(error) = self.home.write_state(&self.state) {
+            let words = vmm::error::chain(&error);
+            self.clients.tell_all(&FromSupervisor::Warning(words));
+        }
+        self.clients.tell_all(&end.message());
+        self.clients.part();
+    }
+
+    /// A life in a machine that is made anew.
+    fn live_again(mut self, circumstances: &Circumstances) -> (Self, End) {
+        self.state.status = Status::Starting;
+        let scene = &circumstances.scene;
+        let made = scene.refresh(&mut self.record).and_then(|(image, _)| {
+            let (templates, wanted) = scene.template(&self.record)?;
+            let wanted = wanted.as_ref();
+            let prepared = scene.prepare(&self.home, &self.record, &image, (&templates, wanted))?;
+            Ok((prepared, image, templates, wanted.map(|wanted| wanted.key.clone())))
+        });
+        let (prepared, image, templates, key) = match made {
+            Ok(made) => made,
+            Err(error) => return (self, End::of(failure(&error))),
+        };
+        let (charge, end) = self.live(prepared, circumstances, Attachment::None);
+        if !end.is_by_template() {
+            return (charge, end);
+        }
+        key.iter().for_each(|key| templates.set_aside(key));
+        match scene.prepare(&charge.home, &charge.record, &image, (&templates, None)) {
+            Ok(prepared) => charge.live(prepared, circumstances, Attachment::None),
+            Err(error) => (charge, End::of(failure(&error))),
+        }
+    }
+}
+
+fn failure(error: &crate::Error) -> Failure {
+    let message = vmm::error::chain(error);
+    Failure { code: error.exit_code(), message, hint: error.hint(), ..Failure::default() }
+}
