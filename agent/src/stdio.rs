@@ -13,7 +13,7 @@ use rustix::{
     fs::{Gid, Mode, OFlags, Uid, fchown, open},
     io::Errno,
     net::{Shutdown, shutdown},
-    pipe::{PipeFlags, pipe_with},
+    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
     process::ioctl_tiocsctty,
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
@@ -22,6 +22,10 @@ use crate::{
     step::{Doing, StepError},
     tty::Terminal,
 };
+
+/// How much a pipe of a process's output holds, in bytes: the more, the less often process and agent
+/// wait for each other.
+const OUTPUT_BYTES: usize = 256 << 10;
 
 /// The streams a process needs, and those of them the host has connected so far.
 pub(crate) struct Streams {
@@ -145,6 +149,7 @@ pub(crate) fn connect(
     }
     let mut output = |kind| {
         let (from, writing) = owned_pipe(owner)?;
+        fcntl_setpipe_size(&from, OUTPUT_BYTES).doing("size a pipe")?;
         pumps.push(Pump { from, to: stream(kind)?, direction: Direction::FromProcess });
         Ok::<_, StepError>(writing)
     };
@@ -315,10 +320,13 @@ impl Pump {
     }
 }
 
-/// Copies until the end. There is no buffer beyond one read: who reads slowly makes the writer
-/// wait.
-fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+/// Carries until the end. There is no buffer beyond one read: who reads slowly makes the writer wait.
+/// What comes out of a pipe is moved by the kernel.
+fn carry(from: &mut (impl Read + AsFd), to: &mut (impl Write + AsFd)) -> io::Result<()> {
     const BUFFER_BYTES: usize = 64 << 10;
+    if splice_all(from, to)? == Spliced::All {
+        return Ok(());
+    }
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match from.read(&mut buffer) {
@@ -326,6 +334,27 @@ fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
             Ok(count) => to.write_all(&buffer[..count])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What the kernel has moved.
+#[derive(PartialEq, Eq)]
+enum Spliced {
+    /// Everything, to the end.
+    All,
+    /// Nothing: neither side is a pipe.
+    Nothing,
+}
+
+/// Lets the kernel move bytes until `from` ends.
+fn splice_all(from: &impl AsFd, to: &impl AsFd) -> io::Result<Spliced> {
+    loop {
+        match splice(from, None, to, None, OUTPUT_BYTES, SpliceFlags::empty()) {
+            Ok(0) => return Ok(Spliced::All),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::INVAL) => return Ok(Spliced::Nothing),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::registry::Registry;
 use crate::sample::{Sample, milliseconds};
+use crate::start::memory::high_water_kib;
 use crate::table;
 
 /// Measures how fast images are pulled, and what they cost.
@@ -152,10 +153,9 @@ impl Bench<'_> {
     fn peak_kib(&self, name: &str) -> Result<u64, Box<dyn Error>> {
         self.empty_store()?;
         let mut child = silent(&mut self.pull(&format!("{name}:1"))).spawn()?;
-        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
         let mut peak = 0;
         while child.try_wait()?.is_none() {
-            peak = peak.max(high_water_kib(&status).unwrap_or(0));
+            peak = peak.max(high_water_kib(child.id()).unwrap_or(0));
             sleep(Duration::from_millis(2));
         }
         finish(child, "a pull")?;
@@ -249,10 +249,4 @@ fn used(folder: &Path) -> Result<u64, Box<dyn Error>> {
         }
     }
     Ok(bytes)
-}
-
-fn high_water_kib(status: &Path) -> Option<u64> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }

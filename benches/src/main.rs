@@ -5,7 +5,9 @@
 #![allow(clippy::print_stdout, reason = "the table is what this program is for")]
 #![allow(clippy::print_stderr, reason = "a person who waits for minutes wants to know for what")]
 
+mod bound;
 mod images;
+mod life;
 mod registry;
 mod sample;
 mod start;
@@ -20,6 +22,8 @@ use clap::Parser;
 enum Arguments {
     /// How fast containers start, and what they cost.
     Start(start::StartArguments),
+    /// How fast a container's commands are, and what it writes comes out.
+    Life(life::LifeArguments),
     /// How fast images are pulled, and what they cost.
     Images(images::ImagesArguments),
 }
@@ -27,6 +31,7 @@ enum Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     match Arguments::parse() {
         Arguments::Start(arguments) => start::run(&arguments),
+        Arguments::Life(arguments) => life::run(&arguments),
         Arguments::Images(arguments) => images::run(&arguments),
     }
 }

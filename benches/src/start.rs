@@ -1,14 +1,14 @@
 //! How fast containers start beside their peers, what one costs of the host, and how both grow.
 
 mod bounds;
-mod crowd;
+pub(crate) mod crowd;
 mod found;
-mod memory;
+pub(crate) mod memory;
 mod plot;
 mod report;
-mod stage;
+pub(crate) mod stage;
 mod subject;
-mod turns;
+pub(crate) mod turns;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -20,6 +20,8 @@ use found::Found;
 use stage::Stage;
 use subject::{Subject, Way, subjects};
 use turns::Failures;
+
+use crate::bound;
 
 /// Measures how fast containers start, and what they cost.
 #[derive(clap::Args)]
@@ -93,7 +95,7 @@ pub(crate) fn run(arguments: &StartArguments) -> Result<(), Box<dyn Error>> {
         report::neighbours(&found);
     }
     let bounds = bounds(&found);
-    report::bounds(&bounds);
+    bound::print(&bounds);
     println!("\n{} starts failed and were tried again", failures.tried_again);
     failures.left_out.iter().for_each(|why| println!("left out: {why}"));
     write(arguments.json.as_deref(), || format!("{:#}\n", found.to_json(&bounds)))?;
@@ -108,7 +110,14 @@ fn make_templates(stage: &Stage, subjects: &[Subject]) -> Result<(), Box<dyn Err
     memories.into_iter().try_for_each(|memory_mib| stage.make_template(memory_mib))
 }
 
-fn write(file: Option<&Path>, content: impl FnOnce() -> String) -> Result<(), Box<dyn Error>> {
+/// Writes what was found to where it is wanted.
+///
+/// # Errors
+/// When that cannot be written.
+pub(crate) fn write(
+    file: Option<&Path>,
+    content: impl FnOnce() -> String,
+) -> Result<(), Box<dyn Error>> {
     let Some(file) = file else { return Ok(()) };
     fs::write(file, content())
         .map_err(|error| format!("cannot write {}: {error}", file.display()).into())

@@ -146,8 +146,8 @@ impl Machine {
             // It touches memory and does not panic.
             let _ = thread.join();
         }
-        let Self { console, mut events, vm, .. } = self;
-        drop(vm);
+        // Told before the virtual machine is taken down, which takes the host's kernel a while.
+        let Self { console, mut events, vm: _vm, .. } = self;
         let exit = match outcome? {
             Ending::Exit(exit) => exit,
             Ending::Panic => Exit::Panic { console_tail: console.last_lines() },

@@ -1,43 +1,13 @@
 //! What must hold of the measured numbers, and whether it did.
 
-use serde_json::{Value, json};
-
 use super::found::{Found, Line};
 use super::subject::{Subject, Way};
+use crate::bound::{Bound, mebibytes, times};
 
 /// How much longer a start may take at the end of what grows.
 const MOST_GROWTH: f64 = 1.10;
 const MOST_OWN_KIB: u64 = 5 << 10;
 const MOST_PRIVATE_KIB: u64 = 8 << 10;
-
-/// A number that may not be above another.
-#[derive(Clone, Debug)]
-pub(crate) struct Bound {
-    what: String,
-    value: f64,
-    most: f64,
-    unit: &'static str,
-}
-
-impl Bound {
-    /// Whether it is kept.
-    pub(crate) fn holds(&self) -> bool {
-        self.value <= self.most
-    }
-
-    /// A line for a person.
-    pub(crate) fn to_line(&self) -> String {
-        let Bound { what, value, most, unit } = self;
-        let verdict = if self.holds() { "holds" } else { "DOES NOT HOLD" };
-        format!("{what:60} {value:>9.2}  at most {most:>8.2} {unit:6}  {verdict}")
-    }
-
-    /// For the JSON file.
-    pub(crate) fn to_json(&self) -> Value {
-        let Bound { what, value, most, unit } = self;
-        json!({ "what": what, "value": value, "most": most, "unit": unit, "holds": self.holds() })
-    }
-}
 
 /// Those about what was measured.
 pub(crate) fn bounds(found: &Found) -> Vec<Bound> {
@@ -90,20 +60,6 @@ fn steepness(lines: &[Line]) -> Option<Bound> {
         most: per_gibibyte(Way::Qemu)?,
         unit: "ms/GiB",
     })
-}
-
-fn times(what: String, value: f64, most: f64) -> Bound {
-    Bound { what, value, most, unit: "times" }
-}
-
-fn mebibytes(what: String, kib: u64, most_kib: u64) -> Bound {
-    let [value, most] = [kib, most_kib].map(mib);
-    Bound { what, value, most, unit: "MiB" }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a process has far less than 2^53 KiB")]
-fn mib(kib: u64) -> f64 {
-    kib as f64 / 1024.0
 }
 
 #[cfg(test)]

@@ -30,20 +30,27 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_SETTLING: Duration = Duration::from_secs(20);
 
 /// Containers that wait; they end with this value.
-struct Crowd<'a> {
+pub(crate) struct Crowd<'a> {
     stage: &'a Stage,
     memory_mib: u32,
     waiting: Vec<(Child, ChildStdin)>,
 }
 
 impl Crowd<'_> {
-    fn new(stage: &Stage, memory_mib: u32) -> Result<Crowd<'_>, Box<dyn Error>> {
+    /// None yet.
+    ///
+    /// # Errors
+    /// When their template cannot be made.
+    pub(crate) fn new(stage: &Stage, memory_mib: u32) -> Result<Crowd<'_>, Box<dyn Error>> {
         stage.make_template(memory_mib)?;
         Ok(Crowd { stage, memory_mib, waiting: Vec::new() })
     }
 
     /// Adds one, and waits until its program runs.
-    fn add(&mut self) -> Result<(), Box<dyn Error>> {
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) fn add(&mut self) -> Result<(), Box<dyn Error>> {
         let mut command = self.stage.waiting(self.memory_mib);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::bounds::Bound;
 use super::crowd::AT_ONCE;
 use super::memory::Footprint;
 use super::subject::{LAYERS, MEMORIES_MIB, Subject, Way};
 use super::turns::Shown;
+use crate::bound::Bound;
 use crate::sample::{Sample, milliseconds};
 
 /// What was not measured is empty.

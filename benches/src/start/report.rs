@@ -1,6 +1,5 @@
 //! What a measurement has found, as tables for a person.
 
-use super::bounds::Bound;
 use super::crowd::AT_ONCE;
 use super::found::Found;
 use super::memory::Footprint;
@@ -56,10 +55,4 @@ pub(crate) fn neighbours(found: &Found) {
         table::line(&format!("hyperrun run, {count} others"), sample, &[Some(alone)]);
     }
     println!();
-}
-
-/// What must hold, and whether it did.
-pub(crate) fn bounds(bounds: &[Bound]) {
-    println!("must hold");
-    bounds.iter().for_each(|bound| println!("{}", bound.to_line()));
 }

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::subject::{Program, Subject, Way};
 
-const DEBIAN: &str = "debian:bookworm";
+/// The image that the peers have too.
+pub(crate) const DEBIAN: &str = "debian:bookworm";
 
 /// A folder on one file system, with everything that is started: so that nobody's files are nearer
 /// than another's. It is gone with this value.
@@ -106,7 +109,8 @@ impl Stage {
         command
     }
 
-    fn hyperrun(&self) -> Command {
+    /// hyperrun, with the images that were prepared.
+    pub(crate) fn hyperrun(&self) -> Command {
         let mut command = Command::new(&self.hyperrun);
         command.env("HYPERRUN_ROOT", self.folder.join("root"));
         command
@@ -117,15 +121,44 @@ impl Stage {
             Program::FirstLine => "bundle-first-line",
             Program::Echo => "bundle-debian",
         };
-        let mut command = Command::new("crun");
-        command.arg("--root").arg(self.folder.join("crun"));
-        command.args(["--cgroup-manager=disabled", "run", "hyperrun-bench"]);
-        command.current_dir(self.folder.join(bundle));
+        let mut command = self.bare_crun();
+        command.args(["run", "hyperrun-bench"]).current_dir(self.folder.join(bundle));
         command
     }
 
+    /// crun, without a command.
+    pub(crate) fn bare_crun(&self) -> Command {
+        let mut command = Command::new("crun");
+        command.arg("--root").arg(self.folder.join("crun")).arg("--cgroup-manager=disabled");
+        command
+    }
+
+    /// Where everything lies.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the bundle `name`: Debian's root file system with another program.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn make_bundle(
+        &self,
+        name: &str,
+        program: &[&str],
+    ) -> Result<PathBuf, Box<dyn Error>> {
+        let (debian, bundle) = (self.folder.join("bundle-debian"), self.folder.join(name));
+        let mut config: Value = serde_json::from_slice(&fs::read(debian.join("config.json"))?)?;
+        config["process"]["args"] = program.into();
+        config["root"]["path"] = debian.join("rootfs").display().to_string().into();
+        config["root"]["readonly"] = false.into();
+        fs::create_dir(&bundle)?;
+        fs::write(bundle.join("config.json"), config.to_string())?;
+        Ok(bundle)
+    }
+
     /// Without systemd and its journal, which the lab does not have.
-    fn podman(&self) -> Command {
+    pub(crate) fn podman(&self) -> Command {
         let mut command = Command::new("podman");
         command.arg("--root").arg(self.folder.join("podman"));
         command.arg("--runroot").arg(self.folder.join("podman-run"));
@@ -172,7 +205,11 @@ fn add_image(mut command: Command, subject: Subject) -> Command {
     command
 }
 
-fn run_to_end(command: &mut Command) -> Result<(), Box<dyn Error>> {
+/// Waits for the end of a command that must not fail.
+///
+/// # Errors
+/// When it does, with its words.
+pub(crate) fn run_to_end(command: &mut Command) -> Result<(), Box<dyn Error>> {
     let ended = command.stdin(Stdio::null()).output()?;
     if ended.status.success() {
         return Ok(());

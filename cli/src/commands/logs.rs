@@ -1,5 +1,6 @@
 //! `hyperrun logs`: what a container's program has written.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -10,6 +11,9 @@ use crate::arguments::Common;
 use crate::commands::containers;
 use crate::failure::Failure;
 use crate::filter::time;
+
+/// How much is written at once.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Show what a container has written
 #[derive(Debug, clap::Args)]
@@ -45,28 +49,29 @@ pub(crate) struct LogsArgs {
 pub(crate) fn run(args: &LogsArgs, common: &Common) -> Result<ExitCode, Failure> {
     let found = containers(common)?.find(&args.container)?;
     let query = args.query()?;
-    let (mut out, mut err) = (io::BufWriter::new(io::stdout().lock()), io::stderr().lock());
+    let out = RefCell::new(io::BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()));
+    let mut err = io::stderr().lock();
     let mut take = |entry: &Entry<'_>| {
+        let mut out = out.borrow_mut();
         let to: &mut dyn Write = if entry.stream == "stderr" {
             out.flush()?;
             &mut err
         } else {
-            &mut out
+            &mut *out
         };
         if args.timestamps {
             to.write_all(entry.time.as_bytes())?;
             to.write_all(b" ")?;
         }
-        to.write_all(entry.log.as_bytes())?;
-        // Whoever follows sees each line when it is there.
-        if args.follow { to.flush() } else { Ok(()) }
+        to.write_all(entry.log.as_bytes())
     };
+    let mut flush = || out.borrow_mut().flush();
     let shown = if args.follow {
-        runtime::follow_log(&found, query, &mut take)
+        runtime::follow_log(&found, query, &mut take, &mut flush)
     } else {
         runtime::read_log(&found, query, &mut take)
     };
-    let shown = shown.and_then(|()| out.flush().map_err(runtime::Error::Output));
+    let shown = shown.and_then(|()| flush().map_err(runtime::Error::Output));
     match shown {
         // A reader that has gone away, as `head` does, is no failure.
         Err(runtime::Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -12,9 +12,13 @@ use std::thread::{Builder, JoinHandle};
 use crate::detach_keys::{Typed, Watch};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
 
 /// How much is moved at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
+/// How much the kernel is to move at once, in bytes: all that a pipe may hold.
+const SPLICE_BYTES: usize = 1 << 20;
 /// What a thread needs that only moves bytes.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -122,7 +126,8 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
     Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(body)
 }
 
-/// Moves bytes until `from` ends; `first` is called before the first of them goes on.
+/// Moves bytes until `from` ends; `first` is called before the first of them goes on. What comes
+/// after these is moved by the kernel, where it can.
 fn pump(
     from: &mut impl AsFd,
     to: &mut (impl Write + AsFd),
@@ -136,12 +141,38 @@ fn pump(
         match rustix::io::read(from.as_fd(), spare_capacity(&mut piece)) {
             Ok(0) => return Ok(()),
             Ok(_) => {
-                if let Some(first) = first.take() {
-                    first();
-                }
+                let is_first = first.take().map(|first| first()).is_some();
                 write_all(to, &piece)?;
+                if is_first && splice_all(from, to)? == Spliced::All {
+                    return Ok(());
+                }
             }
             Err(error) => recover(error.into(), from, PollFlags::IN)?,
+        }
+    }
+}
+
+/// What the kernel has moved.
+#[derive(PartialEq, Eq)]
+enum Spliced {
+    /// Everything, to the end.
+    All,
+    /// Nothing: neither side is a pipe, or it does not do this with such a file.
+    Nothing,
+}
+
+/// Lets the kernel move bytes until `from` ends, without a copy where it finds a way.
+fn splice_all(from: &impl AsFd, to: &impl AsFd) -> io::Result<Spliced> {
+    loop {
+        match splice(from, None, to, None, SPLICE_BYTES, SpliceFlags::empty()) {
+            Ok(0) => return Ok(Spliced::All),
+            Ok(_) => {}
+            Err(Errno::INVAL) => return Ok(Spliced::Nothing),
+            Err(error) => {
+                // It does not say which side it is that must be waited for.
+                recover(error.into(), from, PollFlags::IN)?;
+                recover(error.into(), to, PollFlags::OUT)?;
+            }
         }
     }
 }
@@ -172,7 +203,30 @@ fn recover(error: io::Error, stream: &impl AsFd, until: PollFlags) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
     use std::io::Read;
+
+    #[test]
+    fn bytes_pass_whole_through_pipes_and_into_files_that_are_added_to() {
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+        let folder = tempfile::tempdir().unwrap();
+        for (name, flags) in [("plain", flags - OFlags::APPEND), ("appended", flags)] {
+            let file = open(folder.path().join(name), flags, Mode::RWXU).unwrap();
+            let (far, near) = std::io::pipe().unwrap();
+            let (out, into) = std::io::pipe().unwrap();
+            let written = sent.clone();
+            let writer =
+                std::thread::spawn(move || File::from(OwnedFd::from(near)).write_all(&written));
+            let mut into = File::from(OwnedFd::from(into));
+            fcntl_setfl(&into, OFlags::NONBLOCK).unwrap();
+            let mover = std::thread::spawn(move || pump(&mut { far }, &mut into, || {}));
+            pump(&mut { out }, &mut File::from(file), || {}).unwrap();
+            writer.join().unwrap().unwrap();
+            mover.join().unwrap().unwrap();
+            assert!(std::fs::read(folder.path().join(name)).unwrap() == sent, "{name}");
+        }
+    }
 
     #[test]
     fn bytes_pass_whole_through_streams_that_do_not_block() {

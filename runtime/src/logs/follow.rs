@@ -27,11 +27,16 @@ pub fn read_log(found: &Found, query: LogQuery, take: &mut Take<'_>) -> Result<(
 }
 
 /// Reads a container's log, and what is added to it, until the container ends or `query.until` has
-/// come.
+/// come. `pause` is called when there is nothing more to take for now.
 ///
 /// # Errors
-/// As [`read_log`].
-pub fn follow_log(found: &Found, query: LogQuery, take: &mut Take<'_>) -> Result<(), Error> {
+/// As [`read_log`], and when `pause` gives an error.
+pub fn follow_log(
+    found: &Found,
+    query: LogQuery,
+    take: &mut Take<'_>,
+    pause: &mut dyn FnMut() -> io::Result<()>,
+) -> Result<(), Error> {
     let mut reader = open(found, query)?;
     let failed = |source| Error::System { action: "watch the container's log", source };
     // Before anything is read: what comes after that is told of.
@@ -43,7 +48,7 @@ pub fn follow_log(found: &Found, query: LogQuery, take: &mut Take<'_>) -> Result
     };
     if let Some(link) = supervisor {
         loop {
-            reader.read(take).map_err(Error::Output)?;
+            reader.read(take).and_then(|()| pause()).map_err(Error::Output)?;
             if !await_more(&watch, &link, query.until.map(|until| until.0)).map_err(failed)? {
                 break;
             }

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::encode::escape;
+use super::encode::{self, escape};
 use super::rotated;
 use crate::keeping::LogConfig;
 use crate::moment::Moment;
@@ -51,7 +51,10 @@ impl LogWriter {
         let time = Moment::now().to_text();
         let mut result = Ok(());
         self.batch.reserve((bytes.len() + bytes.len() / 4 + LINE_OVERHEAD).min(BATCH_BYTES));
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let (line, next) = left.split_at(encode::line(left));
+            left = next;
             self.add_piece(stream, line, &time);
             if self.batch.len() >= BATCH_BYTES {
                 result = result.and(self.write_batch());
@@ -69,7 +72,7 @@ impl LogWriter {
         let line = std::mem::take(&mut self.unfinished[stream as usize]);
         if !line.is_empty() {
             let time = Moment::now().to_text();
-            encode(stream, &[&line], &time, &mut self.batch);
+            add_entry(stream, &[&line], &time, &mut self.batch);
         }
         self.write_batch()
     }
@@ -78,12 +81,12 @@ impl LogWriter {
         let unfinished = &mut self.unfinished[stream as usize];
         while unfinished.len() + piece.len() >= MAX_LINE_BYTES {
             let (head, tail) = piece.split_at(MAX_LINE_BYTES - unfinished.len());
-            encode(stream, &[unfinished, head], time, &mut self.batch);
+            add_entry(stream, &[unfinished, head], time, &mut self.batch);
             unfinished.clear();
             piece = tail;
         }
         if piece.ends_with(b"\n") {
-            encode(stream, &[unfinished, piece], time, &mut self.batch);
+            add_entry(stream, &[unfinished, piece], time, &mut self.batch);
             unfinished.clear();
         } else {
             unfinished.extend_from_slice(piece);
@@ -165,7 +168,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// One entry, from the pieces of its text.
-fn encode(stream: Stream, text: &[&[u8]], time: &str, to: &mut Vec<u8>) {
+fn add_entry(stream: Stream, text: &[&[u8]], time: &str, to: &mut Vec<u8>) {
     to.extend_from_slice(b"{\"log\":\"");
     match text {
         [head, tail] if !head.is_empty() => escape(&[*head, tail].concat(), to),

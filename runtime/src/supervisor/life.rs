@@ -56,6 +56,9 @@ pub(super) struct End {
     pub(super) outcome: Result<ExitStatus, Failure>,
     /// The template that it may have left.
     pub(super) saving: Saving,
+    /// The process of a machine that has told its end itself: nothing runs in it any more and its disks
+    /// are written, so that nobody needs to wait until it is gone.
+    pub(super) machine: Option<MachineProcess>,
 }
 
 impl End {
@@ -65,7 +68,7 @@ impl End {
     }
 
     fn of(failure: Failure) -> Self {
-        Self { outcome: Err(failure), saving: Saving::new(None) }
+        Self { outcome: Err(failure), saving: Saving::new(None), machine: None }
     }
 
     /// What everybody hears of it.
@@ -99,6 +102,7 @@ impl Charge {
             charge.enter_interval(&end);
             // Another machine can be started only by a process of one thread.
             end.saving.end();
+            drop(end.machine.take());
             if interval::wait(&mut charge.clients, delay) == Interval::Stopped {
                 charge.state.stopped = true;
                 break;
@@ -125,7 +129,7 @@ impl Charge {
         let (mut charge, template, unexplored) =
             ours.take().expect("only the machine's process drops them");
         let (mut console, mut saving) = (ConsoleTail::default(), Saving::new(template));
-        let ending = match machine {
+        let (ending, machine) = match machine {
             Ok(machine) => {
                 let Circumstances { patience, stopwatch, .. } = *circumstances;
                 let parts = Parts { is_copy, unexplored, attachment, patience, stopwatch };
@@ -135,14 +139,14 @@ impl Charge {
                     (&charge.home, &mut charge.record, charge.state.clone()),
                     (&mut charge.clients, &mut console, &mut saving),
                 );
-                let (state, ending) = supervisor.serve();
+                let (state, ending, machine) = supervisor.serve();
                 charge.state = state;
-                ending
+                (ending, machine)
             }
-            Err(error) => Err(error),
+            Err(error) => (Err(error), None),
         };
         let outcome = ending.map_err(|error| error.into_failure(console.text()));
-        (charge, End { outcome, saving })
+        (charge, End { outcome, saving, machine })
     }
 
     /// How long to wait until it is started again, if it is. The policy is the one that is written

@@ -99,6 +99,7 @@ pub(crate) fn supervise(task: Task) -> u8 {
     drop(clients);
     // From here on the container is anybody's.
     drop(home);
+    drop(end.machine.take());
     end.saving.end();
     0
 }

@@ -15,13 +15,17 @@ use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 use super::clients::ClientId;
 use crate::logs::{LogWriter, Stream};
 
 /// How much is moved at once, in bytes: what the machine sends in one packet.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// How much the pipe of somebody who is attached holds, in bytes: the more, the less often they and
+/// we are woken.
+const SINK_BYTES: usize = 256 << 10;
 
 /// All output of the program.
 pub(super) struct Outputs {
@@ -48,6 +52,8 @@ struct Sink {
     pipe: File,
     /// How much they have taken of what is held.
     taken: usize,
+    /// Their pipe took no more of what the kernel moves.
+    is_full: bool,
 }
 
 impl Outputs {
@@ -68,9 +74,11 @@ impl Outputs {
         for flow in &mut self.flows {
             let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
             fcntl_setfl(&writing, OFlags::NONBLOCK)?;
+            // As it is, where this user has too many of them.
+            let _ = fcntl_setpipe_size(&writing, SINK_BYTES);
             if flow.source.is_some() {
                 let taken = flow.held.len();
-                flow.sinks.push(Sink { client, pipe: writing.into(), taken });
+                flow.sinks.push(Sink { client, pipe: writing.into(), taken, is_full: false });
             }
             theirs.push((flow.kind, reading));
         }
@@ -101,7 +109,7 @@ impl Outputs {
     pub(super) fn drop_slow(&mut self) {
         for flow in &mut self.flows {
             let held = flow.held.len();
-            flow.sinks.retain(|sink| sink.taken >= held);
+            flow.sinks.retain(|sink| sink.taken >= held && !sink.is_full);
             flow.let_go();
         }
     }
@@ -123,9 +131,11 @@ impl Outputs {
     /// What to wait for, and which stream it is of.
     pub(super) fn sources(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags, usize)> {
         self.flows.iter().enumerate().flat_map(|(at, flow)| {
-            let source = flow.source.as_ref().filter(|_| flow.held.is_empty());
+            let full = flow.is_full();
+            let source = flow.source.as_ref().filter(|_| flow.held.is_empty() && !full);
             let source = source.map(|source| (source.as_fd(), PollFlags::IN, at));
-            let slow = flow.sinks.iter().filter(|sink| sink.taken < flow.held.len());
+            let is_slow = move |sink: &&Sink| full || sink.taken < flow.held.len();
+            let slow = flow.sinks.iter().filter(is_slow);
             source.into_iter().chain(slow.map(move |sink| (sink.pipe.as_fd(), PollFlags::OUT, at)))
         })
     }
@@ -138,6 +148,16 @@ impl Outputs {
             return None;
         }
         let source = flow.source.as_ref()?;
+        if let (None, [sink]) = (&self.log, &mut flow.sinks[..]) {
+            match sink.splice(source) {
+                Spliced::Some => return None,
+                Spliced::End => flow.source = None,
+                Spliced::Gone => {}
+            }
+            flow.sinks.clear();
+            return None;
+        }
+        flow.sinks.iter_mut().for_each(|sink| sink.is_full = false);
         self.piece.resize(PIECE_BYTES, 0);
         let count = match recv(source, &mut self.piece[..], RecvFlags::DONTWAIT) {
             Ok((count, _)) => count,
@@ -178,6 +198,16 @@ impl Outputs {
     }
 }
 
+/// What came of it when the kernel was to move bytes.
+enum Spliced {
+    /// There may be more.
+    Some,
+    /// The stream has ended.
+    End,
+    /// Nobody reads any more.
+    Gone,
+}
+
 impl Flow {
     /// Gives everybody what has just come, and holds what somebody did not take.
     fn give(&mut self, bytes: &[u8]) {
@@ -190,6 +220,11 @@ impl Flow {
             self.held.extend_from_slice(&bytes[least..]);
             self.sinks.iter_mut().for_each(|sink| sink.taken -= least);
         }
+    }
+
+    /// Whether there is no room for what the kernel is to move.
+    fn is_full(&self) -> bool {
+        !self.sinks.is_empty() && self.sinks.iter().all(|sink| sink.is_full)
     }
 
     /// Gives the slow ones more of what is held.
@@ -213,6 +248,23 @@ impl Flow {
 }
 
 impl Sink {
+    /// Lets the kernel move what there is room for.
+    fn splice(&mut self, source: &UnixStream) -> Spliced {
+        self.is_full = false;
+        match splice(source, None, &self.pipe, None, SINK_BYTES, SpliceFlags::NONBLOCK) {
+            Ok(0) => Spliced::End,
+            // The source was ready, or the next look at the pipe tells that it is not full.
+            Err(Errno::AGAIN) => {
+                self.is_full = true;
+                Spliced::Some
+            }
+            Ok(_) | Err(Errno::INTR) => Spliced::Some,
+            Err(Errno::PIPE) => Spliced::Gone,
+            // The machine has ended, or the program was told that nobody reads.
+            Err(_) => Spliced::End,
+        }
+    }
+
     /// Takes what there is room for; whether they are still there.
     fn take(&mut self, bytes: &[u8]) -> bool {
         while self.taken < bytes.len() {
@@ -346,7 +398,7 @@ mod tests {
         let (mut program, mut outputs) = one_stream();
         let _slow = attach(&mut outputs, 1);
         let writer = std::thread::spawn(move || program.write_all(&vec![0; 1 << 20]));
-        while outputs.flows[0].held.is_empty() {
+        while !outputs.flows[0].is_full() {
             serve_all(&mut outputs);
         }
         outputs.drop_slow();

@@ -83,6 +83,8 @@ pub(super) struct Supervisor<'a> {
     /// What the agent is to be told once it is there.
     unsaid: Vec<ToAgent>,
     machine_ended: bool,
+    /// It has told its end itself.
+    machine_said_farewell: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -118,12 +120,15 @@ impl<'a> Supervisor<'a> {
             agent: None,
             unsaid: Vec::new(),
             machine_ended: false,
+            machine_said_farewell: false,
         }
     }
 
     /// Serves until the container has ended. What fails before a copy's agent has answered is the
     /// template's fault.
-    pub(super) fn serve(mut self) -> (State, Result<ExitStatus, Error>) {
+    ///
+    /// Gives the machine's process too, if it has told its end itself.
+    pub(super) fn serve(mut self) -> (State, Result<ExitStatus, Error>, Option<MachineProcess>) {
         let ending = match self.serve_all() {
             Err(Error::Abandoned) => Err(Error::Abandoned),
             Err(error) if self.parts.is_copy && self.stage == Stage::Booting => {
@@ -131,10 +136,8 @@ impl<'a> Supervisor<'a> {
             }
             ending => ending,
         };
-        // The machine is gone before its end is told.
-        let Self { state, machine, .. } = self;
-        drop(machine);
-        (state, ending)
+        let Self { state, machine, machine_said_farewell, .. } = self;
+        (state, ending, machine_said_farewell.then_some(machine))
     }
 
     fn serve_all(&mut self) -> Result<ExitStatus, Error> {
@@ -217,6 +220,7 @@ impl<'a> Supervisor<'a> {
             Event::Console(bytes) => self.hear_console(&bytes),
             Event::Ended(exit) => {
                 self.machine_ended = true;
+                self.machine_said_farewell = true;
                 self.agent = None;
                 if !matches!(self.stage, Stage::Exited(_)) {
                     return Err(Error::from_exit(exit));

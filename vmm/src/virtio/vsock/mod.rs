@@ -29,6 +29,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SocketFlags, accept_with};
 use virtio_queue::{QueueOwnedT, QueueT};
 
@@ -46,6 +47,8 @@ const TX: usize = 1;
 /// Sizes of the receive, transmit and event queues. Linux fills the whole receive queue with
 /// buffers of 4 KiB when it boots, so a longer one is not free.
 const QUEUE_SIZES: &[u16] = &[128, 128, 16];
+/// What a socket is to hold of the guest's bytes until its reader takes them.
+const SOCKET_BYTES: usize = 512 << 10;
 /// How many packets of one direction are served before the other has its turn.
 const BATCH: usize = 64;
 
@@ -83,7 +86,12 @@ impl Vsock {
         loop {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match accept_with(&self.listener, flags) {
-                Ok(socket) => self.muxer.add(UnixStream::from(socket), poll)?,
+                Ok(socket) => {
+                    // The host's kernel gives as much of it as it allows: with more room in the
+                    // socket, its reader and this thread wake each other less often.
+                    let _ = set_socket_send_buffer_size(&socket, SOCKET_BYTES);
+                    self.muxer.add(UnixStream::from(socket), poll)?;
+                }
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
                 Err(
