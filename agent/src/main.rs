@@ -23,6 +23,7 @@ mod freezer;
 mod heap;
 mod init;
 mod inside;
+mod kernel_log;
 mod launch;
 mod mounts;
 mod network;

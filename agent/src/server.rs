@@ -24,6 +24,7 @@ use crate::{
     doors::Doors,
     exec,
     freezer::Freezer,
+    kernel_log,
     process::{Phase, Process, Running, Wish, no_container},
     questions,
     reaper::Reaper,
@@ -376,6 +377,7 @@ impl Server {
             Question::Top => questions::top(disks.root()),
             Question::Stats => questions::stats(cgroup),
             Question::Update(limits) => cgroup.update(&limits).map(|()| Answer::Done),
+            Question::KernelLog => kernel_log::read_all(),
         };
         answer.map(Some).map_err(|error| describe(&error))
     }

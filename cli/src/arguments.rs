@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    boot, completion, container, doctor, history, image, images, import, inspect, load, login,
-    logout, ps, pull, push, rmi, save, system, tag, template, version,
+    boot, completion, container, doctor, history, image, images, import, info, inspect, load,
+    login, logout, man, ps, pull, push, rmi, save, system, tag, template, version,
 };
 
 /// Runs container images, each in a virtual machine of its own
@@ -61,9 +61,11 @@ pub(crate) enum Command {
     Template(template::TemplateArgs),
     System(system::SystemArgs),
     Boot(boot::BootArgs),
+    Info(info::InfoArgs),
     Doctor(doctor::DoctorArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
+    Man(man::ManArgs),
 }
 
 #[cfg(test)]
@@ -136,6 +138,7 @@ mod tests {
         for line in [
             "run -d --rm --cidfile f --detach-keys a,b --sig-proxy=false busybox true",
             "create -l a=b --label c --stop-signal HUP --stop-timeout -1 busybox",
+            "create --storage-opt size=1g busybox",
             "run --restart on-failure:3 --log-driver none --log-opt max-size=1m busybox",
             "start -ai --detach-keys ctrl-x x",
             "attach --no-stdin --sig-proxy=false x",
@@ -143,6 +146,9 @@ mod tests {
             "ps -l",
             "logs -ft --since 1h --until 2024-05-14 -n 5 x",
             "logs --tail -1 x",
+            "logs --kernel x",
+            "top x -eo pid,args",
+            "top x aux",
             "stop -t -1 -s INT x y",
             "stop --time 3 x",
             "kill -s 9 x",
@@ -155,6 +161,7 @@ mod tests {
             "pause x y",
             "unpause x",
             "top x",
+            "update -m 256m --cpus 1.5 -c 512 --pids-limit -1 --restart no --cpuset-cpus 0-1 x y",
             "stats --no-stream -a x",
             "inspect -s -f {{.Id}} --type container x",
         ] {
@@ -202,8 +209,8 @@ mod tests {
         assert_eq!(run.workdir.as_deref(), Some("/d"));
         assert_eq!(run.user.as_deref(), Some("1:2"));
         assert_eq!(run.hostname.unwrap().as_str(), "web");
-        assert_eq!(run.memory.mib(), 1024);
-        assert_eq!(run.cpus.vcpus(), 2);
+        assert_eq!(run.memory.unwrap().mib(), 1024);
+        assert_eq!(run.cpus.unwrap().vcpus(), 2);
     }
 
     #[test]
@@ -256,6 +263,8 @@ mod tests {
                 "hyperrun run --oom-score-adj 1001 debian",
                 "range for oom score adj is [-1000, 1000]",
             ),
+            ("hyperrun run --storage-opt size=1k debian", "storage size must be from 64m to 8t"),
+            ("hyperrun run --storage-opt x=1 debian", "unknown storage opt \"x=1\""),
             ("hyperrun run --shm-size lots debian", "invalid size: 'lots'"),
             ("hyperrun run --pid host debian", "host is another's namespace"),
             ("hyperrun run -m 2t debian", "maximum memory limit allowed is 1024 GiB"),

@@ -9,6 +9,7 @@ mod archive;
 mod change;
 mod compression;
 mod config;
+pub mod configuration;
 mod digest;
 mod document;
 mod erofs;

@@ -19,14 +19,16 @@ pub use message::{
     ExitStatus, FromAgent, OutOfMemory, ProcessId, RequestId, StartError, StreamHello, StreamKind,
     ToAgent,
 };
-pub use question::{Answer, MAX_TOP_COMMAND_BYTES, MAX_TOP_ROWS, Question, Stats, TopRow};
+pub use question::{
+    Answer, MAX_KERNEL_LOG_BYTES, MAX_TOP_COMMAND_BYTES, MAX_TOP_ROWS, Question, Stats, TopRow,
+};
 pub use spec::{
     Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Limits, MountFlags,
     ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User, WallClock, WindowSize,
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

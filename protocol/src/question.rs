@@ -17,6 +17,8 @@ pub enum Question {
     Stats,
     /// Keep to these limits from now on: all of them, not only those that are new.
     Update(Limits),
+    /// What has its kernel said?
+    KernelLog,
 }
 
 /// What the agent answers.
@@ -33,7 +35,12 @@ pub enum Answer {
     Top(Vec<TopRow>),
     /// To [`Question::Stats`].
     Stats(Stats),
+    /// To [`Question::KernelLog`]: lines as `dmesg` shows them, no more than [`MAX_KERNEL_LOG_BYTES`].
+    KernelLog(Vec<u8>),
 }
+
+/// The most bytes an [`Answer::KernelLog`] has.
+pub const MAX_KERNEL_LOG_BYTES: usize = 1 << 20;
 
 /// The most processes an [`Answer::Top`] tells of.
 pub const MAX_TOP_ROWS: usize = 4096;

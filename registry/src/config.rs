@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use images::configuration;
 use serde::Deserialize;
 
 use crate::error::Error;
 use crate::url::{Scheme, Url, is_loopback};
 
-/// The machine's configuration.
-const MACHINE: &str = "/etc/hyperrun/registries.toml";
-/// The user's own, below their folder of configurations.
-const USER: &str = "hyperrun/registries.toml";
-/// More bytes are no configuration.
-const SIZE_LIMIT: usize = 1 << 20;
+/// The name of the files.
+const NAME: &str = "registries.toml";
 
 /// What the files say; where both say something, the user's counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -56,13 +53,8 @@ pub(crate) struct Endpoint {
 impl Config {
     /// Reads the files of the machine and the user; those that are not there say nothing.
     pub(crate) fn load() -> Result<Config, Error> {
-        let folder =
-            |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let user = folder("XDG_CONFIG_HOME")
-            .or_else(|| folder("HOME").map(|home| home.join(".config")))
-            .map(|folder| folder.join(USER));
         let mut config = Config::default();
-        for path in std::iter::once(PathBuf::from(MACHINE)).chain(user) {
+        for path in configuration::files(NAME) {
             config.over(Config::read(&path)?);
         }
         Ok(config)
@@ -70,24 +62,20 @@ impl Config {
 
     fn read(path: &Path) -> Result<Config, Error> {
         let failed = |source: io::Error| Error::Config { path: path.into(), source };
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
-            Err(error) => return Err(failed(error)),
+        let Some(text) = configuration::read(path).map_err(failed)? else {
+            return Ok(Config::default());
         };
-        let parsed = if bytes.len() > SIZE_LIMIT {
-            Err("it has more than 1 MiB".to_owned())
-        } else {
-            String::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())
-        };
-        parsed
-            .and_then(|text| Config::parse(&text))
+        Config::parse(&text)
             .map_err(|problem| failed(io::Error::new(io::ErrorKind::InvalidData, problem)))
     }
 
     /// Reads one file's text; the error is for a person.
     pub(crate) fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| configuration::line_at(text, span.start));
+            let place = line.map_or_else(String::new, |line| format!("line {line}: "));
+            place + error.message()
+        })?;
         for (host, registry) in &config.registries {
             if Url::parse(&format!("https://{host}")).is_none_or(|url| url.authority() != host) {
                 return Err(format!("{host:?} is not a host with an optional port"));
@@ -221,12 +209,12 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, wanted) in [
-            ("keep-blob = true", "keep-blob"),
+            ("keep-blob = true", "line 1: unknown field `keep-blob`"),
             ("keep-blobs = 1", "boolean"),
             ("[registry.\"a/b\"]", "a/b"),
             ("[registry.a]\nmirrors = [\"b/c\"]", "b/c"),
             ("[registry.a]\nmirrors = [\"http://b/c\"]", "http://b/c"),
-            ("[registry.a]\ninsecure = true", "insecure"),
+            ("[registry.a]\ninsecure = true", "line 2: unknown field `insecure`"),
             ("[", ""),
         ] {
             let problem = Config::parse(text).unwrap_err();

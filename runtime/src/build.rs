@@ -4,6 +4,8 @@ use crate::containers::Containers;
 use crate::error::Error;
 use crate::kvm;
 use crate::launch::{ask_the_host, patience};
+use crate::limits::ScratchSize;
+use crate::options::HostLimits;
 use crate::places::Places;
 use crate::plan::VmConfig;
 use crate::preparation::boot;
@@ -55,10 +57,12 @@ fn parts(unfinished: &Unfinished, shape: VmConfig, places: &Places) -> Result<Ma
     let failed = |source| Error::System { action: "open a template", source };
     Ok(MachineParts {
         shape,
+        host: HostLimits::default(),
+        container: None,
         start: boot()?,
         save: Some(unfinished.files().map_err(failed)?),
         image: Vec::new(),
-        scratch: Scratch::fleeting(&places.scratch())?,
+        scratch: Scratch::fleeting(&places.scratch(), ScratchSize::DEFAULT)?,
         trace: false,
     })
 }

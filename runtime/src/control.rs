@@ -58,11 +58,18 @@ pub(crate) fn connect(found: &Found) -> Result<Link, Error> {
     match link.receive::<FromSupervisor>().map_err(failed)? {
         Some((FromSupervisor::Hello { version: LINK_VERSION }, _)) => Ok(link),
         Some((FromSupervisor::Hello { version }, _)) => {
-            Err(Error::OtherSupervisor { name: name.clone(), version })
+            let supervisor = found.state.supervisor;
+            Err(Error::OtherSupervisor { name: name.clone(), version, supervisor })
         }
         // It ends just now.
         _ => Err(not_running()),
     }
+}
+
+/// Whether a container runs under a hyperrun that this one does not understand.
+#[must_use]
+pub fn is_of_another_version(found: &Found) -> bool {
+    matches!(connect(found), Err(Error::OtherSupervisor { .. }))
 }
 
 /// Attaches to a container that runs.
@@ -222,4 +229,37 @@ fn await_end(link: &Link, containers: &Containers, id: &str) -> Result<u8, Error
 /// The code that a container has ended with; 0 for one that is gone.
 fn last_code(containers: &Containers, id: &str) -> Result<u8, Error> {
     Ok(containers.look_again(id)?.map_or(0, |found| found.state.exit_code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::containers::{State, Status, sample};
+    use crate::link::Doorway;
+
+    #[test]
+    fn a_supervisor_of_another_version_is_told_apart() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = File::open(home.path()).unwrap();
+        let state = State { supervisor: Some(77), ..State::new(Status::Running) };
+        let found = Found::new(sample("a", "web"), state, home.path());
+        assert!(matches!(connect(&found), Err(Error::NotRunning { .. })));
+        let doorway = Doorway::open(&folder, CONTROL_SOCKET).unwrap();
+        for (version, other) in [(LINK_VERSION + 1, true), (LINK_VERSION, false), (0, true)] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let link = doorway.accept().unwrap();
+                    let hello = link.receive::<ToSupervisor>().unwrap().unwrap().0;
+                    assert_eq!(hello, ToSupervisor::Hello { version: LINK_VERSION });
+                    link.send(&FromSupervisor::Hello { version }).unwrap();
+                });
+                assert_eq!(is_of_another_version(&found), other, "{version}");
+            });
+        }
+        let name = "web".to_owned();
+        let error = Error::OtherSupervisor { name, version: 9, supervisor: Some(77) };
+        assert!(error.hint().unwrap().contains("`kill 77`, then `hyperrun start web`"));
+    }
 }

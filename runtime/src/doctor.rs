@@ -13,6 +13,7 @@ use crate::guest_files::{GuestFile, find_agent, find_kernel, find_registry};
 use crate::kvm;
 use crate::limits::MemorySize;
 use crate::places::Places;
+use crate::settings::Settings;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,7 +28,7 @@ pub struct Report {
 
 /// Whether guests can run under this machine's KVM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(into = "&'static str")]
 pub enum KvmVerdict {
     /// They can.
     Ok,
@@ -52,6 +53,25 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
+impl KvmVerdict {
+    /// The verdict in a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Missing => "missing",
+            Self::Denied => "denied",
+            Self::Unfit => "unfit",
+        }
+    }
+}
+
+impl From<KvmVerdict> for &'static str {
+    fn from(verdict: KvmVerdict) -> Self {
+        verdict.word()
+    }
+}
+
 impl Report {
     /// The report as one JSON object.
     #[must_use]
@@ -74,11 +94,13 @@ pub fn examine(places: &Places) -> Report {
         }
         findings.push(tested);
     }
-    findings.push(memory());
+    let settings = Settings::load();
+    findings.push(memory(settings.as_ref().map_or(MemorySize::DEFAULT, |all| all.memory.value)));
     findings.push(guest_file("guest kernel", find_kernel(), b"\x7fELF"));
     findings.push(guest_file("agent", find_agent(), b"0707"));
     findings.push(guest_file("registry", find_registry(), b"\x7fELF"));
     findings.push(formatter());
+    findings.push(configuration(&settings));
     findings.push(folder("images", &places.data));
     findings.push(folder("containers", &places.containers()));
     // Without its module KVM may be built in, and CPU flags are only a clue: the device and the
@@ -161,9 +183,9 @@ fn selftest() -> Finding {
     }
 }
 
-fn memory() -> Finding {
+fn memory(wanted: MemorySize) -> Finding {
     let name = "memory";
-    let wanted = u64::from(MemorySize::DEFAULT.mib());
+    let wanted = u64::from(wanted.mib());
     match available_mib() {
         Some(free) if free >= wanted => fine(name, format!("{free} MiB are free")),
         Some(free) => wrong(
@@ -176,13 +198,24 @@ fn memory() -> Finding {
 }
 
 fn available_mib() -> Option<u64> {
-    available_in(&fs::read_to_string("/proc/meminfo").ok()?)
+    Some(meminfo("MemAvailable")? >> 20)
 }
 
-fn available_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// All memory of this machine, in bytes.
+#[must_use]
+pub fn total_memory() -> Option<u64> {
+    meminfo("MemTotal")
+}
+
+fn meminfo(key: &str) -> Option<u64> {
+    value_in(&fs::read_to_string("/proc/meminfo").ok()?, key)
+}
+
+/// The value behind a key, in bytes.
+fn value_in(meminfo: &str, key: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib >> 10)
+    Some(kib << 10)
 }
 
 fn guest_file(name: &'static str, found: Result<GuestFile, Error>, magic: &[u8]) -> Finding {
@@ -199,6 +232,19 @@ fn guest_file(name: &'static str, found: Result<GuestFile, Error>, magic: &[u8])
         Ok(()) if head == magic => fine(name, place),
         Ok(()) => wrong(name, format!("{place} is something else"), "build it again"),
         Err(error) => wrong(name, format!("{place} cannot be read: {error}"), "build it again"),
+    }
+}
+
+fn configuration(settings: &Result<Settings, Error>) -> Finding {
+    let name = "configuration";
+    match settings {
+        Ok(_) => {
+            let there: Vec<_> =
+                Settings::files().into_iter().filter(|file| file.exists()).collect();
+            let names: Vec<_> = there.iter().map(|file| file.display().to_string()).collect();
+            fine(name, if names.is_empty() { "built in".to_owned() } else { names.join(", ") })
+        }
+        Err(error) => wrong(name, chain(error), error.hint().unwrap_or_default()),
     }
 }
 
@@ -234,10 +280,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn free_memory_is_what_the_kernel_calls_available() {
+    fn memory_is_what_the_kernel_says() {
         let text = "MemTotal: 100 kB\nMemFree: 5 kB\nMemAvailable:   2097152 kB\n";
-        assert_eq!(available_in(text), Some(2048));
-        assert_eq!(available_in("MemFree: 5 kB\n"), None);
+        assert_eq!(value_in(text, "MemAvailable"), Some(2 << 30));
+        assert_eq!(value_in(text, "MemTotal"), Some(100 << 10));
+        assert_eq!(value_in("MemFree: 5 kB\n", "MemAvailable"), None);
     }
 
     #[test]

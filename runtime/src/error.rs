@@ -9,8 +9,10 @@ use vmm::config::MIN_MEMORY_MIB;
 use crate::containers::Status;
 use crate::link::Failure;
 use crate::options::LinesError;
-use crate::plan::PlanError;
+use crate::plan::{LimitsError, PlanError};
+use crate::settings::SettingsError;
 use crate::templates::TemplateError;
+use crate::update::UpdateError;
 
 /// Why a container was not run.
 #[derive(Debug, Error)]
@@ -28,6 +30,14 @@ pub enum Error {
         path: PathBuf,
         /// Which line, and why.
         source: LinesError,
+    },
+    /// A file of configuration makes no sense.
+    #[error("{}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// Which line, and why.
+        source: SettingsError,
     },
     /// A file cannot be used.
     #[error("cannot {action} {}", path.display())]
@@ -111,6 +121,8 @@ pub enum Error {
         name: String,
         /// The version.
         version: u32,
+        /// Its process.
+        supervisor: Option<i32>,
     },
     /// A supervisor has not done what it was asked for.
     #[error("container {name}: {reason}")]
@@ -132,6 +144,14 @@ pub enum Error {
     /// A log cannot be read, or what was read cannot be passed on.
     #[error("cannot show the log")]
     Output(#[source] io::Error),
+    /// A container cannot be changed as it was asked for.
+    #[error("cannot update container {name}")]
+    Update {
+        /// The container's name.
+        name: String,
+        /// Why not.
+        source: UpdateError,
+    },
     /// Another container has this name.
     #[error("the container name \"{name}\" is already in use by container {id}")]
     NameInUse {
@@ -192,11 +212,16 @@ impl Error {
             Self::Image(error) => error.hint(),
             Self::File { path, source, .. } => file_hint(path, source),
             Self::Lines { .. } => Some("each line is KEY=VALUE, KEY, or begins with #".to_owned()),
+            Self::Settings { .. } => Some("docs/configuration.md shows what it may say".to_owned()),
             Self::NoHome => Some("set HOME, or name a folder with --root".to_owned()),
             Self::GuestFile { variable, looked, .. } => {
                 let looked: Vec<_> = looked.iter().map(|path| path.display().to_string()).collect();
                 let looked = looked.join(" and ");
                 Some(format!("looked at {looked}; {variable} can name it"))
+            }
+            Self::Update { source: UpdateError::AutoRemove | UpdateError::Limits(_), .. } => None,
+            Self::Update { .. } => {
+                Some("stop it first: its next start makes another machine".to_owned())
             }
             Self::NameInUse { .. } => {
                 Some("choose another name, or remove or rename that container".to_owned())
@@ -207,11 +232,13 @@ impl Error {
             Self::AmbiguousContainer { .. } => Some("give more digits of the id".to_owned()),
             Self::NotRunning { .. } => Some("`hyperrun start` starts it".to_owned()),
             Self::StillRunning { .. } => Some("stop it first, or use `-f`".to_owned()),
-            Self::OtherSupervisor { .. } => Some(
-                "it goes on; end it with the hyperrun that has started it, or with a signal to its \
-                 program"
-                    .to_owned(),
-            ),
+            Self::OtherSupervisor { name, supervisor, .. } => Some(match supervisor {
+                Some(pid) => format!(
+                    "it goes on as it is; `kill {pid}`, then `hyperrun start {name}` puts it under \
+                     this one"
+                ),
+                None => "it goes on as it is, under the hyperrun that has started it".to_owned(),
+            }),
             Self::Supervisor { .. }
             | Self::Refused { .. }
             | Self::Denied(_)
@@ -244,13 +271,16 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Platform { .. } => Some("load or pull the image for linux/amd64".to_owned()),
         PlanError::NoCommand => Some("name a command after the image".to_owned()),
         PlanError::User(_) => Some("write it as USER or USER:GROUP".to_owned()),
-        PlanError::Limits(_) => {
+        PlanError::Limits(LimitsError::Reservation | LimitsError::Swap) => {
             Some("memory-reservation is at most memory, memory-swap at least".to_owned())
         }
         PlanError::Seccomp(_) => {
             Some("a profile is JSON in Docker's form, see docs/cli.md".to_owned())
         }
-        PlanError::WorkingDirectory(_) | PlanError::Volume(_) | PlanError::Nul(_) => None,
+        PlanError::Limits(_)
+        | PlanError::WorkingDirectory(_)
+        | PlanError::Volume(_)
+        | PlanError::Nul(_) => None,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
-use std::thread::available_parallelism;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -15,12 +14,16 @@ const MAX_RESOLV_CONF_BYTES: u64 = 64 << 10;
 
 /// Looks at this host.
 pub(crate) fn look() -> Result<Host, Error> {
-    Ok(Host {
-        cpus: available_parallelism().map_or(1, usize::from),
-        env: environment(),
-        resolv_conf: resolv_conf(),
-        random: random()?,
-    })
+    Ok(Host { cpus: cpus(), env: environment(), resolv_conf: resolv_conf(), random: random()? })
+}
+
+/// The CPUs this process may run on; where the kernel does not say, there is one.
+pub(crate) fn cpus() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None);
+    set.map_or_else(
+        |_| vec![0],
+        |set| (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect(),
+    )
 }
 
 /// The environment of `hyperrun` itself.

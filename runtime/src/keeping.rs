@@ -72,6 +72,17 @@ impl FromStr for RestartPolicy {
     }
 }
 
+impl RestartPolicy {
+    /// As `--restart` has it.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::OnFailure(Some(most)) => format!("{self}:{most}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for RestartPolicy {
     /// Docker's name of it, without a number.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,34 +141,71 @@ impl LogConfig {
     /// The smallest file: two lines of the longest kind.
     const MIN_BYTES: u64 = 256 << 10;
 
-    /// Takes `--log-driver` and every `--log-opt KEY=VALUE`.
+    /// What becomes of it with `--log-driver` and every `--log-opt KEY=VALUE`.
     ///
     /// # Errors
     /// When a driver, a key or a value makes no sense.
-    pub fn parse(driver: Option<&str>, options: &[String]) -> Result<Self, LogError> {
-        let mut config = Self::default();
-        match driver {
-            None | Some("json-file") => {}
-            Some("none") => config.driver = LogDriver::None,
-            Some(other) => return Err(LogError::Driver(other.to_owned())),
+    pub fn with(mut self, driver: Option<&str>, options: &[String]) -> Result<Self, LogError> {
+        if let Some(driver) = driver {
+            self.driver = driver.parse()?;
         }
         for option in options {
-            let wrong = || LogError::Value(option.clone());
             match option.split_once('=') {
-                Some(("max-size", size)) => {
-                    let size: Size = size.parse().map_err(|_| wrong())?;
-                    config.max_bytes = size.bytes.max(Self::MIN_BYTES);
-                }
-                Some(("max-file", count)) => {
-                    let count: u32 = count.parse().map_err(|_| wrong())?;
-                    let sound = (1..=1000).contains(&count);
-                    config.max_files = sound.then_some(count).ok_or_else(wrong)?;
-                }
+                Some(("max-size", size)) => self.max_bytes = size.parse::<LogSize>()?.0,
+                Some(("max-file", count)) => self.max_files = count.parse::<LogCount>()?.0,
                 Some((key, _)) => return Err(LogError::Option(key.to_owned())),
                 None => return Err(LogError::Option(option.clone())),
             }
         }
-        Ok(config)
+        Ok(self)
+    }
+}
+
+/// How large a file of a log may become, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSize(pub u64);
+
+/// How many files a log may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogCount(pub u32);
+
+impl FromStr for LogDriver {
+    type Err = LogError;
+
+    fn from_str(text: &str) -> Result<Self, LogError> {
+        match text {
+            "json-file" => Ok(Self::JsonFile),
+            "none" => Ok(Self::None),
+            other => Err(LogError::Driver(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for LogDriver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::JsonFile => "json-file",
+            Self::None => "none",
+        })
+    }
+}
+
+impl FromStr for LogSize {
+    type Err = LogError;
+
+    /// A [`Size`], but no smaller than a file can be.
+    fn from_str(text: &str) -> Result<Self, LogError> {
+        let size: Size = text.parse().map_err(|_| LogError::Value(format!("max-size={text}")))?;
+        Ok(Self(size.bytes.max(LogConfig::MIN_BYTES)))
+    }
+}
+
+impl FromStr for LogCount {
+    type Err = LogError;
+
+    fn from_str(text: &str) -> Result<Self, LogError> {
+        let count = text.parse().ok().filter(|count| (1..=1000).contains(count));
+        count.map(Self).ok_or_else(|| LogError::Value(format!("max-file={text}")))
     }
 }
 
@@ -176,6 +224,7 @@ mod tests {
         ];
         for (text, wanted) in cases {
             assert_eq!(text.parse(), Ok(wanted));
+            assert_eq!(wanted.in_full(), text);
         }
         for text in ["sometimes", "always:3", "on-failure:-1", "on-failure:x", "no:1"] {
             assert!(text.parse::<RestartPolicy>().is_err(), "{text}");
@@ -186,7 +235,7 @@ mod tests {
     fn logs_have_bounds() {
         let parse = |driver, options: &[&str]| {
             let options: Vec<_> = options.iter().map(|text| (*text).to_owned()).collect();
-            LogConfig::parse(driver, &options)
+            LogConfig::default().with(driver, &options)
         };
         assert_eq!(parse(None, &[]), Ok(LogConfig::default()));
         assert_eq!(parse(Some("none"), &[]).unwrap().driver, LogDriver::None);
@@ -194,6 +243,8 @@ mod tests {
         assert_eq!((config.max_bytes, config.max_files), (1 << 20, 7));
         let small = parse(None, &["max-size=1"]).unwrap();
         assert_eq!(small.max_bytes, LogConfig::MIN_BYTES);
+        let other = config.with(Some("none"), &["max-file=2".to_owned()]).unwrap();
+        assert_eq!((other.max_bytes, other.max_files), (1 << 20, 2));
         for (driver, option) in [
             (Some("syslog"), "max-file=1"),
             (None, "max-file=0"),

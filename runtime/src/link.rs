@@ -21,7 +21,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Rises with every change of the messages.
-pub(crate) const LINK_VERSION: u32 = 1;
+pub(crate) const LINK_VERSION: u32 = 2;
 /// The longest message, in bytes; whatever can be longer is cut before.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// The most files in one message: stdin, stdout, stderr.

@@ -20,6 +20,7 @@ use crate::spec::{Hostname, RunSpec, Stdio};
 mod limits;
 
 pub use limits::LimitsError;
+pub(crate) use limits::{check_cpus, weight};
 
 /// The `PATH` of a process whose image names none, as Docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -34,8 +35,8 @@ const GUEST_PLATFORM: (&str, &str) = ("linux", "amd64");
 /// The part of the host that a plan depends on.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// The CPUs `hyperrun` may use.
-    pub cpus: usize,
+    /// The CPUs `hyperrun` may use, by their numbers.
+    pub cpus: Vec<usize>,
     /// The environment of `hyperrun` itself, for `-e KEY`.
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// The host's `/etc/resolv.conf`.
@@ -115,6 +116,9 @@ pub enum PlanError {
 pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan, PlanError> {
     check_platform(image)?;
     let vm = limits::machine(spec);
+    if let Some(set) = &spec.options.host.cpu_set {
+        check_cpus(set, &host.cpus).map_err(PlanError::Limits)?;
+    }
     let name = container_name(spec, image.name, host);
     let hostname = hostname(spec, &name);
     let process = process(spec, image.config, host, &hostname)?;
@@ -338,8 +342,8 @@ fn entropy(host: &Host) -> [u8; 32] {
 
 fn warnings(spec: &RunSpec, host: &Host) -> Vec<String> {
     let mut warnings = Vec::new();
-    if usize::from(spec.cpus.vcpus()) > host.cpus {
-        let (asked, there) = (spec.cpus, host.cpus);
+    if usize::from(spec.cpus.vcpus()) > host.cpus.len() {
+        let (asked, there) = (spec.cpus, host.cpus.len());
         warnings.push(format!("--cpus {asked} is more than the {there} CPUs of this machine"));
     }
     limits::warnings(spec, &mut warnings);

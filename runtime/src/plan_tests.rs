@@ -3,7 +3,7 @@
 use protocol::ResourceLimit;
 
 use super::*;
-use crate::limits::{Cpus, MemorySize};
+use crate::limits::{Cpus, MemorySize, ScratchSize};
 use crate::spec::{EnvChange, PullPolicy, TemplateUse};
 
 fn words(text: &str) -> Vec<Vec<u8>> {
@@ -27,6 +27,7 @@ pub(super) fn spec() -> RunSpec {
         hostname: None,
         memory: MemorySize::DEFAULT,
         cpus: Cpus::DEFAULT,
+        scratch: ScratchSize::DEFAULT,
         read_only: false,
         options: Options::default(),
         stdio: Stdio::OutputOnly,
@@ -52,7 +53,7 @@ fn host() -> Host {
     let mut random = [0; 40];
     random[32..].copy_from_slice(&7_939_453_236_u64.to_le_bytes());
     Host {
-        cpus: 2,
+        cpus: (0..2).collect(),
         env: vec![(b"LANG".to_vec(), b"C.UTF-8".to_vec())],
         resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
         random,

@@ -68,14 +68,16 @@ impl Scene {
         let disk = open_disk(image)?;
         let blanks = self.places.scratch();
         let scratch = if record.keeping.auto_remove {
-            Scratch::fleeting(&blanks)?
+            Scratch::fleeting(&blanks, record.scratch)?
         } else {
-            Scratch::lasting(&blanks, &home.path().join(OVERLAY))?
+            Scratch::lasting(&blanks, &home.path().join(OVERLAY), record.scratch)?
         };
         // Last: what has begun is the supervisor's to end.
         let Beginning { start, unfinished, unexplored } = begin(templates, wanted)?;
         let machine = MachineParts {
             shape: record.vm,
+            host: record.host.clone(),
+            container: Some((record.id.clone(), record.container.limits.clone())),
             start,
             save: unfinished.as_ref().and_then(|template| template.files().ok()),
             image: disk,

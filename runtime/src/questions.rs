@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Seek;
 
-use protocol::{Answer, Question, Stats, TopRow};
+use protocol::{Answer, Limits, Question, Stats, TopRow};
 
 use crate::containers::Found;
 use crate::control::connect;
@@ -46,6 +46,25 @@ pub fn stats(found: &Found) -> Result<Stats, Error> {
         Answer::Stats(stats) => Ok(stats),
         other => Err(unexpected(found, &other)),
     }
+}
+
+/// What the kernel of a container's machine has said, as lines of `dmesg`: any bytes.
+///
+/// # Errors
+/// When it does not run.
+pub fn kernel_log(found: &Found) -> Result<Vec<u8>, Error> {
+    match ask(found, Question::KernelLog)? {
+        Answer::KernelLog(text) => Ok(text),
+        other => Err(unexpected(found, &other)),
+    }
+}
+
+/// Gives a container that runs these limits in the place of its own.
+///
+/// # Errors
+/// When it does not run, or its kernel refuses.
+pub(crate) fn limit(found: &Found, limits: Limits) -> Result<(), Error> {
+    done(found, Question::Update(limits))
 }
 
 fn done(found: &Found, question: Question) -> Result<(), Error> {

@@ -29,6 +29,8 @@ pub(crate) fn record_of(
         keeping: with_images(keeping, &image.config),
         template: spec.template == TemplateUse::Allowed,
         vm: plan.vm,
+        scratch: spec.scratch,
+        host: spec.options.host.clone(),
         container: plan.container,
     }
 }

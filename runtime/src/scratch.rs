@@ -1,7 +1,7 @@
 //! Writable disks: a blank ext4 file system, formatted once, and a file per container for what it
 //! writes over that.
 //!
-//! There are two blanks. A container that is removed when it ends has a file without a name over one
+//! There are two blanks of each size. A container that is removed when it ends has a file without a name over one
 //! without a journal: both are gone after a crash, and there is nothing to recover. The disk of one
 //! that is kept lies in its folder, over a blank with a journal, so that a crash leaves a file system
 //! that the next start mounts. docs/decisions/scratch-disk.md has the whole of it.
@@ -16,13 +16,12 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::limits::ScratchSize;
 
 /// Rises with every change of how a blank is formatted. Old blanks stay: disks lie over them.
 const BLANK_VERSION: u32 = 2;
 /// The size of a journal, in MiB: the smallest that holds a busy disk's metadata.
 const JOURNAL_MIB: u32 = 16;
-/// The size of the blank and of every scratch disk: 10 GiB, nearly all of it holes.
-pub(crate) const SCRATCH_BYTES: u64 = 10 << 30;
 
 /// What a container's scratch disk is made of.
 #[derive(Debug)]
@@ -31,6 +30,8 @@ pub(crate) struct Scratch {
     pub(crate) blank: File,
     /// This container's own overlay.
     pub(crate) overlay: File,
+    /// The size of both.
+    pub(crate) size: ScratchSize,
 }
 
 /// Whether a blank has a journal.
@@ -43,40 +44,54 @@ enum Journal {
 impl Scratch {
     /// A disk that is gone when the last process closes it. Opens the blank in `folder`, formatting
     /// it first where it is not there yet.
-    pub(crate) fn fleeting(folder: &Path) -> Result<Self, Error> {
+    pub(crate) fn fleeting(folder: &Path, size: ScratchSize) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(file_error("create", folder))?;
-        let blank = open_blank(folder, Journal::Without)?;
-        Ok(Self { blank, overlay: unnamed_file(folder)? })
+        let blank = open_blank(folder, Journal::Without, size)?;
+        Ok(Self { blank, overlay: unnamed_file(folder)?, size })
     }
 
     /// The disk of a container that is kept, whose overlay is the file at `path`.
-    pub(crate) fn lasting(folder: &Path, path: &Path) -> Result<Self, Error> {
+    pub(crate) fn lasting(folder: &Path, path: &Path, size: ScratchSize) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(file_error("create", folder))?;
-        let blank = open_blank(folder, Journal::With)?;
+        let blank = open_blank(folder, Journal::With, size)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let overlay = options.open(path).map_err(file_error("open", path))?;
-        Ok(Self { blank, overlay })
+        Ok(Self { blank, overlay, size })
     }
 }
 
-fn open_blank(folder: &Path, journal: Journal) -> Result<File, Error> {
-    let suffix = match journal {
-        Journal::With => "-journal",
-        Journal::Without => "",
-    };
-    let path = folder.join(format!("blank-{BLANK_VERSION}{suffix}.img"));
+fn open_blank(folder: &Path, journal: Journal, size: ScratchSize) -> Result<File, Error> {
+    let path = folder.join(blank_name(journal, size));
     match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            format_blank(folder, &path, journal)?;
+            format_blank(folder, &path, journal, size)?;
             File::open(&path).map_err(file_error("open", &path))
         }
         opened => opened.map_err(file_error("open", &path)),
     }
 }
 
+/// A blank of the usual size has the name that it had when there was no other.
+fn blank_name(journal: Journal, size: ScratchSize) -> String {
+    let journal = match journal {
+        Journal::With => "-journal",
+        Journal::Without => "",
+    };
+    let size = match size {
+        ScratchSize::DEFAULT => String::new(),
+        size => format!("-{}m", size.mib()),
+    };
+    format!("blank-{BLANK_VERSION}{journal}{size}.img")
+}
+
 /// Formats under a temporary name and a lock, so that a blank is whole or not there.
-fn format_blank(folder: &Path, path: &Path, journal: Journal) -> Result<(), Error> {
+fn format_blank(
+    folder: &Path,
+    path: &Path,
+    journal: Journal,
+    size: ScratchSize,
+) -> Result<(), Error> {
     let lock_path = folder.join("lock");
     let lock = File::create(&lock_path).map_err(file_error("create", &lock_path))?;
     flock(&lock, FlockOperation::LockExclusive)
@@ -86,7 +101,7 @@ fn format_blank(folder: &Path, path: &Path, journal: Journal) -> Result<(), Erro
     }
     let temporary = path.with_extension("tmp");
     let file = File::create(&temporary).map_err(file_error("create", &temporary))?;
-    file.set_len(SCRATCH_BYTES).map_err(file_error("write", &temporary))?;
+    file.set_len(size.bytes()).map_err(file_error("write", &temporary))?;
     make_ext4(&temporary, journal)?;
     file.sync_all().map_err(file_error("write", &temporary))?;
     fs::rename(&temporary, path).map_err(file_error("create", path))
@@ -157,4 +172,38 @@ fn unnamed_file(folder: &Path) -> Result<File, Error> {
 fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
     let path: PathBuf = path.to_owned();
     move |source| Error::File { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_have_names_by_what_they_are() {
+        let small: ScratchSize = "1g".parse().unwrap();
+        for (journal, size, name) in [
+            (Journal::With, ScratchSize::DEFAULT, "blank-2-journal.img"),
+            (Journal::Without, ScratchSize::DEFAULT, "blank-2.img"),
+            (Journal::With, small, "blank-2-journal-1024m.img"),
+            (Journal::Without, small, "blank-2-1024m.img"),
+        ] {
+            assert_eq!(blank_name(journal, size), name);
+        }
+    }
+
+    #[test]
+    fn disks_of_every_size_can_be_formatted() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["64m", "1t"] {
+            let size: ScratchSize = text.parse().unwrap();
+            let path = folder.path().join(text);
+            for scratch in [
+                Scratch::fleeting(folder.path(), size).unwrap(),
+                Scratch::lasting(folder.path(), &path, size).unwrap(),
+            ] {
+                assert_eq!(scratch.blank.metadata().unwrap().len(), size.bytes());
+            }
+        }
+        assert!(!folder.path().join("blank-2-64m.tmp").exists());
+    }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use protocol::WindowSize;
 use thiserror::Error;
 
-use crate::limits::{Cpus, MemorySize};
+use crate::limits::{Cpus, MemorySize, ScratchSize};
 use crate::options::Options;
 
 /// One `hyperrun run`.
@@ -34,6 +34,8 @@ pub struct RunSpec {
     pub memory: MemorySize,
     /// `--cpus`.
     pub cpus: Cpus,
+    /// `--storage-opt size=`.
+    pub scratch: ScratchSize,
     /// `--read-only`.
     pub read_only: bool,
     /// What else was asked for.

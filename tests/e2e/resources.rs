@@ -73,3 +73,43 @@ fn timings_name_three_clocks() {
         out.stderr_has(clock);
     }
 }
+
+#[test]
+fn a_disk_is_as_large_as_asked() {
+    let script = "df -m / | awk 'END { print $2 }'; dd if=/dev/zero of=/x bs=1M count=200 2>&1";
+    let sandbox = Sandbox::with_images();
+    for rm in [&["--rm"][..], &["--name", "small-disk"]] {
+        let run = [&["run", "--storage-opt", "size=100m"], rm, &["busybox", "sh", "-c", script]];
+        let out = sandbox.hyperrun(run.concat());
+        out.code_is(1).stdout_has("No space left on device");
+        let mib: u64 = out.stdout.lines().next().unwrap().parse().unwrap();
+        assert!((70..=100).contains(&mib), "{mib} MiB");
+    }
+    // The next start finds the same disk.
+    sandbox
+        .hyperrun(["start", "-a", "small-disk"])
+        .code_is(1)
+        .stdout_has("No space left on device");
+    sandbox.hyperrun(["rm", "small-disk"]).code_is(0);
+}
+
+#[test]
+fn a_privileged_program_finds_nothing_behind_its_disk() {
+    let script = "for at in 60 100 20000 9000000; do \
+        dd if=/dev/vdb of=/dev/null bs=1M count=1 skip=$at iflag=direct 2>/dev/null \
+        && echo $at yes || echo $at no; done";
+    Sandbox::with_images()
+        .hyperrun([
+            "run",
+            "--rm",
+            "--privileged",
+            "--storage-opt",
+            "size=64m",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ])
+        .code_is(0)
+        .stdout_is("60 yes\n100 no\n20000 no\n9000000 no\n");
+}

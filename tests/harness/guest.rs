@@ -13,7 +13,7 @@ use protocol::{
     ProcessSpec, STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
 };
 use vmm::config::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, MachineConfig, Start, VsockConfig,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, Start, VsockConfig,
 };
 use vmm::event::Event;
 use vmm::machine::Machine;
@@ -166,6 +166,7 @@ fn machine(listener: UnixListener, events: File, folder: &Path) -> MachineConfig
         base: Some(blank),
         base_bytes: bytes,
         overlay: overlay.expect("a new file"),
+        usable_bytes: bytes,
         capacity_bytes: bytes,
     };
     let disk = |backing, id: &str| DiskConfig { backing, id: id.to_owned() };
@@ -182,6 +183,7 @@ fn machine(listener: UnixListener, events: File, folder: &Path) -> MachineConfig
             disk(DiskBacking::read_only(extents.collect()), "image"),
             disk(scratch, "scratch"),
         ],
+        disk_limits: DiskLimits::default(),
         vsock: Some(VsockConfig { cid: 3, listener }),
         events,
         trace: false,

@@ -13,7 +13,8 @@ use std::thread;
 
 use hyperrun_vmm::error::chain;
 use hyperrun_vmm::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, Event, Exit, Machine, MachineConfig, Start,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, Event, Exit, Machine,
+    MachineConfig, Start,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -85,6 +86,7 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
         start: Start::Boot(BootFiles { kernel, initramfs, command_line }),
         save: None,
         disks,
+        disk_limits: DiskLimits::default(),
         vsock: None,
         events,
         trace,
@@ -102,7 +104,13 @@ fn scratch(word: &str) -> Result<DiskConfig, Failure> {
     let (path, mib) = word.rsplit_once(':').ok_or("--scratch needs FILE:MIB")?;
     let overlay = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     let capacity_bytes = mib.parse::<u64>()? << 20;
-    let backing = DiskBacking::CopyOnWrite { base: None, base_bytes: 0, overlay, capacity_bytes };
+    let backing = DiskBacking::CopyOnWrite {
+        base: None,
+        base_bytes: 0,
+        overlay,
+        usable_bytes: capacity_bytes,
+        capacity_bytes,
+    };
     Ok(DiskConfig { backing, id: "scratch".to_owned() })
 }
 

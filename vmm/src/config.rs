@@ -26,6 +26,8 @@ pub struct MachineConfig {
     pub save: Option<SnapshotFiles>,
     /// Disks in the guest's order: vda, vdb and so on.
     pub disks: Vec<DiskConfig>,
+    /// How fast they are at most, all together.
+    pub disk_limits: DiskLimits,
     /// Sockets between guest and host.
     pub vsock: Option<VsockConfig>,
     /// Where [`crate::event::Event`]s are written to.
@@ -86,6 +88,19 @@ pub struct SnapshotFiles {
     pub memory: File,
 }
 
+/// How fast disks are at most; none is without a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskLimits {
+    /// The bytes read in each second.
+    pub read_bytes: Option<u64>,
+    /// The bytes written in each second.
+    pub write_bytes: Option<u64>,
+    /// The requests to read in each second.
+    pub read_requests: Option<u64>,
+    /// The requests to write in each second.
+    pub write_requests: Option<u64>,
+}
+
 /// A disk.
 #[derive(Debug)]
 pub struct DiskConfig {
@@ -113,7 +128,9 @@ pub enum DiskBacking {
         base_bytes: u64,
         /// An overlay made by an earlier machine, or an empty file.
         overlay: File,
-        /// The size of the disk, in bytes.
+        /// The bytes that there are: what lies behind can be neither read nor written.
+        usable_bytes: u64,
+        /// The size of the disk as the guest sees it, in bytes; no less.
         capacity_bytes: u64,
     },
 }

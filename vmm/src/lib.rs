@@ -26,8 +26,8 @@ pub mod virtio;
 mod wake;
 
 pub use config::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, FileRange, MAX_MEMORY_MIB, MAX_VCPUS,
-    MIN_MEMORY_MIB, MachineConfig, SnapshotFiles, Start, VsockConfig,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, FileRange, MAX_MEMORY_MIB,
+    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, SnapshotFiles, Start, VsockConfig,
 };
 pub use error::{ConfigError, Error, UnfitKvm};
 pub use event::{Event, EventError};

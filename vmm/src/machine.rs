@@ -14,8 +14,8 @@ use crate::arch::x86_64::{boot_params, layout, mptable, regs};
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
-    BootFiles, DiskConfig, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, SnapshotFiles,
-    Start, VsockConfig, WorkingSet,
+    BootFiles, DiskConfig, DiskLimits, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
+    SnapshotFiles, Start, VsockConfig, WorkingSet,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
@@ -30,6 +30,7 @@ use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::vcpu::RunningVcpu;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::block::Block;
+use crate::virtio::block::pace::Pace;
 use crate::virtio::device::{Interrupt, Server, VirtioDevice};
 use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
 use crate::virtio::rng::Rng;
@@ -73,7 +74,8 @@ impl Machine {
     /// the host refuses.
     pub fn new(config: MachineConfig) -> Result<Self, Error> {
         check(&config)?;
-        let MachineConfig { memory_mib, vcpus, start, save, disks, vsock, events, trace } = config;
+        let MachineConfig { memory_mib, vcpus, start, save, events, trace, .. } = config;
+        let (disks, vsock, limits) = (config.disks, config.vsock, config.disk_limits);
         let memory_bytes = u64::from(memory_mib) << 20;
         let save = save.filter(|_| !trace).map(with_pagemap).transpose()?;
         let failed = |source| Error::Memory { mib: memory_mib, source };
@@ -92,7 +94,7 @@ impl Machine {
         };
         let (wake_sender, wakes) = mpsc::sync_channel(WAKES);
         let console = Console::new(trace.then(|| wake_sender.clone()));
-        let devices = devices(disks, vsock)?;
+        let devices = devices(disks, limits, vsock)?;
         let device_count = devices.len();
         let make = || wire(&memory, &console, devices);
         let (uart, vm, transports, vcpus, news, prefaulting) = match origin {
@@ -324,13 +326,15 @@ fn check(config: &MachineConfig) -> Result<(), ConfigError> {
 /// The devices in the guest's order: disks, so that their names are known, then the others.
 pub(crate) fn devices(
     disks: Vec<DiskConfig>,
+    limits: DiskLimits,
     vsock: Option<VsockConfig>,
 ) -> Result<Vec<Box<dyn VirtioDevice>>, Error> {
     let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(disks.len() + 3);
+    let pace = Pace::new(limits).map(Arc::new);
     for disk in disks {
         let id = disk.id.clone();
         let block = Block::open(disk).map_err(|source| Error::Disk { id, source })?;
-        devices.push(Box::new(block));
+        devices.push(Box::new(block.with_pace(pace.clone())));
     }
     if let Some(config) = vsock {
         devices.push(Box::new(Vsock::new(config)));
@@ -440,6 +444,7 @@ mod tests {
             }),
             save: None,
             disks: (0..disks).map(|_| disk()).collect(),
+            disk_limits: DiskLimits::default(),
             vsock: None,
             events: file(),
             trace: false,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use runtime::keeping::{Keeping, LogConfig, RestartPolicy};
+use runtime::keeping::{Keeping, RestartPolicy};
 use runtime::options::label_file;
+use runtime::settings::Settings;
 use runtime::signal::SignalNumber;
 
 use crate::commands::options::lines_of;
@@ -33,9 +34,10 @@ pub(crate) struct KeepingArgs {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) stop_timeout: Option<i64>,
     /// When to start it again: no, on-failure, on-failure:MOST, always, unless-stopped
-    #[arg(long, value_name = "POLICY", default_value = "no")]
-    pub(crate) restart: RestartPolicy,
-    /// Where its output is kept: json-file or none
+    /// [default: no]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) restart: Option<RestartPolicy>,
+    /// Where its output is kept: json-file or none [default: json-file]
     #[arg(long, value_name = "DRIVER")]
     pub(crate) log_driver: Option<String>,
     /// max-size=SIZE and max-file=NUMBER bound its log
@@ -44,15 +46,18 @@ pub(crate) struct KeepingArgs {
 }
 
 impl KeepingArgs {
-    /// What they mean. Whether the program's input ends with the person's depends on whether they
-    /// stay.
-    pub(crate) fn keeping(&self, stay: Stay) -> Result<Keeping, Failure> {
-        if self.rm && self.restart != RestartPolicy::No {
+    /// What they mean, and what holds where they say nothing. Whether the program's input ends with
+    /// the person's depends on whether they stay.
+    pub(crate) fn keeping(&self, stay: Stay, settings: &Settings) -> Result<Keeping, Failure> {
+        if self.rm && self.restart.is_some_and(|policy| policy != RestartPolicy::No) {
             let error = "conflicting options: cannot specify both --restart and --rm";
             let hint = "a container that is removed cannot be started again";
             return Err(Failure::new(error, hint).with_code(125));
         }
-        let log = LogConfig::parse(self.log_driver.as_deref(), &self.log_opt)
+        let usual = if self.rm { RestartPolicy::No } else { settings.restart.value };
+        let log = settings
+            .log()
+            .with(self.log_driver.as_deref(), &self.log_opt)
             .map_err(|error| Failure::new(&error.to_string(), "see `--help`").with_code(125))?;
         Ok(Keeping {
             auto_remove: self.rm,
@@ -60,7 +65,7 @@ impl KeepingArgs {
             labels: labels(&self.label_file, &self.label)?,
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
-            restart: self.restart,
+            restart: self.restart.unwrap_or(usual),
             log,
         })
     }

@@ -8,7 +8,7 @@ use runtime::Moment;
 use runtime::logs::{Entry, LogQuery, Tail};
 
 use crate::arguments::Common;
-use crate::commands::containers;
+use crate::commands::{containers, print};
 use crate::failure::Failure;
 use crate::filter::time;
 
@@ -17,7 +17,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 /// Show what a container has written
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  hyperrun logs -f --tail 100 web")]
+#[command(
+    after_help = "Examples:\n  hyperrun logs -f --tail 100 web\n  hyperrun logs --kernel web"
+)]
 pub(crate) struct LogsArgs {
     /// Go on until the container ends
     #[arg(short, long)]
@@ -40,6 +42,9 @@ pub(crate) struct LogsArgs {
     /// Show when each line was written
     #[arg(short, long)]
     timestamps: bool,
+    /// Show what the kernel of its machine has said instead, as dmesg does; the machine must run
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "tail", "timestamps"])]
+    kernel: bool,
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     container: String,
@@ -48,6 +53,10 @@ pub(crate) struct LogsArgs {
 /// Writes what went to stdout and stderr to ours.
 pub(crate) fn run(args: &LogsArgs, common: &Common) -> Result<ExitCode, Failure> {
     let found = containers(common)?.find(&args.container)?;
+    if args.kernel {
+        print(&shown(&runtime::kernel_log(&found)?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let query = args.query()?;
     let out = RefCell::new(io::BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()));
     let mut err = io::stderr().lock();
@@ -81,6 +90,12 @@ pub(crate) fn run(args: &LogsArgs, common: &Common) -> Result<ExitCode, Failure>
     }
 }
 
+/// A kernel's words can be its program's: they are shown without what would spoil a terminal.
+fn shown(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(log);
+    text.chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect()
+}
+
 impl LogsArgs {
     fn query(&self) -> Result<LogQuery, Failure> {
         let moment = |text: &Option<String>, flag: &str| match text {
@@ -98,5 +113,15 @@ impl LogsArgs {
         };
         let (since, until) = (moment(&self.since, "--since")?, moment(&self.until, "--until")?);
         Ok(LogQuery { since, until, tail })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernels_words_hold_no_control_characters() {
+        assert_eq!(shown(b"[0.1] a\x1b[2J\tb\n[0.2] \xff\n"), "[0.1] a[2Jb\n[0.2] \u{fffd}\n");
     }
 }

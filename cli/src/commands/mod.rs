@@ -11,6 +11,7 @@ pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod import;
+pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod keeping;
 pub(crate) mod kill;
@@ -18,6 +19,7 @@ pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
+pub(crate) mod man;
 pub(crate) mod options;
 pub(crate) mod pause;
 pub(crate) mod ps;
@@ -37,6 +39,7 @@ pub(crate) mod tag;
 pub(crate) mod template;
 pub(crate) mod top;
 pub(crate) mod unpause;
+pub(crate) mod update;
 pub(crate) mod version;
 pub(crate) mod wait;
 
@@ -72,9 +75,11 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
         Command::Template(args) => template::run(&args, &common),
         Command::System(args) => system::run(&args, &common),
         Command::Boot(args) => boot::run(&args, &common),
+        Command::Info(args) => info::run(&args, &common),
         Command::Doctor(args) => doctor::run(&args, &common),
         Command::Version(args) => version::run(&args),
         Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::ArgAction;
 use runtime::Error;
 use runtime::capabilities::Capability;
-use runtime::limits::Size;
+use runtime::limits::{ScratchSize, Size};
 use runtime::options::{
-    ExtraHost, LinesError, MemorySwap, Options, SecurityOption, SysctlOption, TmpfsOption, Ulimit,
-    env_file,
+    ByteRate, CpuSet, DeviceRates, ExtraHost, HostLimits, LinesError, MemorySwap, Options,
+    RequestRate, SecurityOption, StorageOption, SysctlOption, TmpfsOption, Ulimit, env_file,
 };
 use runtime::spec::{EnvChange, Hostname};
 
@@ -70,9 +70,30 @@ pub(crate) struct OptionArgs {
     /// Discarded with a warning: cgroup v2 has no such thing
     #[arg(long)]
     pub(crate) oom_kill_disable: bool,
+    /// size=SIZE bounds what the container may write on its disk [default: 10g]
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) storage_opt: Vec<StorageOption>,
     /// Weigh the container's CPU time, 2 to 262144, 1024 being usual
     #[arg(short, long, value_name = "NUMBER")]
     pub(crate) cpu_shares: Option<u64>,
+    /// Discarded with a warning: nobody else is at a machine's disks
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) blkio_weight: Option<u16>,
+    /// Run the machine on these CPUs of the host, as 0-2,7
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) cpuset_cpus: Option<CpuSet>,
+    /// Read no more than this in each second, as /dev/sda:1mb; it holds for all disks together
+    #[arg(long, value_name = "DEVICE:SIZE")]
+    pub(crate) device_read_bps: Vec<ByteRate>,
+    /// Write no more than this in each second
+    #[arg(long, value_name = "DEVICE:SIZE")]
+    pub(crate) device_write_bps: Vec<ByteRate>,
+    /// Read no more often than this in each second, as /dev/sda:100
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    pub(crate) device_read_iops: Vec<RequestRate>,
+    /// Write no more often than this in each second
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    pub(crate) device_write_iops: Vec<RequestRate>,
     /// Refused: the container is a machine, and has namespaces of its own
     #[arg(long, value_name = "MODE", value_parser = own_namespace, action = ArgAction::Append)]
     pub(crate) ipc: Vec<OwnNamespace>,
@@ -95,6 +116,11 @@ impl OptionArgs {
     /// When a file cannot be read or a line is no variable.
     pub(crate) fn variables(&self) -> Result<Vec<EnvChange>, Error> {
         variables(&self.env_file)
+    }
+
+    /// The size of the container's disk, if one is asked for.
+    pub(crate) fn scratch_size(&self) -> Option<ScratchSize> {
+        self.storage_opt.last().map(|StorageOption::Size(size)| *size)
     }
 
     /// What they mean.
@@ -122,6 +148,16 @@ impl OptionArgs {
             oom_score_adjustment: self.oom_score_adj,
             oom_kill_disable: self.oom_kill_disable,
             cpu_shares: self.cpu_shares,
+            blkio_weight: self.blkio_weight,
+            host: HostLimits {
+                cpu_set: self.cpuset_cpus,
+                devices: DeviceRates {
+                    read_bps: self.device_read_bps,
+                    write_bps: self.device_write_bps,
+                    read_iops: self.device_read_iops,
+                    write_iops: self.device_write_iops,
+                },
+            },
         };
         for option in self.security_opt {
             match option {

@@ -9,6 +9,7 @@ use clap::ArgAction;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use runtime::limits::{Cpus, MemorySize};
 use runtime::places::Places;
+use runtime::settings::Settings;
 use runtime::spec::{
     ContainerName, EnvChange, EnvError, Hostname, PullPolicy, RunSpec, Stdio, TemplateUse,
 };
@@ -29,6 +30,8 @@ use crate::failure::Failure;
     after_help = "\
 The exit code is the program's; 128 and the number of the signal that ended it; 127 when it is not
 in the image; 126 when it cannot be executed; 125 when hyperrun itself failed.
+
+Defaults are those of config.toml; `hyperrun info` shows them.
 
 Examples:
   hyperrun run -t --rm debian:bookworm bash
@@ -77,12 +80,12 @@ pub(crate) struct RunArgs {
     /// Name the host the program sees
     #[arg(short = 'h', long, value_name = "NAME")]
     pub(crate) hostname: Option<Hostname>,
-    /// Give the machine this much memory, as 512m or 2g
-    #[arg(short, long, value_name = "SIZE", default_value_t = MemorySize::DEFAULT)]
-    pub(crate) memory: MemorySize,
-    /// Let the program keep this many CPUs busy
-    #[arg(long, value_name = "NUMBER", default_value_t = Cpus::DEFAULT)]
-    pub(crate) cpus: Cpus,
+    /// Give the machine this much memory, as 512m or 2g [default: 512m]
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<MemorySize>,
+    /// Let the program keep this many CPUs busy [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpus: Option<Cpus>,
     /// Refuse writes to the container's root file system
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -159,14 +162,15 @@ pub(crate) fn run(
 /// Creates the container that the arguments describe, and writes its id down where that is wanted.
 pub(crate) fn create(args: RunArgs, stay: Stay, common: &Common) -> Result<Created, Failure> {
     let places = Places::find(common.root.as_deref()).map_err(Failure::of_run)?;
-    let keeping = args.keeping.keeping(stay)?;
+    let settings = Settings::load().map_err(Failure::of_run)?;
+    let keeping = args.keeping.keeping(stay, &settings)?;
     let file = args.keeping.cidfile.clone();
     if let Some(file) = file.as_deref().filter(|file| file.exists()) {
         let error = format!("container ID file found: {}", file.display());
         let hint = "make sure that the other container is not running, or remove the file";
         return Err(Failure::new(&error, hint).with_code(125));
     }
-    let spec = spec(args, stay, common).map_err(Failure::of_run)?;
+    let spec = spec(args, stay, common, &settings).map_err(Failure::of_run)?;
     let created = runtime::create(&spec, keeping, &places).map_err(Failure::of_run)?;
     match file.map(|file| std::fs::write(&file, created.id())) {
         Some(Err(error)) => {
@@ -177,7 +181,7 @@ pub(crate) fn create(args: RunArgs, stay: Stay, common: &Common) -> Result<Creat
     }
 }
 
-fn spec(args: RunArgs, stay: Stay, common: &Common) -> Result<RunSpec, Error> {
+fn spec(args: RunArgs, stay: Stay, common: &Common, settings: &Settings) -> Result<RunSpec, Error> {
     let stdio = stdio(&args, stay)?;
     let mut words = args.image_and_command.into_iter();
     let image = words.next().expect("clap requires an image");
@@ -191,8 +195,9 @@ fn spec(args: RunArgs, stay: Stay, common: &Common) -> Result<RunSpec, Error> {
         user: args.user,
         name: args.name,
         hostname: args.hostname,
-        memory: args.memory,
-        cpus: args.cpus,
+        memory: args.memory.unwrap_or(settings.memory.value),
+        cpus: args.cpus.unwrap_or(settings.cpus.value),
+        scratch: args.options.scratch_size().unwrap_or(settings.scratch_size.value),
         read_only: args.read_only,
         options: args.options.options()?,
         stdio,

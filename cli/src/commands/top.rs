@@ -1,47 +1,55 @@
 //! `hyperrun top`: the processes of a container.
 
-use std::process::ExitCode;
-use std::time::Duration;
+mod columns;
+mod options;
 
-use runtime::TopRow;
+use std::process::ExitCode;
+use std::time::SystemTime;
 
 use crate::arguments::Common;
 use crate::commands::{containers, print};
 use crate::failure::Failure;
 use crate::table;
 
+use self::columns::Circumstances;
+
 /// Show the processes of a container, with their numbers inside it
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  hyperrun top web")]
+#[command(after_help = "\
+The options are those of ps(1) that say which columns there are: -f, aux, and -o with a list of them.
+
+Examples:
+  hyperrun top web
+  hyperrun top web aux
+  hyperrun top web -o pid,user,etime,args")]
 pub(crate) struct TopArgs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     container: String,
+    /// Options of ps
+    #[arg(value_name = "PS-OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
-/// Prints Docker's columns. A command is the container's own word: it is shown without control
-/// characters.
+/// Prints Docker's columns, or those that were asked for. What a process says of itself is shown
+/// without control characters.
 pub(crate) fn run(args: &TopArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let rows = runtime::top(&containers(common)?.find(&args.container)?)?;
-    let mut text = "UID\tPID\tPPID\tC\tELAPSED\tTTY\tTIME\tCMD\n".to_owned();
-    rows.iter().for_each(|row| text.push_str(&line(row)));
+    let columns = options::columns(&args.options).map_err(|error| {
+        let hint = "there are -e, -f, -o COLUMNS and aux; the numbers are those in the container";
+        Failure::new(&error.to_string(), hint)
+    })?;
+    let found = containers(common)?.find(&args.container)?;
+    let memory_bytes = u64::from(found.record.vm.memory_mib) << 20;
+    let circumstances = Circumstances { now: SystemTime::now(), memory_bytes };
+    let rows = runtime::top(&found)?;
+    let line = |cells: Vec<String>| cells.join("\t") + "\n";
+    let mut text = line(columns.iter().map(|column| column.header.clone()).collect());
+    for row in &rows {
+        let cell = |column: &columns::Column| shown(&column.field.cell(row, circumstances));
+        text.push_str(&line(columns.iter().map(cell).collect()));
+    }
     print(&table::lay_out(&text))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn line(row: &TopRow) -> String {
-    let user = row.user.clone().unwrap_or_else(|| row.uid.to_string());
-    let busy = row.cpu_ms.saturating_mul(100).checked_div(row.age_ms).unwrap_or(0);
-    let terminal = row.terminal.map_or_else(|| "?".to_owned(), |number| format!("pts/{number}"));
-    let command = shown(&String::from_utf8_lossy(&row.command));
-    format!(
-        "{}\t{}\t{}\t{busy}\t{}\t{terminal}\t{}\t{command}\n",
-        shown(&user),
-        row.pid,
-        row.parent,
-        clock(row.age_ms),
-        clock(row.cpu_ms),
-    )
 }
 
 /// Without what would spoil a terminal or a table.
@@ -49,32 +57,12 @@ fn shown(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).collect()
 }
 
-/// `HH:MM:SS`.
-fn clock(ms: u64) -> String {
-    let seconds = Duration::from_millis(ms).as_secs();
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn rows_hold_no_control_characters() {
-        let row = TopRow {
-            pid: 7,
-            parent: 1,
-            uid: 1000,
-            user: None,
-            state: 'S',
-            terminal: Some(0),
-            age_ms: 3_661_000,
-            cpu_ms: 36_610,
-            virtual_bytes: 0,
-            resident_bytes: 0,
-            threads: 1,
-            command: b"evil\x1b[2J\tname\n".to_vec(),
-        };
-        assert_eq!(line(&row), "1000\t7\t1\t1\t01:01:01\tpts/0\t00:00:36\tevil[2Jname\n");
+    fn cells_hold_no_control_characters() {
+        assert_eq!(shown("evil\x1b[2J\tname\n"), "evil[2Jname");
     }
 }

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::files::Durability;
 pub(crate) use self::record::VERSION;
+#[cfg(test)]
+pub(crate) use self::record::tests::sample;
 pub use self::record::{Record, State, Status};
 pub(crate) use self::register::{Claim, Register};
 
@@ -58,6 +60,12 @@ pub struct Found {
 }
 
 impl Found {
+    /// A container as if it had been found in a folder.
+    #[cfg(test)]
+    pub(crate) fn new(record: Record, state: State, folder: &Path) -> Self {
+        Self { record, state, folder: folder.to_owned() }
+    }
+
     /// The id as a person sees it.
     #[must_use]
     pub fn short_id(&self) -> &str {

@@ -1,7 +1,7 @@
 //! What is written down about a container: what it is, and how far it has come.
 //!
 //! Two documents, so that each has one writer. `container.json` is written under the register's lock
-//! by whoever creates or renames the container; `state.json` by whoever holds the container's own
+//! by whoever creates, renames or updates the container; `state.json` by whoever holds the container's own
 //! lock. A version of both is raised when an older hyperrun could not do right by them; fields that
 //! are added with a default do not raise it.
 
@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::keeping::Keeping;
+use crate::limits::ScratchSize;
 use crate::moment::Moment;
+use crate::options::HostLimits;
 use crate::plan::VmConfig;
 
 /// The version of both documents.
@@ -41,6 +43,12 @@ pub struct Record {
     pub template: bool,
     /// The shape of its machine.
     pub vm: VmConfig,
+    /// The size of what it writes on.
+    #[serde(default)]
+    pub scratch: ScratchSize,
+    /// What its machine may use of the host.
+    #[serde(default)]
+    pub host: HostLimits,
     /// What the agent is told.
     pub container: ContainerSpec,
 }
@@ -221,6 +229,8 @@ pub(crate) mod tests {
             keeping: Keeping::default(),
             template: true,
             vm: VmConfig { memory_mib: 512, vcpus: 1 },
+            scratch: ScratchSize::DEFAULT,
+            host: HostLimits::default(),
             container,
         }
     }

@@ -12,6 +12,7 @@ use super::record::{Record, State, Status};
 use super::{BROKEN, Found, GONE, Home, MACHINE, RECORD, Reading, find, is_id, read, repair};
 use crate::error::Error;
 use crate::host;
+use crate::host_cgroup;
 use crate::spec::ContainerName;
 
 const REGISTER_LOCK: &str = ".lock";
@@ -103,9 +104,16 @@ impl Register {
             let id = other.record.id.clone();
             return Err(Error::NameInUse { name: name.to_string(), id });
         }
-        let record = Record { name: name.to_string(), ..found.record };
-        let durability = durability(&record);
-        write_record(&found.folder, &record, durability)
+        change(&found, |record| Record { name: name.to_string(), ..record })
+    }
+
+    /// Changes what is written down about a container.
+    pub(crate) fn change(
+        &self,
+        id: &str,
+        changed: impl FnOnce(Record) -> Record,
+    ) -> Result<(), Error> {
+        change(&find(self.list()?, id)?, changed)
     }
 
     /// Removes a container that nobody looks after.
@@ -118,6 +126,7 @@ impl Register {
             return Err(Error::StillRunning { name: found.record.name, state: found.state.status });
         }
         drop(self.enter(&found)?);
+        host_cgroup::remove(&found.record.id);
         files::remove_folder(&found.folder, GONE)
     }
 
@@ -181,6 +190,11 @@ impl Register {
         let names = entries.map_err(failed)?.into_iter();
         Ok(names.filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
+}
+
+fn change(found: &Found, changed: impl FnOnce(Record) -> Record) -> Result<(), Error> {
+    let record = changed(found.record.clone());
+    write_record(&found.folder, &record, durability(&record))
 }
 
 /// A container that is removed when it ends does not outlive a crash of the host.

@@ -9,6 +9,7 @@ use super::{CONTROL_SOCKET, Found, GONE, MACHINE_SOCKET, STATE, Status, files};
 use vmm::error::chain;
 
 use crate::error::Error;
+use crate::host_cgroup;
 use crate::voice::say;
 
 /// The exit code of a container whose end nobody has seen, as Docker has it.
@@ -18,6 +19,7 @@ const UNKNOWN_END: u8 = 255;
 /// its end.
 pub(super) fn bury_supervisor(found: Found) -> Result<Option<Found>, Error> {
     let Found { record, state, folder } = found;
+    host_cgroup::remove(&record.id);
     if record.keeping.auto_remove {
         remove_folder(&folder, GONE)?;
         return Ok(None);

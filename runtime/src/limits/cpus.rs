@@ -37,7 +37,14 @@ impl Cpus {
     /// give.
     #[must_use]
     pub fn quota_us(self) -> Option<u64> {
-        (!self.hundredths.is_multiple_of(100)).then(|| u64::from(self.hundredths) * 1000)
+        self.quota_of(self.vcpus())
+    }
+
+    /// The same in a machine with so many vCPUs.
+    #[must_use]
+    pub fn quota_of(self, vcpus: u8) -> Option<u64> {
+        let less = self.hundredths < u16::from(vcpus) * 100;
+        less.then(|| u64::from(self.hundredths) * 1000)
     }
 }
 

@@ -38,6 +38,12 @@ impl MemorySize {
     /// What a machine has without `-m`: 512 MiB.
     pub const DEFAULT: Self = Self { mib: 512, bytes: 512 << 20 };
 
+    /// All of a machine of this size.
+    #[must_use]
+    pub fn of_machine(mib: u32) -> Self {
+        Self { mib, bytes: u64::from(mib) << 20 }
+    }
+
     /// The machine's size in MiB, no smaller than one that boots.
     #[must_use]
     pub const fn mib(self) -> u32 {

@@ -2,8 +2,10 @@
 
 mod cpus;
 mod memory;
+mod scratch;
 mod size;
 
 pub use cpus::{Cpus, CpusError};
 pub use memory::{MemoryError, MemorySize};
+pub use scratch::{ScratchError, ScratchSize};
 pub use size::{Size, SizeError};

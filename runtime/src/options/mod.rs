@@ -1,19 +1,27 @@
 //! What a person may ask of a container beside its program: each flag's words, understood.
 
+mod cpu_set;
+mod device_rate;
 mod lines;
 mod network;
 mod security;
+mod storage;
 mod sysctl;
 mod tmpfs;
 mod ulimit;
+
+use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capability;
 use crate::limits::Size;
 use crate::spec::Hostname;
 
+pub use cpu_set::{CpuSet, CpuSetError};
+pub use device_rate::{ByteRate, DeviceRate, DeviceRateError, DeviceRates, RequestRate};
 pub use lines::{LinesError, env_file, label_file};
 pub use network::{ExtraHost, ExtraHostError};
 pub use security::{SecurityError, SecurityOption};
+pub use storage::{StorageError, StorageOption};
 pub use sysctl::{SysctlError, SysctlOption};
 pub use tmpfs::{TmpfsError, TmpfsOption};
 pub use ulimit::{Ulimit, UlimitError};
@@ -59,6 +67,20 @@ pub struct Options {
     pub oom_kill_disable: bool,
     /// `--cpu-shares`; 0 is none.
     pub cpu_shares: Option<u64>,
+    /// `--blkio-weight`; 0 is none.
+    pub blkio_weight: Option<u16>,
+    /// What the machine may use of the host.
+    pub host: HostLimits,
+}
+
+/// What a machine may use of the host beside its memory and its vCPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostLimits {
+    /// `--cpuset-cpus`: the CPUs that it runs on; none is all.
+    pub cpu_set: Option<CpuSet>,
+    /// `--device-read-bps` and its siblings.
+    pub devices: DeviceRates,
 }
 
 /// `--memory-swap`: memory and swap together.

@@ -4,7 +4,7 @@ use protocol::{Limits, ResourceLimit};
 use thiserror::Error;
 
 use super::VmConfig;
-use crate::options::{MemorySwap, Options};
+use crate::options::{CpuSet, MemorySwap, Options};
 use crate::spec::RunSpec;
 
 /// `RLIMIT_NOFILE` on x86-64, and Docker's limit for it, soft and hard.
@@ -15,7 +15,7 @@ const CPU_SHARES: (u64, u64) = (2, 262_144);
 const CPU_WEIGHTS: u64 = 10_000;
 
 /// Limits that contradict each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LimitsError {
     /// `--memory-reservation` over `-m`.
     #[error("minimum memory limit can not be less than memory reservation limit")]
@@ -23,6 +23,17 @@ pub enum LimitsError {
     /// `--memory-swap` under `-m`.
     #[error("minimum memory-swap limit should be larger than memory limit")]
     Swap,
+    /// `--cpuset-cpus` with a CPU that is not there.
+    #[error("requested CPUs are not available - requested {requested}, available: {available}")]
+    CpuSet {
+        /// As it was asked for.
+        requested: String,
+        /// Those that are there.
+        available: String,
+    },
+    /// `--blkio-weight`.
+    #[error("range of blkio weight is from 10 to 1000")]
+    BlkioWeight,
 }
 
 /// The machine: no smaller than one that boots.
@@ -30,10 +41,22 @@ pub(super) fn machine(spec: &RunSpec) -> VmConfig {
     VmConfig { memory_mib: spec.memory.mib(), vcpus: spec.cpus.vcpus() }
 }
 
+/// Whether the CPUs are there that are asked for.
+pub(crate) fn check_cpus(set: &CpuSet, there: &[usize]) -> Result<(), LimitsError> {
+    if set.cpus().all(|cpu| there.contains(&cpu)) {
+        return Ok(());
+    }
+    let available: Vec<_> = there.iter().map(ToString::to_string).collect();
+    Err(LimitsError::CpuSet { requested: set.to_string(), available: available.join(",") })
+}
+
 /// The container in it.
 pub(super) fn container(spec: &RunSpec) -> Result<Limits, LimitsError> {
     let options = &spec.options;
     let memory = spec.memory.bytes();
+    if options.blkio_weight.is_some_and(|weight| weight > 0 && !(10..=1000).contains(&weight)) {
+        return Err(LimitsError::BlkioWeight);
+    }
     let reserved = options.memory_reservation.map(|size| size.bytes).filter(|bytes| *bytes > 0);
     if reserved.is_some_and(|reserved| reserved > memory) {
         return Err(LimitsError::Reservation);
@@ -64,6 +87,11 @@ pub(super) fn warnings(spec: &RunSpec, warnings: &mut Vec<String>) {
     if swap {
         warnings.push("there is no swap in a machine: --memory-swap is without effect".to_owned());
     }
+    if options.blkio_weight.is_some_and(|weight| weight > 0) {
+        warnings.push(
+            "nobody else is at the disks of a machine: --blkio-weight is discarded".to_owned(),
+        );
+    }
     if options.oom_kill_disable {
         warnings.push(
             "cgroup v2 cannot disable the out-of-memory killer: --oom-kill-disable is discarded"
@@ -85,7 +113,7 @@ pub(super) fn resources(options: &Options) -> Vec<ResourceLimit> {
 }
 
 /// Shares are cgroup v1's, weights v2's: 2 to 262,144 becomes 1 to 10,000, as runc has it.
-fn weight(shares: u64) -> Option<u32> {
+pub(crate) fn weight(shares: u64) -> Option<u32> {
     let (least, most) = CPU_SHARES;
     if shares == 0 {
         return None;

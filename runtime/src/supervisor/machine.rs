@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
+use protocol::Limits;
 use vmm::config::{
     DiskBacking, DiskConfig, DiskExtent, MachineConfig, SnapshotFiles, Start, VsockConfig,
 };
@@ -16,15 +17,17 @@ use vmm::machine::Machine;
 
 use super::error::Error;
 use crate::containers::MACHINE_SOCKET;
+use crate::host_cgroup::HostCgroup;
+use crate::options::{CpuSet, HostLimits};
 use crate::plan::VmConfig;
 use crate::process::Process;
-use crate::scratch::{SCRATCH_BYTES, Scratch};
+use crate::scratch::Scratch;
 
 /// The guest's address on its vsock; the first that is not reserved. Every machine has a vsock of
 /// its own, so all can have the same.
 const GUEST_CID: u64 = 3;
-/// The size of the image's disk as every guest sees it: the most that EROFS can address.
-const IMAGE_SLOT_BYTES: u64 = 16 << 40;
+/// The size of each disk as every guest sees it: the most that EROFS can address, and an overlay.
+const SLOT_BYTES: u64 = 16 << 40;
 /// How long a machine may take to end that says nothing more.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The most that is read of a dying machine's words, in bytes.
@@ -34,6 +37,10 @@ const MAX_WORDS_BYTES: u64 = 8 << 10;
 pub(crate) struct MachineParts {
     /// Its shape.
     pub(crate) shape: VmConfig,
+    /// What it may use of the host.
+    pub(crate) host: HostLimits,
+    /// The container it is for and its limits, if it is for one.
+    pub(crate) container: Option<(String, Limits)>,
     /// Where it begins.
     pub(crate) start: Start,
     /// Where it is saved once its agent is ready.
@@ -52,6 +59,8 @@ pub(super) struct MachineProcess {
     events: File,
     words: File,
     traced: bool,
+    /// Dropped behind the process that is in it.
+    cgroup: Option<HostCgroup>,
 }
 
 impl MachineProcess {
@@ -65,19 +74,22 @@ impl MachineProcess {
         let failed = |action| move |source| Error::System { action, source };
         let (events, events_out) = std::io::pipe().map_err(failed("make a pipe"))?;
         let (words, words_out) = std::io::pipe().map_err(failed("make a pipe"))?;
-        let traced = parts.trace;
+        let (traced, cpus) = (parts.trace, parts.host.cpu_set.clone());
+        let container = parts.container.clone();
         let events_out = OwnedFd::from(events_out).into();
         let config = machine_config(parts, listener, events_out);
         let ours = Cell::new(Some((events, words)));
         let process = Process::fork_bound(|| {
             drop(ours.take());
             let_go();
-            run(config, words_out)
+            run(config, cpus, words_out)
         })
         .map_err(failed("start the machine's process"))?;
         let (events, words) = ours.take().expect("only the child has taken them");
         let (events, words) = (OwnedFd::from(events).into(), OwnedFd::from(words).into());
-        Ok(Self { process, events, words, traced })
+        let cgroup =
+            container.and_then(|(id, limits)| HostCgroup::hold(&id, &limits, process.pid()));
+        Ok(Self { process, events, words, traced, cgroup })
     }
 
     /// The next thing the machine says; its error when it has ended without a last event.
@@ -96,6 +108,17 @@ impl MachineProcess {
     /// The number of its process.
     pub(super) fn pid(&self) -> i32 {
         self.process.pid()
+    }
+
+    /// Changes what the whole machine may use, where the host lets us.
+    pub(super) fn limit(&mut self, id: &str, limits: &Limits) {
+        match &self.cgroup {
+            // What the kernel refuses holds in the guest.
+            Some(cgroup) => {
+                let _taken = cgroup.limit(limits);
+            }
+            None => self.cgroup = HostCgroup::hold(id, limits, self.process.pid()),
+        }
     }
 
     /// Whether all it prints is wanted.
@@ -125,14 +148,16 @@ pub(super) fn bind(folder: &File) -> Result<UnixListener, Error> {
 }
 
 fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> MachineConfig {
+    let bytes = parts.scratch.size.bytes();
+    // All disks have the same slots: a template knows none of them.
     let scratch = DiskBacking::CopyOnWrite {
         base: Some(parts.scratch.blank),
-        base_bytes: SCRATCH_BYTES,
+        base_bytes: bytes,
         overlay: parts.scratch.overlay,
-        capacity_bytes: SCRATCH_BYTES,
+        usable_bytes: bytes,
+        capacity_bytes: SLOT_BYTES,
     };
-    // All images have the same slot: a template knows none of them.
-    let image = DiskBacking::ReadOnly { extents: parts.image, capacity_bytes: IMAGE_SLOT_BYTES };
+    let image = DiskBacking::ReadOnly { extents: parts.image, capacity_bytes: SLOT_BYTES };
     MachineConfig {
         memory_mib: parts.shape.memory_mib,
         vcpus: parts.shape.vcpus,
@@ -142,6 +167,7 @@ fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> 
             DiskConfig { backing: image, id: "image".to_owned() },
             DiskConfig { backing: scratch, id: "scratch".to_owned() },
         ],
+        disk_limits: parts.host.devices.limits(),
         vsock: Some(VsockConfig { cid: GUEST_CID, listener }),
         events,
         trace: parts.trace,
@@ -149,13 +175,24 @@ fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> 
 }
 
 /// What the machine's process does: all of its life.
-fn run(config: MachineConfig, mut words: std::io::PipeWriter) -> u8 {
-    match Machine::new(config).and_then(Machine::run) {
+fn run(config: MachineConfig, cpus: Option<CpuSet>, mut words: std::io::PipeWriter) -> u8 {
+    let bound = cpus.map_or(Ok(()), |cpus| keep_to(&cpus));
+    let ended = bound
+        .and_then(|()| Machine::new(config).and_then(Machine::run).map_err(|error| chain(&error)));
+    match ended {
         Ok(_) => 0,
         Err(error) => {
             // The supervisor reads this, or is dead and so is this process.
-            let _ = words.write_all(chain(&error).as_bytes());
+            let _ = words.write_all(error.as_bytes());
             1
         }
     }
+}
+
+/// Runs on these CPUs only, with all threads to come; the reason where that cannot be.
+fn keep_to(cpus: &CpuSet) -> Result<(), String> {
+    let mut set = rustix::thread::CpuSet::new();
+    cpus.cpus().for_each(|cpu| set.set(cpu));
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|error| format!("cannot run on the CPUs {cpus}: {error}"))
 }

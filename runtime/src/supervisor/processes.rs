@@ -157,6 +157,7 @@ impl Supervisor<'_> {
         match (&question, answer) {
             (Question::Pause, Answer::Done) => self.enter(Status::Paused),
             (Question::Unpause, Answer::Done) => self.enter(Status::Running),
+            (Question::Update(limits), Answer::Done) => self.limited(limits),
             _ => {}
         }
         let Some(client) = client.and_then(|client| self.clients.get(client)) else { return };

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
-use protocol::{ExitStatus, FromAgent, ProcessId, StreamKind, ToAgent, WallClock};
+use protocol::{ExitStatus, FromAgent, Limits, ProcessId, StreamKind, ToAgent, WallClock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::event::Event;
 use vmm::residence;
@@ -362,6 +362,12 @@ impl<'a> Supervisor<'a> {
             let words = vmm::error::chain(&error);
             self.clients.tell_all(&FromSupervisor::Warning(words));
         }
+    }
+
+    /// The limits in the guest were changed: those of its machine follow, and hold for its next one.
+    pub(super) fn limited(&mut self, limits: &Limits) {
+        self.record.container.limits = limits.clone();
+        self.machine.limit(&self.record.id, limits);
     }
 
     fn exited(&mut self, status: ExitStatus) {

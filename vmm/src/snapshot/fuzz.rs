@@ -11,7 +11,7 @@ use super::format::{decode, encode, seal};
 use super::{MachineState, SnapshotError};
 use crate::arch::x86_64::layout;
 use crate::bus::Bus;
-use crate::config::{DiskBacking, DiskConfig, DiskExtent, VsockConfig};
+use crate::config::{DiskBacking, DiskConfig, DiskExtent, DiskLimits, VsockConfig};
 use crate::devices::serial::{self, Console, UartState};
 use crate::fuzz::file;
 use crate::machine::{check_fit, devices, restore_devices};
@@ -97,13 +97,15 @@ fn transports(console: &Console) -> Vec<MmioTransport> {
         base: None,
         base_bytes: 0,
         overlay: file(&[]),
+        usable_bytes: DISK_BYTES as u64,
         capacity_bytes: DISK_BYTES as u64,
     };
     let disks = vec![
         DiskConfig { backing: DiskBacking::read_only(vec![extent]), id: "image".to_owned() },
         DiskConfig { backing: scratch, id: "scratch".to_owned() },
     ];
-    let devices = devices(disks, Some(VsockConfig { cid: 3, listener: listener() }));
+    let devices =
+        devices(disks, DiskLimits::default(), Some(VsockConfig { cid: 3, listener: listener() }));
     let transport = |device: Box<dyn VirtioDevice>| {
         let kicks = device.queue_sizes().iter().map(|_| event()).collect();
         let interrupt = Interrupt::new(Arc::new(event()));

@@ -3,8 +3,10 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::EventFd;
@@ -54,8 +56,27 @@ impl Poll {
     /// When the host fails.
     pub(crate) fn wait(&mut self, activated: &Activated) -> Result<Wake, DeviceError> {
         loop {
+            if let Some(wake) = self.wait_at_most(activated, None)? {
+                return Ok(wake);
+            }
+        }
+    }
+
+    /// The same, for this long; none when there was nothing to do.
+    ///
+    /// # Errors
+    /// When the host fails.
+    pub(crate) fn wait_at_most(
+        &mut self,
+        activated: &Activated,
+        patience: Option<Duration>,
+    ) -> Result<Option<Wake>, DeviceError> {
+        // What a clock cannot hold is for ever.
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        loop {
             if self.ready.is_empty() {
-                match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), None) {
+                match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), patience.as_ref()) {
+                    Ok(0) => return Ok(None),
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(source) => {
                         let source = io::Error::from(source);
@@ -64,14 +85,14 @@ impl Poll {
                 }
             }
             if self.ready.iter().any(|event| event.data.u64() == STOP) {
-                return Ok(Wake::Stop);
+                return Ok(Some(Wake::Stop));
             }
             let Some(event) = self.ready.pop() else { continue };
             let Ok(index) = usize::try_from(event.data.u64()) else { continue };
             let Some(queue) = activated.queues.get(index) else { continue };
             // Empty when a former wake has served it already.
             let _ = queue.kick.read();
-            return Ok(Wake::Queue(index));
+            return Ok(Some(Wake::Queue(index)));
         }
     }
 }

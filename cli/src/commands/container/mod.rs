@@ -10,7 +10,7 @@ use runtime::Stopwatch;
 use crate::arguments::Common;
 use crate::commands::{
     attach, create, exec, inspect, kill, logs, pause, ps, rename, restart, rm, run as run_command,
-    start, stats, stop, top, unpause, wait,
+    start, stats, stop, top, unpause, update, wait,
 };
 use crate::failure::Failure;
 
@@ -44,6 +44,7 @@ pub(crate) enum OfContainers {
     Wait(wait::WaitArgs),
     Rm(rm::RmArgs),
     Rename(rename::RenameArgs),
+    Update(update::UpdateArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,5 +95,6 @@ pub(crate) fn run_same(
         OfContainers::Wait(args) => wait::run(&args, common),
         OfContainers::Rm(args) => rm::run(&args, common),
         OfContainers::Rename(args) => rename::run(&args, common),
+        OfContainers::Update(args) => update::run(&args, common),
     }
 }

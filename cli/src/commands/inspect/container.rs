@@ -153,6 +153,7 @@ fn host_config(record: &Record) -> Value {
         }),
         LogDriver::None => json!({ "Type": "none", "Config": {} }),
     };
+    let machine_bytes = u64::from(record.vm.memory_mib) << 20;
     let most = match keeping.restart {
         RestartPolicy::OnFailure(most) => most.unwrap_or(0),
         _ => 0,
@@ -162,11 +163,20 @@ fn host_config(record: &Record) -> Value {
         "LogConfig": log,
         "NetworkMode": "none",
         "RestartPolicy": { "Name": keeping.restart.to_string(), "MaximumRetryCount": most },
-        "Memory": u64::from(record.vm.memory_mib) << 20,
+        "Memory": container.limits.memory_bytes.unwrap_or(machine_bytes),
+        "MachineMemory": machine_bytes,
+        "MemoryReservation": container.limits.memory_reserved_bytes.unwrap_or(0),
+        "PidsLimit": container.limits.pids,
         "NanoCpus": nano_cpus(record),
         "Privileged": container.privileged,
         "ReadonlyRootfs": container.read_only,
         "ShmSize": container.shm_bytes,
+        "CpusetCpus": record.host.cpu_set.as_ref().map_or_else(String::new, ToString::to_string),
+        "BlkioDeviceReadBps": record.host.devices.read_bps,
+        "BlkioDeviceWriteBps": record.host.devices.write_bps,
+        "BlkioDeviceReadIOps": record.host.devices.read_iops,
+        "BlkioDeviceWriteIOps": record.host.devices.write_iops,
+        "StorageOpt": { "size": record.scratch.to_string() },
     })
 }
 

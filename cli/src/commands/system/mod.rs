@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::arguments::Common;
+use crate::commands::info;
 use crate::failure::Failure;
 
 /// Show and check what is kept on this machine
@@ -22,6 +23,7 @@ pub(crate) struct SystemArgs {
 enum SystemCommand {
     Df(df::DfArgs),
     Check(check::CheckArgs),
+    Info(info::InfoArgs),
 }
 
 /// Does what it says.
@@ -29,5 +31,6 @@ pub(crate) fn run(args: &SystemArgs, common: &Common) -> Result<ExitCode, Failur
     match &args.command {
         SystemCommand::Df(args) => df::run(args, common),
         SystemCommand::Check(args) => check::run(args, common),
+        SystemCommand::Info(args) => info::run(args, common),
     }
 }

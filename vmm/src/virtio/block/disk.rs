@@ -3,7 +3,7 @@
 use std::io;
 
 use super::buffer::Buffer;
-use super::extents::Extents;
+use super::extents::{Extents, check_aligned};
 use super::overlay::Overlay;
 use crate::config::DiskBacking;
 
@@ -13,7 +13,12 @@ pub(crate) enum Disk {
     /// Pieces of files.
     ReadOnly(Extents),
     /// An overlay over a base.
-    CopyOnWrite(Overlay),
+    CopyOnWrite {
+        /// The bytes there are.
+        overlay: Overlay,
+        /// The bytes that the guest sees.
+        capacity_bytes: u64,
+    },
 }
 
 impl Disk {
@@ -26,9 +31,19 @@ impl Disk {
             DiskBacking::ReadOnly { extents, capacity_bytes } => {
                 Ok(Self::ReadOnly(Extents::open(extents, capacity_bytes)?))
             }
-            DiskBacking::CopyOnWrite { base, base_bytes, overlay, capacity_bytes } => {
-                let overlay = Overlay::open(base, base_bytes, overlay, capacity_bytes)?;
-                Ok(Self::CopyOnWrite(overlay))
+            DiskBacking::CopyOnWrite {
+                base,
+                base_bytes,
+                overlay,
+                usable_bytes,
+                capacity_bytes,
+            } => {
+                check_aligned("the capacity", capacity_bytes)?;
+                if usable_bytes > capacity_bytes {
+                    return Err(DiskError::TooLarge);
+                }
+                let overlay = Overlay::open(base, base_bytes, overlay, usable_bytes)?;
+                Ok(Self::CopyOnWrite { overlay, capacity_bytes })
             }
         }
     }
@@ -36,12 +51,12 @@ impl Disk {
     pub(crate) fn capacity_bytes(&self) -> u64 {
         match self {
             Self::ReadOnly(extents) => extents.capacity_bytes(),
-            Self::CopyOnWrite(overlay) => overlay.capacity_bytes(),
+            Self::CopyOnWrite { capacity_bytes, .. } => *capacity_bytes,
         }
     }
 
     pub(crate) fn is_writable(&self) -> bool {
-        matches!(self, Self::CopyOnWrite(_))
+        matches!(self, Self::CopyOnWrite { .. })
     }
 
     /// Fills `buffer` with what is at `offset`.
@@ -52,7 +67,7 @@ impl Disk {
         self.check(offset, buffer.len())?;
         match self {
             Self::ReadOnly(extents) => extents.read(offset, buffer),
-            Self::CopyOnWrite(overlay) => overlay.read(offset, buffer),
+            Self::CopyOnWrite { overlay, .. } => overlay.read(offset, buffer),
         }
     }
 
@@ -81,7 +96,7 @@ impl Disk {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::ReadOnly(_) => Ok(()),
-            Self::CopyOnWrite(overlay) => overlay.flush(),
+            Self::CopyOnWrite { overlay, .. } => overlay.flush(),
         }
     }
 
@@ -92,20 +107,24 @@ impl Disk {
     pub(crate) fn settle(&mut self) -> io::Result<()> {
         match self {
             Self::ReadOnly(_) => Ok(()),
-            Self::CopyOnWrite(overlay) => overlay.settle(),
+            Self::CopyOnWrite { overlay, .. } => overlay.settle(),
         }
     }
 
     fn writable(&mut self) -> io::Result<&mut Overlay> {
         match self {
             Self::ReadOnly(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
-            Self::CopyOnWrite(overlay) => Ok(overlay),
+            Self::CopyOnWrite { overlay, .. } => Ok(overlay),
         }
     }
 
     fn check(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let usable = match self {
+            Self::ReadOnly(extents) => extents.capacity_bytes(),
+            Self::CopyOnWrite { overlay, .. } => overlay.capacity_bytes(),
+        };
         match offset.checked_add(bytes) {
-            Some(end) if end <= self.capacity_bytes() => Ok(()),
+            Some(end) if end <= usable => Ok(()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

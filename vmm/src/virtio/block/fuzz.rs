@@ -47,6 +47,7 @@ fn open(base: &File, overlay: &File, choice: u8) -> Block {
             base: Some(clone(base)),
             base_bytes: BASE_BYTES as u64,
             overlay: clone(overlay),
+            usable_bytes: CAPACITY_BYTES.into(),
             capacity_bytes: CAPACITY_BYTES.into(),
         }
     };

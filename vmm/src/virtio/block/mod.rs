@@ -7,15 +7,19 @@ mod file_io;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod overlay;
+pub(crate) mod pace;
 mod request;
 #[cfg(test)]
 mod tests;
 
 pub use disk::DiskError;
 
+use std::sync::Arc;
+
 use vm_memory::GuestMemoryMmap;
 
 use self::disk::Disk;
+use self::pace::Pace;
 use self::request::Request;
 use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
 use super::poll::{Poll, Wake};
@@ -54,6 +58,8 @@ pub(crate) struct Block {
     disk: Disk,
     id: [u8; ID_BYTES],
     config: [u8; 60],
+    /// How fast it is at most.
+    pace: Option<Arc<Pace>>,
 }
 
 impl Block {
@@ -67,7 +73,18 @@ impl Block {
         id.get_mut(..bytes.len()).ok_or(DiskError::LongId)?.copy_from_slice(bytes);
         let disk = Disk::open(config.backing)?;
         let config = config_space(&disk);
-        Ok(Self { disk, id, config })
+        Ok(Self { disk, id, config, pace: None })
+    }
+
+    /// The same disk, no faster than this together with all that have the same pace.
+    pub(crate) fn with_pace(self, pace: Option<Arc<Pace>>) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// Makes all that was written survive the end of this process.
+    fn settle(&mut self) -> Result<(), DeviceError> {
+        let what = "write a disk's bitmap";
+        self.disk.settle().map_err(|source| DeviceError::Host { what, source })
     }
 
     fn serve(&mut self, memory: &GuestMemoryMmap, chain: Chain<'_>) -> Result<u32, DeviceError> {
@@ -99,16 +116,16 @@ impl VirtioDevice for Block {
     }
 
     fn run(&mut self, activated: &mut Activated) -> Result<(), DeviceError> {
+        if let Some(pace) = self.pace.clone() {
+            return pace::run(self, &pace, activated);
+        }
         let mut poll = Poll::new(activated)?;
         loop {
             match poll.wait(activated)? {
                 Wake::Queue(queue) => {
                     serve_all(activated, queue, |memory, chain| self.serve(memory, chain))?;
                 }
-                Wake::Stop => {
-                    let what = "write a disk's bitmap";
-                    return self.disk.settle().map_err(|source| DeviceError::Host { what, source });
-                }
+                Wake::Stop => return self.settle(),
             }
         }
     }

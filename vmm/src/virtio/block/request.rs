@@ -43,6 +43,15 @@ pub(crate) struct Request<'m> {
     status: GuestAddress,
 }
 
+/// Which way the data of a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the disk.
+    Read,
+    /// To the disk.
+    Write,
+}
+
 /// What became of a request.
 enum Outcome {
     /// It was done; this many bytes were given to the guest.
@@ -85,6 +94,24 @@ impl<'m> Request<'m> {
         }
         let sector = u64::from(low) | (u64::from(high) << 32);
         Ok(Self { memory, kind: u32::from_le(kind), sector, input, output, status: last.addr() })
+    }
+
+    /// Which way its data goes; none for what costs the disk nothing.
+    pub(crate) fn direction(&self) -> Option<Direction> {
+        match self.kind {
+            TYPE_IN => Some(Direction::Read),
+            TYPE_OUT | TYPE_DISCARD | TYPE_WRITE_ZEROES => Some(Direction::Write),
+            _ => None,
+        }
+    }
+
+    /// The bytes that are read or written; what is only given back counts as none.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self.kind {
+            TYPE_IN => self.output.len(),
+            TYPE_OUT => self.input.len(),
+            _ => 0,
+        }
     }
 
     /// Does what is asked, writes the answer, and gives the number of bytes written to the guest.

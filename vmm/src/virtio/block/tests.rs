@@ -51,6 +51,7 @@ fn copy_on_write(base: &[u8], overlay: &File, blocks: u64) -> Result<Block, Disk
         base: Some(file(base)),
         base_bytes: base.len() as u64,
         overlay: overlay.try_clone().expect("a descriptor"),
+        usable_bytes: blocks * 4096,
         capacity_bytes: blocks * 4096,
     };
     Block::open(DiskConfig { backing, id: String::new() })
@@ -294,6 +295,31 @@ fn foreign_overlays_are_refused() {
     assert!(copy_on_write(&[], &overlay, 5).is_err(), "another size of the disk");
     assert!(copy_on_write(&[1], &overlay, 4).is_err(), "another size of the base");
     assert!(copy_on_write(&[], &file(b"something else"), 4).is_err(), "another file");
+}
+
+#[test]
+fn a_disk_can_be_smaller_than_its_slot() {
+    let (memory, overlay) = (memory(), file(&[]));
+    let backing = |usable_bytes| DiskBacking::CopyOnWrite {
+        base: None,
+        base_bytes: 0,
+        overlay: overlay.try_clone().expect("a descriptor"),
+        usable_bytes,
+        capacity_bytes: 1 << 40,
+    };
+    let open = |usable_bytes| {
+        Block::open(DiskConfig { backing: backing(usable_bytes), id: String::new() })
+    };
+    let mut block = open(8192).expect("the disk is sound");
+    assert_eq!(block.config()[..8], (1u64 << 31).to_le_bytes());
+    for kind in [READ, STORE] {
+        assert_eq!(ask(&mut block, &memory, kind, 8, 4096).1, 0, "{kind}");
+        assert_eq!(ask(&mut block, &memory, kind, 9, 4096).1, 1, "{kind}");
+        assert_eq!(ask(&mut block, &memory, kind, 1 << 30, 4096).1, 1, "{kind}");
+    }
+    let length = overlay.metadata().expect("it is open").len();
+    assert!(length < 1 << 20, "{length} bytes");
+    assert!(matches!(open((1 << 40) + 4096), Err(DiskError::TooLarge)));
 }
 
 #[test]

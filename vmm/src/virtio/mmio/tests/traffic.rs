@@ -1,5 +1,6 @@
 //! A disk that is paused again and again while its driver writes and reads, and then moved.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -7,8 +8,9 @@ use std::time::Instant;
 use vm_memory::Bytes;
 
 use super::super::super::block::Block;
+use super::super::super::block::pace::Pace;
 use super::*;
-use crate::config::{DiskBacking, DiskConfig};
+use crate::config::{DiskBacking, DiskConfig, DiskLimits};
 
 const BLOCK: usize = 4096;
 const BLOCKS: u64 = 48;
@@ -100,14 +102,20 @@ impl Driver {
 }
 
 fn disk(overlay: &std::fs::File) -> Rig {
+    paced_disk(overlay, DiskLimits::default())
+}
+
+fn paced_disk(overlay: &std::fs::File, limits: DiskLimits) -> Rig {
     let backing = DiskBacking::CopyOnWrite {
         base: None,
         base_bytes: 0,
         overlay: overlay.try_clone().expect("a descriptor"),
+        usable_bytes: BLOCKS * BLOCK as u64,
         capacity_bytes: BLOCKS * BLOCK as u64,
     };
     let block = Block::open(DiskConfig { backing, id: "scratch".to_owned() });
-    rig_of(Box::new(block.expect("the overlay is sound")))
+    let pace = Pace::new(limits).map(Arc::new);
+    rig_of(Box::new(block.expect("the overlay is sound").with_pace(pace)))
 }
 
 fn driver(rig: &Rig, offered: u16) -> Driver {
@@ -128,13 +136,17 @@ fn work(driver: &mut Driver, rounds: u8) -> impl Fn(u64) -> u8 + use<> {
     content(rounds)
 }
 
+fn begin(rig: &mut Rig) {
+    rig.choose_features(FEATURE_VERSION_1 | FEATURE_EVENT_IDX);
+    rig.set_queue(0, 16, TABLE);
+    assert_eq!(rig.add_status(status::DRIVER_OK) & status::DRIVER_OK, status::DRIVER_OK);
+}
+
 #[test]
 fn every_byte_survives_pauses_and_a_move() {
     let overlay = tempfile::tempfile().expect("a file");
     let mut rig = disk(&overlay);
-    rig.choose_features(FEATURE_VERSION_1 | FEATURE_EVENT_IDX);
-    rig.set_queue(0, 16, TABLE);
-    assert_eq!(rig.add_status(status::DRIVER_OK) & status::DRIVER_OK, status::DRIVER_OK);
+    begin(&mut rig);
     let (mut disks_driver, done) = (driver(&rig, 0), AtomicBool::new(false));
     let mut pauses = 0;
     let content = thread::scope(|scope| {
@@ -169,4 +181,38 @@ fn every_byte_survives_pauses_and_a_move() {
     disks_driver.write(&[7], |_| 0x77);
     disks_driver.reads(&[7], |_| 0x77);
     moved.transport.stop();
+}
+
+#[test]
+fn a_limited_disk_takes_its_time_in_one_direction() {
+    let overlay = tempfile::tempfile().expect("a file");
+    let limits = DiskLimits { write_requests: Some(20), ..DiskLimits::default() };
+    let mut rig = paced_disk(&overlay, limits);
+    begin(&mut rig);
+    let mut driver = driver(&rig, 0);
+    let begun = Instant::now();
+    driver.write(&[0, 1, 2, 3, 4], |block| u8::try_from(block).expect("it is small"));
+    // The fifth is due after 200 ms, and may begin 100 ms before.
+    assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
+    driver.reads(&[0, 1, 2, 3, 4], |block| u8::try_from(block).expect("it is small"));
+    rig.transport.stop();
+}
+
+#[test]
+fn a_disk_that_is_paused_has_nothing_in_hand() {
+    let overlay = tempfile::tempfile().expect("a file");
+    let limits = DiskLimits { read_bytes: Some(1), ..DiskLimits::default() };
+    let mut rig = paced_disk(&overlay, limits);
+    begin(&mut rig);
+    let mut driver = driver(&rig, 0);
+    thread::scope(|scope| {
+        // Each block but the first is due after an hour; nobody waits so long for a pause.
+        let reading = scope.spawn(|| driver.reads(&[0, 1, 2, 3, 4], |_| 0));
+        while !reading.is_finished() {
+            rig.transport.pause();
+            assert!(rig.transport.save().is_some(), "the disk has failed");
+            rig.transport.resume();
+        }
+    });
+    rig.transport.stop();
 }
