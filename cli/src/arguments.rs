@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    boot, completion, container, doctor, history, image, images, import, info, inspect, load,
-    login, logout, man, ps, pull, push, rmi, save, system, tag, template, version,
+    boot, completion, container, doctor, events, history, image, images, import, info, inspect,
+    load, login, logout, man, ps, pull, push, rmi, save, system, tag, template, version,
 };
 
 /// Runs container images, each in a virtual machine of its own
@@ -60,6 +60,7 @@ pub(crate) enum Command {
     Image(image::ImageArgs),
     Template(template::TemplateArgs),
     System(system::SystemArgs),
+    Events(events::EventsArgs),
     Boot(boot::BootArgs),
     Info(info::InfoArgs),
     Doctor(doctor::DoctorArgs),

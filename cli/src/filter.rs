@@ -1,12 +1,14 @@
 //! `--filter KEY=VALUE` of lists and prunes: which images are meant.
 
 pub(crate) mod containers;
+pub(crate) mod events;
 mod glob;
 mod moment;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use images::{Image, Reference, Store};
 
@@ -18,6 +20,19 @@ use moment::Moment;
 pub(crate) struct Filter {
     key: String,
     value: String,
+}
+
+impl Filter {
+    /// What it is about.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}={}", self.key, self.value)
+    }
 }
 
 /// Text that is no filter.
@@ -155,6 +170,14 @@ fn truth(text: &str) -> Result<bool, Failure> {
 
 fn moment(text: &str) -> Result<SystemTime, Failure> {
     time(text, &format!("filter 'until={text}'"))
+}
+
+/// Reads a length of time as Go does: `1m30s`, `500ms`, `0`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    moment::duration(text).ok_or_else(|| format!("time: invalid duration {text:?}"))
 }
 
 /// Reads a time as Docker takes it: an age, seconds since 1970, or a date.

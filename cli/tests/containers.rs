@@ -173,6 +173,93 @@ fn a_broken_record_is_set_aside_and_harms_no_other() {
 }
 
 #[test]
+fn a_record_of_an_unknown_policy_is_set_aside() {
+    let home = Home::new();
+    home.sandbox.does("create --name odd --restart always base:1");
+    let path = home.folder_of("odd").join("container.json");
+    let record = fs::read_to_string(&path).unwrap();
+    assert!(record.contains("\"restart\":\"always\""), "{record}");
+    fs::write(&path, record.replace("\"always\"", "\"sometimes\"")).unwrap();
+    home.sandbox.does("boot").stdout_is("").stderr_has("set aside as ").stderr_has("sometimes");
+    home.sandbox.does("boot").stdout_is("").stderr_is("");
+}
+
+#[test]
+fn labels_come_from_files_too() {
+    let home = Home::new();
+    let file = home.root.path().join("labels");
+    fs::write(&file, "# mine\ntier=front\nbare\n").unwrap();
+    let path = file.to_str().unwrap();
+    home.sandbox.does(&format!("create --name web --label-file {path} -l tier=back base:1"));
+    home.sandbox
+        .does("inspect -f {{.Config.Labels.tier}},{{.Config.Labels.bare}},{{.Config.Labels.kind}} web")
+        .stdout_is("back,,image\n");
+    fs::write(&file, "a b=c\n").unwrap();
+    home.fails(&format!("create --label-file {path} base:1"), 125, "contains whitespaces");
+    home.fails("create --label-file /no/such base:1", 125, "/no/such");
+}
+
+#[test]
+fn a_health_check_is_kept() {
+    let home = Home::new();
+    let words = [
+        "create",
+        "--name",
+        "web",
+        "--health-cmd",
+        "test -e /ok",
+        "--health-interval",
+        "1m30s",
+        "--health-retries",
+        "5",
+        "base:1",
+    ];
+    home.sandbox.hyperrun(words).code_is(0);
+    let wanted = r#"{"Test":["CMD-SHELL","test -e /ok"],"Interval":90000000000,"Retries":5}"#;
+    let out = home.sandbox.hyperrun(["inspect", "-f", "{{json .Config.Healthcheck}}", "web"]);
+    let shown: serde_json::Value = serde_json::from_str(&out.stdout).unwrap();
+    assert_eq!(shown, serde_json::from_str::<serde_json::Value>(wanted).unwrap());
+    home.sandbox.does("create --name none --no-healthcheck base:1");
+    let words =
+        ["inspect", "-f", "{{if .State.Health}}{{.State.Health.Status}}{{else}}no{{end}}", "none"];
+    home.sandbox.hyperrun(words).code_is(0).stdout_is("no\n");
+    let out = home.sandbox.hyperrun(["inspect", "-f", "{{json .Config.Healthcheck.Test}}", "none"]);
+    out.stdout_is("[\"NONE\"]\n");
+    for (line, words) in [
+        ("create --no-healthcheck --health-retries 3 base:1", "cannot be used with"),
+        ("create --health-interval fast base:1", "invalid duration \"fast\""),
+        ("create --health-timeout 10us base:1", "cannot be less than 1ms"),
+    ] {
+        home.fails(line, 125, words);
+    }
+}
+
+#[test]
+fn everything_that_is_not_used_is_pruned() {
+    let home = Home::new();
+    load(&home.sandbox, &labelled("spare:1", "2021-01-01T00:00:00Z", "image", "2"));
+    let id = home.sandbox.does("create --name job base:1").stdout;
+    let out = home.sandbox.hyperrun_with_input(["system", "prune", "-a"], b"n\n");
+    out.fails_with(1, "system prune has been cancelled")
+        .stderr_has("WARNING! This will remove:\n  - all stopped containers\n")
+        .stderr_has("  - all images without at least one container associated to them\n");
+    let df = home.sandbox.does("system df --format {{.Type}}:{{.TotalCount}}:{{.Active}}");
+    df.stdout_is("Images:2:1\nContainers:1:0\n");
+    home.sandbox.does("system df -v").stdout_has("Containers space usage:").stdout_has("job");
+    let out = home.sandbox.does("system prune -f");
+    out.stdout_has(&format!("Deleted Containers:\n{id}\nTotal reclaimed space: "));
+    home.sandbox.does("create --name other -l keep base:1");
+    let out = home.sandbox.does("system prune -a -f --volumes --filter label!=keep");
+    out.stdout_has("Deleted Images:\nUntagged: spare:1\n");
+    home.sandbox.does("ps -a --format {{.Names}}").stdout_is("other\n");
+    home.fails(
+        "system prune --volumes --filter until=1h",
+        1,
+        "is not supported with \"--volumes\"",
+    );
+}
+
+#[test]
 fn one_of_a_newer_hyperrun_is_left_alone() {
     let home = Home::new();
     home.sandbox.does("create --name later base:1");
@@ -188,7 +275,7 @@ fn one_of_a_newer_hyperrun_is_left_alone() {
 fn wishes_that_make_no_sense_create_nothing() {
     let home = Home::new();
     for (line, words) in [
-        ("create --rm --restart always base:1", "--restart and --rm"),
+        ("create --rm --restart always base:1", "cannot specify both --restart and --rm"),
         ("create --log-driver syslog base:1", "unknown log driver"),
         ("create --log-opt max-file=0 base:1", "invalid log opt"),
         ("create -w here base:1", "absolute path"),

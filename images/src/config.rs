@@ -77,6 +77,8 @@ pub struct HealthCheck {
     pub timeout: Duration,
     /// During which failures do not count.
     pub start_period: Duration,
+    /// Between two checks in that time.
+    pub start_interval: Duration,
     /// Failures in a row until the container is unhealthy.
     pub retries: u32,
 }
@@ -170,6 +172,7 @@ struct RawHealthCheck {
     interval: Option<u64>,
     timeout: Option<u64>,
     start_period: Option<u64>,
+    start_interval: Option<u64>,
     retries: Option<u32>,
 }
 
@@ -222,16 +225,19 @@ fn health_check(raw: RawHealthCheck) -> HealthCheck {
         interval: duration(raw.interval),
         timeout: duration(raw.timeout),
         start_period: duration(raw.start_period),
+        start_interval: duration(raw.start_interval),
         retries: raw.retries.unwrap_or_default(),
     }
 }
 
 fn check_nul(config: &ImageConfig) -> Result<(), DocumentError> {
-    let list = |words: &Option<Vec<String>>| words.iter().flatten().any(|word| word.contains('\0'));
+    let words = |words: &[String]| words.iter().any(|word| word.contains('\0'));
+    let list = |list: &Option<Vec<String>>| list.as_deref().is_some_and(words);
     let fields = [
         ("Entrypoint", list(&config.entrypoint)),
         ("Cmd", list(&config.cmd)),
         ("Shell", list(&config.shell)),
+        ("Healthcheck", config.healthcheck.as_ref().is_some_and(|check| words(&check.test))),
         ("Env", config.env.iter().any(|entry| entry.contains('\0'))),
         ("User", config.user.contains('\0')),
         ("WorkingDir", config.working_dir.contains('\0')),
@@ -297,6 +303,10 @@ mod tests {
             (r#"{"rootfs":{"diff_ids":["sha256:../../x"]}}"#, "not valid"),
             ("{\"config\":{\"Env\":[\"A=\\u0000\"]}}", "Env has a NUL"),
             ("{\"config\":{\"Cmd\":[\"\\u0000\"]}}", "Cmd has a NUL"),
+            (
+                "{\"config\":{\"Healthcheck\":{\"Test\":[\"CMD\",\"\\u0000\"]}}}",
+                "Healthcheck has a NUL",
+            ),
         ];
         for (json, expected) in cases {
             let error = ImageConfig::parse(json.as_bytes()).unwrap_err().to_string();

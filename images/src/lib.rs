@@ -14,6 +14,7 @@ mod digest;
 mod document;
 mod erofs;
 mod error;
+mod events;
 mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -35,6 +36,7 @@ pub use config::{HealthCheck, History, ImageConfig};
 pub use digest::{Digest, DigestError};
 pub use document::DocumentError;
 pub use error::Error;
+pub use events::{Actor, Event, EventLog};
 pub use layer::LayerError;
 pub use limits::{Excess, Limits};
 pub use manifest::{Descriptor, Document, Manifest, choose};

@@ -10,13 +10,7 @@ pub fn runs_after_boot(found: &Found) -> bool {
     if state.status.is_supervised() || state.started.is_none() {
         return false;
     }
-    match policy {
-        RestartPolicy::No => false,
-        RestartPolicy::Always => true,
-        RestartPolicy::UnlessStopped => !state.stopped,
-        RestartPolicy::OnFailure(most) => {
-            let may = most.is_none_or(|most| most == 0 || state.restarts < most);
-            !state.stopped && state.exit_code != 0 && may
-        }
-    }
+    // Docker's `always` does not care who has ended it.
+    let may = !state.stopped || policy == RestartPolicy::Always;
+    may && policy.starts_again(state.exit_code, state.restarts)
 }

@@ -4,9 +4,10 @@
 use protocol::WindowSize;
 
 use crate::attach::{Attendance, Subject, attach, terminal_size};
-use crate::containers::{CONTROL_SOCKET, Containers, Found};
+use crate::containers::{CONTROL_SOCKET, Containers, Found, Record};
 use crate::error::Error;
-use crate::launch::Outcome;
+use crate::events::of_container;
+use crate::launch::{Outcome, start};
 use crate::link::{FromSupervisor, LINK_VERSION, Link, ToSupervisor};
 use crate::places::Places;
 use crate::signal::SignalNumber;
@@ -180,9 +181,24 @@ pub fn remove(containers: &Containers, found: &Found, removal: Removal) -> Resul
     }
     match containers.register()?.remove(&found.record.id) {
         // One that was to be removed at its end is gone by now.
-        Err(Error::UnknownContainer { .. }) if removal == Removal::Forced => Ok(()),
-        removed => removed,
+        Err(Error::UnknownContainer { .. }) if removal == Removal::Forced => return Ok(()),
+        removed => removed?,
     }
+    containers.events().add(&[of_container(&found.record, "destroy", &[])]);
+    Ok(())
+}
+
+/// Stops a container and starts it again; one that does not run is started. To be called while this
+/// process has one thread.
+///
+/// # Errors
+/// When its supervisor cannot be reached, or it cannot be started.
+pub fn restart(found: &Found, places: &Places, how: Stop, debug: bool) -> Result<(), Error> {
+    let containers = Containers::of(places);
+    stop(&containers, found, how)?;
+    start(&found.record.id, places, &Attendance::Away, debug)?;
+    containers.events().add(&[of_container(&found.record, "restart", &[])]);
+    Ok(())
 }
 
 /// Gives a container another name, which no other has.
@@ -190,7 +206,11 @@ pub fn remove(containers: &Containers, found: &Found, removal: Removal) -> Resul
 /// # Errors
 /// When the name is in use, or cannot be written down.
 pub fn rename(containers: &Containers, words: &str, name: &ContainerName) -> Result<(), Error> {
-    containers.register()?.rename(words, name)
+    let before = containers.register()?.rename(words, name)?;
+    let old = format!("/{}", before.name);
+    let record = Record { name: name.to_string(), ..before };
+    containers.events().add(&[of_container(&record, "rename", &[("oldName", &old)])]);
+    Ok(())
 }
 
 fn ask(link: &Link, found: &Found, message: &ToSupervisor) -> Result<(), Error> {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::health::HealthCheck;
 use crate::limits::Size;
 use crate::signal::SignalNumber;
 
@@ -26,6 +27,8 @@ pub struct Keeping {
     pub stop_timeout: Option<i64>,
     /// `--restart`.
     pub restart: RestartPolicy,
+    /// `--health-cmd` and the like; what they leave open is the image's.
+    pub health: Option<HealthCheck>,
     /// `--log-driver` and `--log-opt`.
     pub log: LogConfig,
 }
@@ -49,6 +52,22 @@ pub enum RestartPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid restart policy: {0:?} is none of no, on-failure[:MOST], always, unless-stopped")]
 pub struct RestartError(String);
+
+impl RestartPolicy {
+    /// Whether a container that has ended with this code, and was started again so often before, is
+    /// started once more, if nobody has stopped it.
+    pub(crate) fn starts_again(self, code: u8, restarts: u32) -> bool {
+        match self {
+            Self::No => false,
+            Self::Always | Self::UnlessStopped => true,
+            // As with Docker, 0 is no limit.
+            Self::OnFailure(most) => {
+                let most = most.filter(|most| *most > 0);
+                code != 0 && most.is_none_or(|most| restarts < most)
+            }
+        }
+    }
+}
 
 impl FromStr for RestartPolicy {
     type Err = RestartError;

@@ -11,6 +11,7 @@ use vmm::residence;
 use crate::attach::{Attached, Attendance, Subject, attach, terminal_size};
 use crate::containers::{Claim, Containers, Found, Home, Record, State, Status};
 use crate::error::Error;
+use crate::events::of_container;
 use crate::keeping::{Keeping, RestartPolicy};
 use crate::link::{Blame, Link};
 use crate::places::Places;
@@ -72,6 +73,7 @@ pub fn create(spec: &RunSpec, keeping: Keeping, places: &Places) -> Result<Creat
     let containers = Containers::of(places);
     let record = record_of(spec, keeping, &image, name, plan);
     let (home, record) = containers.register()?.create(record)?;
+    containers.events().add(&[of_container(&record, "create", &[])]);
     let scene = Scene { places: places.clone(), debug: spec.debug };
     Ok(Created { home, record, image, lock, containers, scene, inherited })
 }
@@ -103,7 +105,7 @@ pub fn start(
     let (image, lock) = match scene.refresh(&mut record) {
         Ok(image) => image,
         Err(error) => {
-            give_back(home, &record, state);
+            give_back(&containers, home, &record, state);
             return Err(error);
         }
     };
@@ -127,9 +129,10 @@ fn find_or_pull(store: &Store, spec: &RunSpec, places: &Places) -> Result<Image,
 }
 
 /// A container that could not be started is as it was before, unless it was to be removed.
-fn give_back(home: Home, record: &Record, state: State) {
+fn give_back(containers: &Containers, home: Home, record: &Record, state: State) {
     if record.keeping.auto_remove {
-        return home.remove();
+        home.remove();
+        return containers.events().add(&[of_container(record, "destroy", &[])]);
     }
     // What is not written now is found out by the next who looks.
     let _ = home.write_state(&state);
@@ -153,6 +156,7 @@ impl Created {
     /// Takes it back.
     pub fn discard(self) {
         self.home.remove();
+        self.containers.events().add(&[of_container(&self.record, "destroy", &[])]);
     }
 
     /// Starts it. To be called while this process has one thread.
@@ -189,7 +193,7 @@ impl Launch<'_> {
         let (templates, wanted) = match kvm::check().and_then(|()| self.scene.template(&record)) {
             Ok(found) => found,
             Err(error) => {
-                give_back(home, &record, state);
+                give_back(self.containers, home, &record, state);
                 return Err(error);
             }
         };
@@ -245,7 +249,7 @@ impl Launch<'_> {
         let (prepared, (near, far)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                give_back(home, record, state.clone());
+                give_back(self.containers, home, record, state.clone());
                 return Err(error);
             }
         };

@@ -27,8 +27,10 @@ mod control;
 mod detach_keys;
 mod env;
 mod error;
+mod events;
 mod exec;
 mod guest_files;
+mod health;
 mod host;
 mod host_cgroup;
 mod kvm;
@@ -53,12 +55,14 @@ pub use boot::runs_after_boot;
 pub use build::build_template;
 pub use containers::{Containers, Found, Record, State, Status};
 pub use control::{
-    Removal, Stop, attach_by_name, is_of_another_version, kill, remove, rename, stop, wait,
+    Removal, Stop, attach_by_name, is_of_another_version, kill, remove, rename, restart, stop, wait,
 };
 pub use detach_keys::{DetachKeys, DetachKeysError};
 pub use error::Error;
+pub use events::{EventQuery, TakeEvent, event_log, follow_events};
 pub use exec::{Exec, exec};
 pub use guest_files::{GuestFile, Origin, find_agent, find_kernel, find_registry};
+pub use health::{CheckResult, Health, HealthCheck, HealthStatus};
 pub use launch::{Created, Outcome, UNSEEN_SIZE, create, start};
 pub use link::{Blame, Failure};
 pub use logs::{follow_log, read_log};

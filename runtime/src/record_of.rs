@@ -3,6 +3,7 @@
 use images::{Image, ImageConfig};
 
 use crate::containers::{Record, VERSION};
+use crate::health::HealthCheck;
 use crate::keeping::Keeping;
 use crate::moment::Moment;
 use crate::plan::Plan;
@@ -46,6 +47,7 @@ fn with_images(mut keeping: Keeping, config: &ImageConfig) -> Keeping {
         labels,
         stop_signal: keeping.stop_signal.or(signal),
         stop_timeout: keeping.stop_timeout.or(timeout),
+        health: HealthCheck::over_image(keeping.health, config),
         ..keeping
     }
 }

@@ -1,8 +1,10 @@
 //! What a user sees: the built binary, real images, a real KVM.
 
 mod agent;
+mod events;
 mod exec;
 mod failures;
+mod health;
 mod home;
 mod images;
 mod install;

@@ -17,8 +17,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks at everything below `folder` but what comes when it is first needed: locks, and what is
-    /// noted beside templates.
+    /// Looks at everything below `folder` but what comes when it is first needed: locks, what is noted
+    /// beside templates, and the log of events.
     pub fn of(folder: &Path) -> Self {
         let mut entries = BTreeMap::new();
         walk(folder, folder, &mut entries);
@@ -48,6 +48,9 @@ fn walk(root: &Path, folder: &Path, entries: &mut BTreeMap<PathBuf, String>) {
         let path = entry.expect("readable").path();
         let name = path.strip_prefix(root).expect("below the root").to_owned();
         let kind = path.symlink_metadata().expect("it is there");
+        if name == Path::new("events") {
+            continue;
+        }
         if kind.is_dir() {
             entries.insert(name, "folder".to_owned());
             walk(root, &path, entries);

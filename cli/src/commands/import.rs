@@ -11,7 +11,7 @@ use images::{Change, ImportOptions, Reference};
 use crate::arguments::Common;
 use crate::commands::load::LimitArgs;
 use crate::commands::save::is_stream;
-use crate::commands::{open_store, print};
+use crate::commands::{note_images, open_store, print};
 use crate::failure::Failure;
 
 /// Make an image of a tar with a file tree
@@ -52,6 +52,8 @@ pub(crate) fn run(args: &ImportArgs, common: &Common) -> Result<ExitCode, Failur
         created: SystemTime::now(),
     };
     let id = open_store(common)?.import(input(args)?, &options, &args.limits.limits())?;
+    let name = args.name.clone().unwrap_or_else(|| id.to_string());
+    note_images(common, "import", [(id.to_string(), name)])?;
     print(&format!("{id}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use images::Store;
 use runtime::Containers;
 use serde::Serialize;
-use serde_json::Serializer;
 use serde_json::ser::PrettyFormatter;
+use serde_json::{Serializer, Value};
 
 use crate::arguments::Common;
 use crate::commands::{containers, open_store, print};
@@ -85,6 +85,7 @@ fn show(args: &InspectArgs, kind: Option<Kind>, common: &Common) -> Result<ExitC
         Some(template) => {
             for inspection in &found {
                 let value = serde_json::to_value(inspection).map_err(std::io::Error::from)?;
+                let value = with_health(value);
                 print(&(listing::render(&template, &value)? + "\n"))?;
             }
         }
@@ -98,6 +99,14 @@ fn show(args: &InspectArgs, kind: Option<Kind>, common: &Common) -> Result<ExitC
         code = failure.report();
     }
     Ok(code)
+}
+
+/// Templates may ask whether there is a health check: JSON leaves it out, as Docker's does.
+fn with_health(mut value: Value) -> Value {
+    if let Some(state) = value.get_mut("State").and_then(Value::as_object_mut) {
+        state.entry("Health").or_insert(Value::Null);
+    }
+    value
 }
 
 /// Where names are looked for.

@@ -8,6 +8,7 @@ use runtime::options::label_file;
 use runtime::settings::Settings;
 use runtime::signal::SignalNumber;
 
+use crate::commands::health::HealthArgs;
 use crate::commands::options::lines_of;
 use crate::commands::run::Stay;
 use crate::failure::Failure;
@@ -37,6 +38,8 @@ pub(crate) struct KeepingArgs {
     /// [default: no]
     #[arg(long, value_name = "POLICY")]
     pub(crate) restart: Option<RestartPolicy>,
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
     /// Where its output is kept: json-file or none [default: json-file]
     #[arg(long, value_name = "DRIVER")]
     pub(crate) log_driver: Option<String>,
@@ -66,6 +69,7 @@ impl KeepingArgs {
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
             restart: self.restart.unwrap_or(usual),
+            health: self.health.check(),
             log,
         })
     }

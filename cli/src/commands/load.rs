@@ -4,11 +4,11 @@ use std::io::{IsTerminal, stdin};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use images::{Limits, LoadSource};
+use images::{Limits, LoadSource, Reference};
 use runtime::limits::Size;
 
 use crate::arguments::Common;
-use crate::commands::{open_store, print};
+use crate::commands::{note_images, open_store, print};
 use crate::failure::Failure;
 
 /// Load images from a docker or OCI archive, or an OCI folder
@@ -54,6 +54,9 @@ impl LimitArgs {
 pub(crate) fn run(args: &LoadArgs, common: &Common) -> Result<ExitCode, Failure> {
     let source = source(&args.input)?;
     for loaded in open_store(common)?.load(source, &args.limits.limits())? {
+        let (id, names) = (loaded.id.to_string(), &loaded.references);
+        let name = names.first().map_or_else(|| id.clone(), Reference::familiar);
+        note_images(common, "load", [(id, name)])?;
         if loaded.references.is_empty() {
             print(&format!("Loaded image ID: {}\n", loaded.id))?;
         }

@@ -6,7 +6,9 @@ pub(crate) mod completion;
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
@@ -46,6 +48,7 @@ pub(crate) mod wait;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 
+use ::images::Event;
 use runtime::places::Places;
 use runtime::{Containers, Stopwatch};
 
@@ -74,6 +77,7 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
         Command::Image(args) => image::run(&args, &common),
         Command::Template(args) => template::run(&args, &common),
         Command::System(args) => system::run(&args, &common),
+        Command::Events(args) => events::run(&args, &common),
         Command::Boot(args) => boot::run(&args, &common),
         Command::Info(args) => info::run(&args, &common),
         Command::Doctor(args) => doctor::run(&args, &common),
@@ -115,6 +119,18 @@ fn each(
     Ok(code)
 }
 
+/// Writes down what has happened to images: to which one, and under which name.
+fn note_images(
+    common: &Common,
+    action: &str,
+    images: impl IntoIterator<Item = (String, String)>,
+) -> Result<(), Failure> {
+    let of = |(id, name): (String, String)| Event::of_image(action, &id, &name);
+    let events: Vec<_> = images.into_iter().map(of).collect();
+    runtime::event_log(&places(common)?).add(&events);
+    Ok(())
+}
+
 fn open_store(common: &Common) -> Result<::images::Store, Failure> {
     let places = places(common)?;
     Ok(::images::Store::open(&places.images()).map_err(::images::Error::from)?)
@@ -130,9 +146,8 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Without an answer nothing is removed.
-fn confirmed(what: &str) -> Result<bool, Failure> {
-    let question =
-        format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] ");
+fn confirmed(warning: &str) -> Result<bool, Failure> {
+    let question = format!("WARNING! {warning}\nAre you sure you want to continue? [y/N] ");
     io::stderr().lock().write_all(question.as_bytes())?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

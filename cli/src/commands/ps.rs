@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use runtime::{Found, Status};
+use runtime::{Found, HealthStatus, Status};
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
@@ -39,7 +39,7 @@ pub(crate) struct PsArgs {
     #[arg(long)]
     no_trunc: bool,
     /// Show only some: status=STATE, name=PART, id=ID, label=KEY[=VALUE], ancestor=IMAGE,
-    /// exited=CODE, before=CONTAINER, since=CONTAINER
+    /// exited=CODE, health=STATE, before=CONTAINER, since=CONTAINER
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// Print a table, JSON, or what a template makes of each: table, 'table TEMPLATE', json, TEMPLATE
@@ -47,8 +47,8 @@ pub(crate) struct PsArgs {
     format: Option<String>,
 }
 
-const FILTERS: [&str; 8] =
-    ["status", "name", "id", "label", "ancestor", "exited", "before", "since"];
+const FILTERS: [&str; 9] =
+    ["status", "name", "id", "label", "ancestor", "exited", "health", "before", "since"];
 
 const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
@@ -96,7 +96,8 @@ pub(crate) fn run(args: &PsArgs, common: &Common) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_up(found: &Found) -> bool {
+/// Whether it counts as running.
+pub(crate) fn is_up(found: &Found) -> bool {
     matches!(found.state.status, Status::Running | Status::Paused | Status::Restarting)
 }
 
@@ -112,7 +113,7 @@ impl PsArgs {
         json!({
             "ID": self.id(found),
             "Image": record.image,
-            "Command": self.command(found),
+            "Command": command(found, if self.no_trunc { Length::Whole } else { Length::Short }),
             "CreatedAt": record.created.to_text(),
             "RunningFor": words::ago(record.created.age()),
             "Status": status(found),
@@ -126,18 +127,25 @@ impl PsArgs {
             "Size": if self.size { size(found, common) } else { String::new() },
         })
     }
+}
 
-    /// Program and arguments in quotes.
-    fn command(&self, found: &Found) -> String {
-        let record = &found.record;
-        let command = [&record.entrypoint[..], &record.command].concat().join(" ");
-        let command: String = command.chars().filter(|letter| !letter.is_control()).collect();
-        if self.no_trunc || command.chars().count() <= COMMAND_LETTERS {
-            return format!("\"{command}\"");
-        }
-        let start: String = command.chars().take(COMMAND_LETTERS - 1).collect();
-        format!("\"{start}…\"")
+/// How much of a command is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    Short,
+    Whole,
+}
+
+/// Program and arguments in quotes.
+pub(crate) fn command(found: &Found, length: Length) -> String {
+    let record = &found.record;
+    let command = [&record.entrypoint[..], &record.command].concat().join(" ");
+    let command: String = command.chars().filter(|letter| !letter.is_control()).collect();
+    if length == Length::Whole || command.chars().count() <= COMMAND_LETTERS {
+        return format!("\"{command}\"");
     }
+    let start: String = command.chars().take(COMMAND_LETTERS - 1).collect();
+    format!("\"{start}…\"")
 }
 
 /// `Up 3 minutes`, `Exited (0) 2 hours ago`, `Created`.
@@ -147,7 +155,7 @@ pub(crate) fn status(found: &Found) -> String {
         |moment: Option<runtime::Moment>| moment.map(runtime::Moment::age).unwrap_or_default();
     match state.status {
         Status::Created | Status::Starting => "Created".to_owned(),
-        Status::Running => format!("Up {}", words::span(since(state.started))),
+        Status::Running => format!("Up {}{}", words::span(since(state.started)), health(found)),
         Status::Paused => format!("Up {} (Paused)", words::span(since(state.started))),
         Status::Restarting => {
             format!("Restarting ({}) {}", state.exit_code, words::ago(since(state.finished)))
@@ -156,6 +164,15 @@ pub(crate) fn status(found: &Found) -> String {
             format!("Exited ({}) {}", state.exit_code, words::ago(since(state.finished)))
         }
         Status::Dead => "Dead".to_owned(),
+    }
+}
+
+/// ` (healthy)`, ` (health: starting)`, or nothing.
+fn health(found: &Found) -> String {
+    match found.health().map(|health| health.status) {
+        None => String::new(),
+        Some(HealthStatus::Starting) => " (health: starting)".to_owned(),
+        Some(status) => format!(" ({})", status.word()),
     }
 }
 

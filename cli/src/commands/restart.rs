@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use runtime::Attendance;
-
 use crate::arguments::Common;
 use crate::commands::stop::StopFlags;
 use crate::commands::{containers, each, places};
@@ -30,8 +28,6 @@ pub(crate) fn run(args: &RestartArgs, common: &Common) -> Result<ExitCode, Failu
             let error = format!("container {} is removed when it ends", found.record.name);
             return Err(Failure::new(&error, "run it anew, without --rm to restart it"));
         }
-        runtime::stop(&all, &found, stop)?;
-        runtime::start(&found.record.id, &places, &Attendance::Away, common.debug)?;
-        Ok(())
+        Ok(runtime::restart(&found, &places, stop, common.debug)?)
     })
 }

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use images::Removed;
+use images::{Reference, Removed};
 
 use crate::arguments::Common;
-use crate::commands::{containers, open_store, print};
+use crate::commands::{containers, note_images, open_store, print};
 use crate::failure::Failure;
 
 /// Remove images
@@ -26,11 +26,23 @@ pub(crate) fn run(args: &RmiArgs, common: &Common) -> Result<ExitCode, Failure> 
     let mut code = ExitCode::SUCCESS;
     for name in &args.images {
         match store.remove(name, args.force, &|image| all.image_user(image)) {
-            Ok(removed) => print(&told(&removed))?,
+            Ok(removed) => {
+                note(common, &removed)?;
+                print(&told(&removed))?;
+            }
             Err(error) => code = Failure::from(error).report(),
         }
     }
     Ok(code)
+}
+
+/// Writes down what is gone: names of an image, and the image.
+pub(crate) fn note(common: &Common, removed: &Removed) -> Result<(), Failure> {
+    let names = removed.untagged.iter().map(Reference::familiar);
+    note_images(common, "untag", names.map(|name| (name.clone(), name)))?;
+    // What follows it are layers.
+    let image = removed.deleted.first().map(ToString::to_string);
+    note_images(common, "delete", image.map(|id| (id.clone(), id)))
 }
 
 /// A line for each name and each digest that is gone.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use images::Reference;
 
 use crate::arguments::Common;
-use crate::commands::open_store;
+use crate::commands::{note_images, open_store};
 use crate::failure::Failure;
 
 /// Give an image a further name
@@ -25,6 +25,9 @@ pub(crate) struct TagArgs {
 /// Says nothing if it went well.
 pub(crate) fn run(args: &TagArgs, common: &Common) -> Result<ExitCode, Failure> {
     let target: Reference = args.target.parse().map_err(images::Error::from)?;
-    open_store(common)?.tag(&args.source, target)?;
+    let store = open_store(common)?;
+    let name = target.familiar();
+    store.tag(&args.source, target)?;
+    note_images(common, "tag", [(store.find(&name)?.id.to_string(), name)])?;
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ pub(crate) struct WantedContainers {
     labels: Vec<Label>,
     exited: Vec<u8>,
     statuses: Vec<String>,
+    healths: Vec<String>,
     ancestors: Vec<Ancestor>,
     before: Vec<Moment>,
     since: Vec<Moment>,
@@ -30,6 +31,9 @@ struct Ancestor {
 /// Docker's words for the states of containers.
 const STATUSES: [&str; 7] =
     ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+
+/// And for how they do.
+const HEALTHS: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 
 impl WantedContainers {
     /// Reads filters, of which only those in `allowed` make sense here. `all` are the containers that
@@ -52,7 +56,8 @@ impl WantedContainers {
                 "label" => wanted.labels.push(Label::read(value)),
                 "label!" => wanted.labels.push(Label { wanted: false, ..Label::read(value) }),
                 "exited" => wanted.exited.push(exit_code(value)?),
-                "status" => wanted.statuses.push(status(value)?),
+                "status" => wanted.statuses.push(one_of(key, value, &STATUSES)?),
+                "health" => wanted.healths.push(one_of(key, value, &HEALTHS)?),
                 "ancestor" => {
                     let id = store.find(value).ok().map(|image| image.id);
                     wanted.ancestors.push(Ancestor { words: value.clone(), id });
@@ -78,6 +83,9 @@ impl WantedContainers {
             && any(&self.names, |name| fits_name(name, &record.name))
             && any(&self.exited, |code| has_ended && state.exit_code == *code)
             && any(&self.statuses, |status| state.status.word() == status)
+            && any(&self.healths, |health| {
+                found.health().map_or("none", |health| health.status.word()) == health
+            })
             && any(&self.ancestors, |ancestor| {
                 ancestor.id.is_some_and(|id| id.to_string() == record.image_id)
                     || record.image == ancestor.words
@@ -90,7 +98,7 @@ impl WantedContainers {
 }
 
 /// Whether one of them fits, or there is none to fit.
-fn any<T>(wanted: &[T], fits: impl FnMut(&T) -> bool) -> bool {
+pub(super) fn any<T>(wanted: &[T], fits: impl FnMut(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(fits)
 }
 
@@ -118,12 +126,12 @@ fn exit_code(text: &str) -> Result<u8, Failure> {
     text.parse().map_err(wrong)
 }
 
-fn status(text: &str) -> Result<String, Failure> {
-    if STATUSES.contains(&text) {
+fn one_of(key: &str, text: &str, words: &[&str]) -> Result<String, Failure> {
+    if words.contains(&text) {
         return Ok(text.to_owned());
     }
-    let hint = format!("it is one of {}", STATUSES.join(", "));
-    Err(Failure::new(&format!("invalid filter 'status={text}'"), &hint))
+    let hint = format!("it is one of {}", words.join(", "));
+    Err(Failure::new(&format!("invalid filter '{key}={text}'"), &hint))
 }
 
 /// When a container was created.
@@ -160,6 +168,7 @@ mod tests {
 
     #[test]
     fn states_and_codes_are_dockers() {
+        let status = |word| one_of("status", word, &STATUSES);
         assert!(status("exited").is_ok() && status("up").is_err());
         assert!(exit_code("0").is_ok() && exit_code("256").is_err());
     }

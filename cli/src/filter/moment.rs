@@ -50,7 +50,7 @@ fn seconds(text: &str) -> Option<Duration> {
 }
 
 /// Go's durations: `1h30m`, `1.5h`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
@@ -63,6 +63,8 @@ fn duration(text: &str) -> Option<Duration> {
             "m" => 60.0,
             "s" => 1.0,
             "ms" => 0.001,
+            "us" | "µs" => 0.000_001,
+            "ns" => 0.000_000_001,
             _ => return None,
         };
         let number: f64 = number.parse().ok()?;

@@ -21,14 +21,18 @@ pub(crate) use self::record::tests::sample;
 pub use self::record::{Record, State, Status};
 pub(crate) use self::register::{Claim, Register};
 
+use images::EventLog;
+
 use self::files::{create_private, file_error, is_locked};
 use self::record::DocumentError;
 use crate::error::Error;
+use crate::health::{Health, HealthStatus};
 use crate::logs;
 use crate::places::Places;
 
 const RECORD: &str = "container.json";
 const STATE: &str = "state.json";
+const HEALTH: &str = "health.json";
 /// The writable disk of a container that is kept.
 pub(crate) const OVERLAY: &str = "overlay.img";
 /// The machine's socket and the supervisor's.
@@ -82,6 +86,21 @@ impl Found {
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         logs::path(&self.folder, &self.record.id)
+    }
+
+    /// What its checks have told; none if nothing is checked. One that does not run is not well, as
+    /// Docker has it.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        self.record.keeping.health.as_ref()?.command()?;
+        self.state.started?;
+        let text = read_document(&self.folder, HEALTH).ok().flatten();
+        let mut health: Health =
+            text.and_then(|text| record::parse(&text).ok()).unwrap_or_default();
+        if !matches!(self.state.status, Status::Running | Status::Paused) {
+            health.status = HealthStatus::Unhealthy;
+        }
+        Some(health)
     }
 
     /// How much of the disk that holds takes what it has written, in bytes.
@@ -172,6 +191,11 @@ impl Containers {
         }
     }
 
+    /// Where it is written down what happens to them.
+    pub(crate) fn events(&self) -> EventLog {
+        events_of(&self.folder)
+    }
+
     /// The folders of containers; none when there never was one.
     fn folders(&self) -> Result<Vec<PathBuf>, Error> {
         let entries = match fs::read_dir(&self.folder) {
@@ -194,6 +218,11 @@ impl Containers {
         create_private(&self.folder)?;
         Register::lock(&self.folder)
     }
+}
+
+/// The log of events that belongs to a folder of containers.
+fn events_of(containers: &Path) -> EventLog {
+    EventLog::under(containers.parent().unwrap_or(containers))
 }
 
 fn is_id(name: &str) -> bool {
@@ -282,10 +311,21 @@ impl Home {
         &self.path
     }
 
+    /// Where its record lies.
+    pub(crate) fn record_path(&self) -> PathBuf {
+        self.path.join(RECORD)
+    }
+
     /// Writes down how far the container has come.
     pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {
         let text = serde_json::to_vec(state).expect("a state of words and numbers is JSON");
         files::write(&self.path, STATE, &text, self.durability)
+    }
+
+    /// Writes down what checks have told, which no crash of the host outlives.
+    pub(crate) fn write_health(&self, health: &Health) -> Result<(), Error> {
+        let text = serde_json::to_vec(health).expect("words and numbers are JSON");
+        files::write(&self.path, HEALTH, &text, Durability::Fleeting)
     }
 
     /// What is written down about the container now: it may have got another name or policy since it

@@ -96,15 +96,16 @@ impl Register {
         Ok(Claim::Ours(home, Box::new(found)))
     }
 
-    /// Gives a container another name.
-    pub(crate) fn rename(&self, words: &str, name: &ContainerName) -> Result<(), Error> {
+    /// Gives a container another name; what it was before.
+    pub(crate) fn rename(&self, words: &str, name: &ContainerName) -> Result<Record, Error> {
         let all = self.list()?;
         let found = find(all.clone(), words)?;
         if let Some(other) = all.iter().find(|other| other.record.name == name.as_str()) {
             let id = other.record.id.clone();
             return Err(Error::NameInUse { name: name.to_string(), id });
         }
-        change(&found, |record| Record { name: name.to_string(), ..record })
+        change(&found, |record| Record { name: name.to_string(), ..record })?;
+        Ok(found.record)
     }
 
     /// Changes what is written down about a container.

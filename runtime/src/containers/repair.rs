@@ -9,6 +9,7 @@ use super::{CONTROL_SOCKET, Found, GONE, MACHINE_SOCKET, STATE, Status, files};
 use vmm::error::chain;
 
 use crate::error::Error;
+use crate::events::of_container;
 use crate::host_cgroup;
 use crate::voice::say;
 
@@ -20,8 +21,13 @@ const UNKNOWN_END: u8 = 255;
 pub(super) fn bury_supervisor(found: Found) -> Result<Option<Found>, Error> {
     let Found { record, state, folder } = found;
     host_cgroup::remove(&record.id);
+    let log = super::events_of(folder.parent().unwrap_or(&folder));
+    if matches!(state.status, Status::Running | Status::Paused) {
+        log.add(&[of_container(&record, "die", &[("exitCode", &UNKNOWN_END.to_string())])]);
+    }
     if record.keeping.auto_remove {
         remove_folder(&folder, GONE)?;
+        log.add(&[of_container(&record, "destroy", &[])]);
         return Ok(None);
     }
     let what = if state.status == Status::Restarting {

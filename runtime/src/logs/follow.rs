@@ -66,7 +66,7 @@ fn open(found: &Found, query: LogQuery) -> Result<Reader, Error> {
 }
 
 /// Tells of every change in a folder.
-fn watch(folder: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn watch(folder: &Path) -> io::Result<OwnedFd> {
     let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
     let watch = inotify::init(flags)?;
     let changes = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
@@ -104,8 +104,8 @@ fn await_more(watch: &OwnedFd, link: &Link, until: Option<SystemTime>) -> io::Re
     Ok(link.receive::<FromSupervisor>()?.is_some_and(|(message, _)| !end(&message)))
 }
 
-/// What has changed is of no interest: the log is looked at as a whole.
-fn forget(watch: &OwnedFd) -> io::Result<()> {
+/// What has changed is of no interest: a log is looked at as a whole.
+pub(crate) fn forget(watch: &OwnedFd) -> io::Result<()> {
     let mut events = [MaybeUninit::uninit(); 4096];
     loop {
         match rustix::io::read(watch, &mut events[..]) {

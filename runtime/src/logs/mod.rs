@@ -10,6 +10,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 pub use self::follow::{follow_log, read_log};
+pub(crate) use self::follow::{forget, watch};
 pub use self::read::{Entry, LogQuery, Reader, Tail};
 pub(crate) use self::write::{LogWriter, Stream};
 

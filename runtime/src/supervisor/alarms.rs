@@ -17,6 +17,10 @@ pub(super) enum Alarm {
     Drained,
     /// It was killed, and its end should have been told.
     Killed,
+    /// The program's health is to be checked.
+    Check,
+    /// A check should have ended.
+    Checked,
     /// The machine was switched off, and should have ended.
     PoweredOff,
 }

@@ -12,8 +12,10 @@ use crate::link::{FromSupervisor, ToSupervisor};
 pub(super) enum Interval {
     /// It is over.
     Over,
-    /// Somebody wants the container to stay as it is.
+    /// Somebody has stopped the container: it stays as it is.
     Stopped,
+    /// Somebody has killed it, which comes to the same.
+    Killed,
 }
 
 /// Waits this long, or until a client wants the container to end.
@@ -29,8 +31,8 @@ pub(super) fn wait(clients: &mut Clients, delay: Duration) -> Interval {
             clients.admit();
         }
         for id in speakers {
-            if serve(clients, id) == Some(Interval::Stopped) {
-                return Interval::Stopped;
+            if let Some(end) = serve(clients, id) {
+                return end;
             }
         }
     }
@@ -59,14 +61,15 @@ fn serve(clients: &mut Clients, id: ClientId) -> Option<Interval> {
         Heard::Nothing => {}
         Heard::Gone => drop(clients.remove(id)),
         Heard::Message(message) => match message {
-            ToSupervisor::Stop { .. } | ToSupervisor::Signal(_) => {
+            ToSupervisor::Stop { .. } => {
                 clients.follow(id);
                 return Some(Interval::Stopped);
             }
+            ToSupervisor::Signal(_) => return Some(Interval::Killed),
             ToSupervisor::Kill(_) => {
                 clients.follow(id);
                 clients.tell(id, &FromSupervisor::Done);
-                return Some(Interval::Stopped);
+                return Some(Interval::Killed);
             }
             ToSupervisor::Wait => clients.follow(id),
             ToSupervisor::Detach => clients.tell(id, &FromSupervisor::Detached),
@@ -118,15 +121,12 @@ mod tests {
     #[test]
     fn whoever_wants_an_end_gets_it() {
         let stop = ToSupervisor::Stop { signal: 15, patience: Some(10) };
-        for message in [stop, ToSupervisor::Kill(9), ToSupervisor::Signal(2)] {
+        let kill = ToSupervisor::Kill(9);
+        for (message, wanted) in [(stop, Interval::Stopped), (kill, Interval::Killed)] {
             let (folder, mut clients) = scene();
             let link = client(&folder);
             link.send(&message).unwrap();
-            assert_eq!(
-                wait(&mut clients, Duration::from_secs(1000)),
-                Interval::Stopped,
-                "{message:?}"
-            );
+            assert_eq!(wait(&mut clients, Duration::from_secs(1000)), wanted);
             clients.tell_all(&FromSupervisor::Exited(7));
             let told = std::iter::from_fn(|| Some(heard(&link)));
             let mut told = told.take(3);

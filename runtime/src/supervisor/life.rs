@@ -14,6 +14,7 @@ use super::console::ConsoleTail;
 use super::error::Error;
 use super::interval::{self, Interval};
 use super::machine::{self, MachineProcess};
+use super::notes::Notes;
 use super::restarts::{Backoff, Run};
 use super::saving::Saving;
 use super::serve::{Parts, Supervisor};
@@ -36,6 +37,8 @@ pub(super) struct Charge {
     pub(super) image: ImageLock,
     /// Whoever talks to its supervisor.
     pub(super) clients: Clients,
+    /// What is told of it to whoever follows events.
+    pub(super) notes: Notes,
 }
 
 /// What its lives have in common.
@@ -103,8 +106,10 @@ impl Charge {
             // Another machine can be started only by a process of one thread.
             end.saving.end();
             drop(end.machine.take());
-            if interval::wait(&mut charge.clients, delay) == Interval::Stopped {
+            let interval = interval::wait(&mut charge.clients, delay);
+            if interval != Interval::Over {
                 charge.state.stopped = true;
+                charge.notes.stop_asked = interval == Interval::Stopped;
                 break;
             }
             (charge, end) = charge.live_again(&circumstances);
@@ -137,7 +142,8 @@ impl Charge {
                     parts,
                     machine,
                     (&charge.home, &mut charge.record, charge.state.clone()),
-                    (&mut charge.clients, &mut console, &mut saving),
+                    (&mut charge.clients, &mut charge.notes),
+                    (&mut console, &mut saving),
                 );
                 let (state, ending, machine) = supervisor.serve();
                 charge.state = state;
@@ -146,14 +152,31 @@ impl Charge {
             Err(error) => (Err(error), None),
         };
         let outcome = ending.map_err(|error| error.into_failure(console.text()));
-        (charge, End { outcome, saving, machine })
+        let end = End { outcome, saving, machine };
+        charge.note_death(&end);
+        (charge, end)
+    }
+
+    /// A program that has run has died.
+    fn note_death(&mut self, end: &End) {
+        self.notes.forget_execs();
+        if self.has_run() {
+            let ran_for = self.state.started.map(Moment::age).unwrap_or_default().as_secs();
+            let (code, ran_for) = (end.code().0.to_string(), ran_for.to_string());
+            let more = [("exitCode", code.as_str()), ("execDuration", ran_for.as_str())];
+            self.notes.note(&self.record, "die", &more);
+        }
+    }
+
+    /// Whether the life that is over had a program.
+    fn has_run(&self) -> bool {
+        matches!(self.state.status, Status::Running | Status::Paused)
     }
 
     /// How long to wait until it is started again, if it is. The policy is the one that is written
     /// down now.
     fn starts_again(&self, end: &End, backoff: &mut Backoff) -> Option<Duration> {
-        let has_run = matches!(self.state.status, Status::Running | Status::Paused);
-        if self.record.keeping.auto_remove || !has_run {
+        if self.record.keeping.auto_remove || !self.has_run() {
             return None;
         }
         let policy = match self.home.read_record() {
@@ -183,6 +206,7 @@ impl Charge {
             let words = vmm::error::chain(&error);
             self.clients.tell_all(&FromSupervisor::Warning(words));
         }
+        self.notes.write(&self.home, &mut self.record);
         self.clients.tell_all(&end.message());
         self.clients.part();
     }

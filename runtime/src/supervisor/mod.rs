@@ -6,18 +6,21 @@
 
 mod agent;
 mod alarms;
+mod checks;
 mod clients;
 mod console;
 mod error;
 mod interval;
 mod life;
 mod machine;
+mod notes;
 mod outputs;
 mod processes;
 mod requests;
 mod restarts;
 mod saving;
 mod serve;
+mod streams;
 mod unattended;
 
 use std::time::Duration;
@@ -30,7 +33,9 @@ pub(crate) use self::unattended::save_machine;
 use self::clients::Clients;
 use self::error::Error;
 use self::life::{Charge, Circumstances, End};
+use self::notes::Notes;
 use crate::containers::{CONTROL_SOCKET, Home, Record, State, Status};
+use crate::events::event_log;
 use crate::link::{Blame, Doorway, FromSupervisor, Link};
 use crate::preparation::{Prepared, Scene};
 use crate::timings::Stopwatch;
@@ -81,20 +86,27 @@ pub(crate) fn supervise(task: Task) -> u8 {
         .and_then(|()| open_doorway(&home))
         .map(|doorway| clients.open(doorway));
     let state = State { restarts: 0, stopped: false, ..state };
+    let notes = Notes::new(event_log(&scene.places), &home);
     let circumstances = Circumstances {
         scene,
         attachment: task.attachment,
         patience: task.patience,
         stopwatch: task.stopwatch,
     };
-    let charge = Charge { home, record, state, image, clients };
+    let charge = Charge { home, record, state, image, clients, notes };
     let (charge, mut end) = match doors {
         Ok(()) => charge.look_after(prepared, circumstances),
         Err(error) => (charge, End::before_any_life(error)),
     };
-    let Charge { home, record, state, image, mut clients } = charge;
+    let Charge { home, mut record, state, image, mut clients, mut notes } = charge;
     drop(image);
-    write_end(&home, &record, state, &end, &mut clients);
+    if notes.stop_asked {
+        notes.note(&record, "stop", &[]);
+    }
+    if write_end(&home, &record, state, &end, &mut clients) == Left::Nothing {
+        notes.note(&record, "destroy", &[]);
+    }
+    notes.write(&home, &mut record);
     clients.tell_all(&end.message());
     drop(clients);
     // From here on the container is anybody's.
@@ -104,8 +116,17 @@ pub(crate) fn supervise(task: Task) -> u8 {
     0
 }
 
+/// What is left of a container that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Its folder.
+    Folder,
+    /// Nothing.
+    Nothing,
+}
+
 /// Leaves of the container what is to be left of it.
-fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mut Clients) {
+fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mut Clients) -> Left {
     home.remove_sockets();
     let state = match &end.outcome {
         Ok(status) => state.ended(status.shell_code(), String::new()),
@@ -118,7 +139,8 @@ fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mu
     };
     let tried_again = end.outcome.as_ref().is_err_and(|failure| failure.blame == Blame::Template);
     if record.keeping.auto_remove && !tried_again {
-        return home.remove();
+        home.remove();
+        return Left::Nothing;
     }
     if let Err(error) = home.write_state(&state) {
         // The next who looks finds that nobody holds the lock, and writes that the end is unknown.
@@ -126,6 +148,7 @@ fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mu
             format!("the container's end was not written down: {}", vmm::error::chain(&error));
         clients.tell_all(&FromSupervisor::Warning(words));
     }
+    Left::Folder
 }
 
 /// As it was before it was to be started.

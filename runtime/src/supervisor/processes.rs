@@ -28,7 +28,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn next(&mut self) -> u32 {
+    /// A number that nothing was asked for by.
+    pub(super) fn next(&mut self) -> u32 {
         self.last += 1;
         self.last
     }
@@ -55,6 +56,7 @@ impl Supervisor<'_> {
         }
         let id = ProcessId(self.asked.next());
         let kinds = streams_of(&spec);
+        self.notes.exec(self.record, id, &spec.process.args);
         self.tell_agent(ToAgent::Exec { id, spec: Box::new(spec) })?;
         let streams = match Door::new(&self.home.folder).streams(id, &kinds) {
             Ok(streams) => streams,
@@ -98,12 +100,19 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn exec_failed(&mut self, id: ProcessId, error: StartError) {
+        self.notes.exec_ended(self.record, id, None);
+        if self.check_failed(id, &error) {
+            return;
+        }
         let failure = Error::Start(error).into_failure("");
         self.exec_over(id, &FromSupervisor::Failed(failure));
     }
 
     pub(super) fn exec_exited(&mut self, id: ProcessId, status: ExitStatus) {
-        self.exec_over(id, &FromSupervisor::Exited(status.shell_code()));
+        self.notes.exec_ended(self.record, id, Some(status.shell_code()));
+        if !self.check_exited(id, status) {
+            self.exec_over(id, &FromSupervisor::Exited(status.shell_code()));
+        }
     }
 
     fn exec_over(&mut self, id: ProcessId, message: &FromSupervisor) {
@@ -155,8 +164,14 @@ impl Supervisor<'_> {
         };
         let (_, client, question) = self.asked.questions.swap_remove(at);
         match (&question, answer) {
-            (Question::Pause, Answer::Done) => self.enter(Status::Paused),
-            (Question::Unpause, Answer::Done) => self.enter(Status::Running),
+            (Question::Pause, Answer::Done) => {
+                self.enter(Status::Paused);
+                self.note("pause", &[]);
+            }
+            (Question::Unpause, Answer::Done) => {
+                self.enter(Status::Running);
+                self.note("unpause", &[]);
+            }
             (Question::Update(limits), Answer::Done) => self.limited(limits),
             _ => {}
         }

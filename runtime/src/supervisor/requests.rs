@@ -50,6 +50,7 @@ impl Supervisor<'_> {
             }
             ToSupervisor::Detach => {
                 self.outputs.detach(id);
+                self.note("detach", &[]);
                 if let Some(client) = self.clients.get(id) {
                     client.input = false;
                 }
@@ -59,6 +60,8 @@ impl Supervisor<'_> {
             ToSupervisor::Stop { signal, patience } => {
                 self.clients.follow(id);
                 self.stopped_by_hand();
+                self.notes.stop_asked = true;
+                self.note("kill", &[("signal", &signal.to_string())]);
                 self.thaw()?;
                 self.tell_own(signal)?;
                 if signal == SignalNumber::KILL.number() {
@@ -98,6 +101,7 @@ impl Supervisor<'_> {
         if number == SignalNumber::KILL.number() || own.is_none_or(|own| own == number) {
             self.stopped_by_hand();
         }
+        self.note("kill", &[("signal", &number.to_string())]);
         self.signal(number)
     }
 

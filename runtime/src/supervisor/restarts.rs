@@ -37,20 +37,8 @@ impl Backoff {
             Some(last) => (last * 2).min(LONGEST),
         };
         self.last = Some(wait);
-        goes_on(run, policy).then_some(wait)
-    }
-}
-
-fn goes_on(run: Run, policy: RestartPolicy) -> bool {
-    match policy {
-        _ if run.stopped => false,
-        RestartPolicy::No => false,
-        RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
-        // As with Docker, none is no limit.
-        RestartPolicy::OnFailure(most) => {
-            let most = most.filter(|most| *most > 0);
-            run.code != 0 && most.is_none_or(|most| run.restarts < most)
-        }
+        let starts = !run.stopped && policy.starts_again(run.code, run.restarts);
+        starts.then_some(wait)
     }
 }
 

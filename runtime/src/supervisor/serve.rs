@@ -1,6 +1,5 @@
 //! The loop of a supervisor: waits for whoever has something to say, and does what follows from it.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
@@ -12,10 +11,12 @@ use vmm::residence;
 use super::Attachment;
 use super::agent::{Agent, Door};
 use super::alarms::{Alarm, Alarms};
+use super::checks::Checks;
 use super::clients::{ClientId, Clients, STARTER};
 use super::console::{self, ConsoleTail};
 use super::error::Error;
 use super::machine::MachineProcess;
+use super::notes::Notes;
 use super::outputs::Outputs;
 use super::processes::Asked;
 use super::saving::Saving;
@@ -50,6 +51,7 @@ enum Wake {
     Machine,
     Doorway,
     Output(usize),
+    Check,
     Client(ClientId),
 }
 
@@ -71,14 +73,17 @@ pub(super) struct Supervisor<'a> {
     pub(super) record: &'a mut Record,
     pub(super) state: State,
     pub(super) clients: &'a mut Clients,
+    pub(super) notes: &'a mut Notes,
     console: &'a mut ConsoleTail,
     saving: &'a mut Saving,
     pub(super) outputs: Outputs,
     /// The program's standard input or its terminal.
-    input: Option<UnixStream>,
+    pub(super) input: Option<UnixStream>,
     pub(super) stage: Stage,
     pub(super) alarms: Alarms,
     pub(super) asked: Asked,
+    /// The checks of the program's health, once it runs.
+    pub(super) checks: Option<Checks>,
     agent: Option<Agent>,
     /// What the agent is to be told once it is there.
     unsaid: Vec<ToAgent>,
@@ -92,7 +97,8 @@ impl<'a> Supervisor<'a> {
         parts: Parts,
         machine: MachineProcess,
         (home, record, state): (&'a Home, &'a mut Record, State),
-        (clients, console, saving): (&'a mut Clients, &'a mut ConsoleTail, &'a mut Saving),
+        (clients, notes): (&'a mut Clients, &'a mut Notes),
+        (console, saving): (&'a mut ConsoleTail, &'a mut Saving),
     ) -> Self {
         let log = match record.keeping.log.driver {
             LogDriver::None => None,
@@ -110,6 +116,7 @@ impl<'a> Supervisor<'a> {
             record,
             state: State { status: Status::Starting, ..state },
             clients,
+            notes,
             console,
             saving,
             outputs: Outputs::new(log),
@@ -117,6 +124,7 @@ impl<'a> Supervisor<'a> {
             stage: Stage::Booting,
             alarms,
             asked: Asked::default(),
+            checks: None,
             agent: None,
             unsaid: Vec::new(),
             machine_ended: false,
@@ -166,12 +174,14 @@ impl<'a> Supervisor<'a> {
                         self.clients.tell_all(&FromSupervisor::Warning(trouble));
                     }
                 }
+                Wake::Check => self.hear_check(),
                 Wake::Client(id) => self.hear_client(id)?,
             }
         }
         while let Some(alarm) = self.alarms.take_due() {
             self.alarmed(alarm)?;
         }
+        self.notes.write(self.home, self.record);
         Ok(())
     }
 
@@ -189,6 +199,8 @@ impl<'a> Supervisor<'a> {
         }
         let outputs = self.outputs.sources();
         sources.extend(outputs.map(|(source, flags, at)| (source, flags, Wake::Output(at))));
+        let checks = self.checks.iter().flat_map(Checks::sources);
+        sources.extend(checks.map(|source| (source, PollFlags::IN, Wake::Check)));
         let clients = self.clients.ids();
         sources.extend(clients.map(|(link, id)| (link, PollFlags::IN, Wake::Client(id))));
         let doorway = self.clients.doorway();
@@ -259,44 +271,6 @@ impl<'a> Supervisor<'a> {
         self.attach(STARTER, self.parts.attachment)
     }
 
-    /// Gives a client the program's streams: a pipe for each output, and the input itself, into which
-    /// it writes without a way through here.
-    pub(super) fn attach(&mut self, id: ClientId, attachment: Attachment) -> Result<(), Error> {
-        if attachment == Attachment::None {
-            return Ok(());
-        }
-        let input = attachment == Attachment::Both;
-        let failed = |source| Error::System { action: "connect the program's streams", source };
-        let (mut kinds, mut streams) = (Vec::new(), Vec::<OwnedFd>::new());
-        let Some(client) = self.clients.get(id) else { return Ok(()) };
-        client.follows = true;
-        client.input = input;
-        if let Some(stream) = self.input.as_ref().filter(|_| input) {
-            kinds.push(StreamKind::Stdin);
-            streams.push(stream.try_clone().map_err(failed)?.into());
-        }
-        for (kind, pipe) in self.outputs.attach(id).map_err(failed)? {
-            kinds.push(kind);
-            streams.push(pipe);
-        }
-        // The client may be gone by now; the next wait sees it.
-        let _ = client.link.try_send_with(&FromSupervisor::Streams(kinds), &streams);
-        if let Some(trouble) = self.outputs.log_trouble() {
-            self.clients.tell(id, &FromSupervisor::Warning(trouble));
-        }
-        Ok(())
-    }
-
-    /// The program's input ends with that of the one who was attached first, unless it is a terminal.
-    pub(super) fn end_input(&mut self) {
-        let ends =
-            self.record.keeping.input_once && self.record.container.process.terminal.is_none();
-        if let Some(input) = self.input.take_if(|_| ends) {
-            // Fails only when the program has closed it before.
-            let _ = input.shutdown(std::net::Shutdown::Write);
-        }
-    }
-
     fn hear_agent(&mut self) -> Result<(), Error> {
         let messages = self.agent.as_mut().map(Agent::listen).transpose()?;
         let Some(messages) = messages.flatten() else {
@@ -313,6 +287,9 @@ impl<'a> Supervisor<'a> {
                 }
                 FromAgent::Exited { id: ProcessId::OWN, status, out_of_memory } => {
                     self.state.oom_killed = out_of_memory.is_some();
+                    if self.state.oom_killed {
+                        self.note("oom", &[]);
+                    }
                     self.exited(status);
                 }
                 FromAgent::Started { id } => self.exec_started(id),
@@ -346,7 +323,11 @@ impl<'a> Supervisor<'a> {
         self.state.supervisor = Some(rustix::process::getpid().as_raw_nonzero().get());
         (self.state.exit_code, self.state.oom_killed) = (0, false);
         self.state.error.clear();
+        self.begin_checks();
         self.enter(Status::Running);
+        self.note("start", &[]);
+        // Before whoever has started it tells of it in turn.
+        self.notes.write(self.home, self.record);
         self.clients.tell_all(&FromSupervisor::Started);
         if let Some(template) = self.parts.unexplored.take() {
             template.explore(self.machine.pid());
@@ -370,9 +351,22 @@ impl<'a> Supervisor<'a> {
         self.machine.limit(&self.record.id, limits);
     }
 
+    /// Something has happened to the container.
+    pub(super) fn note(&mut self, action: &str, more: &[(&str, &str)]) {
+        self.notes.note(self.record, action, more);
+    }
+
     fn exited(&mut self, status: ExitStatus) {
         self.stage = Stage::Exited(status);
-        for alarm in [Alarm::Stopped, Alarm::Killed, Alarm::Gone, Alarm::Started] {
+        self.checks = None;
+        for alarm in [
+            Alarm::Stopped,
+            Alarm::Killed,
+            Alarm::Gone,
+            Alarm::Started,
+            Alarm::Check,
+            Alarm::Checked,
+        ] {
             self.alarms.clear(alarm);
         }
     }
@@ -404,8 +398,13 @@ impl<'a> Supervisor<'a> {
             Alarm::Ready => return Err(Error::NotReady { seconds }),
             Alarm::Started => return Err(Error::NotStarted { seconds }),
             Alarm::Gone => return Err(Error::AgentGone),
-            Alarm::Stopped => self.kill_program()?,
+            Alarm::Stopped => {
+                self.note("kill", &[("signal", "9")]);
+                self.kill_program()?;
+            }
             Alarm::Drained => self.outputs.drop_slow(),
+            Alarm::Check => self.check()?,
+            Alarm::Checked => self.check_overdue()?,
             Alarm::Killed => {
                 // The agent does not answer: the machine goes as it is.
                 self.machine_ended = true;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use runtime::Removal;
+use runtime::{Containers, Found, Removal};
 
 use crate::arguments::Common;
 use crate::commands::{confirmed, containers, open_store, print};
@@ -25,32 +25,64 @@ pub(crate) struct PruneArgs {
 
 const FILTERS: [&str; 3] = ["until", "label", "label!"];
 
+/// Containers that do not run.
+pub(crate) struct Ended {
+    all: Containers,
+    found: Vec<Found>,
+}
+
+/// What is gone of them.
+pub(crate) struct Gone {
+    /// The exit code: a failure if one of them could not be removed.
+    pub(crate) code: ExitCode,
+    /// What there is to say, with a blank line behind it, or nothing.
+    pub(crate) told: String,
+    /// What they had written.
+    pub(crate) bytes: u64,
+}
+
 /// Asks, removes, and says what is gone.
 pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let all = containers(common)?;
-    let mut found = all.list()?;
-    let wanted = WantedContainers::read(&args.filter, &FILTERS, &found, &open_store(common)?)?;
-    found.retain(|one| !one.state.status.is_supervised() && wanted.container(one));
-    if !args.force && !confirmed("all stopped containers")? {
+    let ended = Ended::find(&args.filter, common)?;
+    if !args.force && !confirmed("This will remove all stopped containers.")? {
         let hint = "answer with y, or ask for no question with `-f`";
         return Err(Failure::new("container prune has been cancelled", hint));
     }
-    let (mut code, mut gone, mut bytes) = (ExitCode::SUCCESS, String::new(), 0);
-    for one in found {
-        let written = one.written_bytes();
-        match runtime::remove(&all, &one, Removal::OnlyEnded) {
-            Ok(()) => {
-                bytes += written;
-                gone += &format!("{}\n", one.record.id);
-            }
-            // Somebody has removed or started it meanwhile.
-            Err(runtime::Error::UnknownContainer { .. } | runtime::Error::StillRunning { .. }) => {}
-            Err(error) => code = Failure::from(error).report(),
-        }
-    }
-    if !gone.is_empty() {
-        gone = format!("Deleted Containers:\n{gone}\n");
-    }
-    print(&(gone + &format!("Total reclaimed space: {}\n", words::size(bytes))))?;
+    let Gone { code, told, bytes } = ended.remove();
+    print(&(told + &format!("Total reclaimed space: {}\n", words::size(bytes))))?;
     Ok(code)
+}
+
+impl Ended {
+    /// Those that the filters mean.
+    pub(crate) fn find(filters: &[Filter], common: &Common) -> Result<Self, Failure> {
+        let all = containers(common)?;
+        let mut found = all.list()?;
+        let wanted = WantedContainers::read(filters, &FILTERS, &found, &open_store(common)?)?;
+        found.retain(|one| !one.state.status.is_supervised() && wanted.container(one));
+        Ok(Self { all, found })
+    }
+
+    /// Removes them. What cannot be removed is told on stderr.
+    pub(crate) fn remove(self) -> Gone {
+        let mut gone = Gone { code: ExitCode::SUCCESS, told: String::new(), bytes: 0 };
+        for one in self.found {
+            let written = one.written_bytes();
+            match runtime::remove(&self.all, &one, Removal::OnlyEnded) {
+                Ok(()) => {
+                    gone.bytes += written;
+                    gone.told += &format!("{}\n", one.record.id);
+                }
+                // Somebody has removed or started it meanwhile.
+                Err(
+                    runtime::Error::UnknownContainer { .. } | runtime::Error::StillRunning { .. },
+                ) => {}
+                Err(error) => gone.code = Failure::from(error).report(),
+            }
+        }
+        if !gone.told.is_empty() {
+            gone.told = format!("Deleted Containers:\n{}\n", gone.told);
+        }
+        gone
+    }
 }

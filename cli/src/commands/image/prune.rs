@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use images::Pruned;
+use images::{Pruned, Store};
 
 use crate::arguments::Common;
 use crate::commands::{confirmed, containers, open_store, print, rmi};
@@ -27,34 +27,61 @@ pub(crate) struct PruneArgs {
 
 const FILTERS: [&str; 4] = ["until", "label", "label!", "dangling"];
 
+/// Images that nobody needs.
+pub(crate) struct Unneeded {
+    store: Store,
+    wanted: Wanted,
+    words: &'static str,
+}
+
 /// Asks, removes, and says what is gone.
 pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let store = open_store(common)?;
-    let mut wanted = Wanted::read(&args.filter, &FILTERS, &store)?;
-    let all = args.all || wanted.has_dangling() == Some(false);
-    let what = if all {
-        wanted.forget_dangling();
-        "all images without at least one container associated to them"
-    } else {
-        wanted.only_dangling();
-        "all dangling images"
-    };
-    if !args.force && !confirmed(what)? {
+    let images = Unneeded::find(&args.filter, args.all, common)?;
+    if !args.force && !confirmed(&format!("This will remove {}.", images.words()))? {
         let hint = "answer with y, or ask for no question with `-f`";
         return Err(Failure::new("image prune has been cancelled", hint));
     }
-    let all = containers(common)?;
-    let pruned = store.prune(|image| !wanted.image(image), &|image| all.image_user(image))?;
-    print(&told(&pruned))?;
+    let pruned = images.remove(common)?;
+    let bytes = words::size(pruned.reclaimed);
+    print(&format!("{}Total reclaimed space: {bytes}\n", told(&pruned)))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(pruned: &Pruned) -> String {
-    let mut text = String::new();
-    if !pruned.images.is_empty() {
-        text.push_str("Deleted Images:\n");
-        pruned.images.iter().for_each(|removed| text.push_str(&rmi::told(removed)));
-        text.push('\n');
+impl Unneeded {
+    /// Those that the filters mean: without a name, or `all` that no container uses.
+    pub(crate) fn find(filters: &[Filter], all: bool, common: &Common) -> Result<Self, Failure> {
+        let store = open_store(common)?;
+        let mut wanted = Wanted::read(filters, &FILTERS, &store)?;
+        let words = if all || wanted.has_dangling() == Some(false) {
+            wanted.forget_dangling();
+            "all images without at least one container associated to them"
+        } else {
+            wanted.only_dangling();
+            "all dangling images"
+        };
+        Ok(Self { store, wanted, words })
     }
-    text + &format!("Total reclaimed space: {}\n", words::size(pruned.reclaimed))
+
+    /// What they are, in words.
+    pub(crate) fn words(&self) -> &'static str {
+        self.words
+    }
+
+    /// Removes them, and all that no image needs.
+    pub(crate) fn remove(self, common: &Common) -> Result<Pruned, Failure> {
+        let (all, Self { store, wanted, .. }) = (containers(common)?, self);
+        let user = |image| all.image_user(image);
+        let pruned = store.prune(|image| !wanted.image(image), &user)?;
+        pruned.images.iter().try_for_each(|removed| rmi::note(common, removed))?;
+        Ok(pruned)
+    }
+}
+
+/// What there is to say, with a blank line behind it, or nothing.
+pub(crate) fn told(pruned: &Pruned) -> String {
+    if pruned.images.is_empty() {
+        return String::new();
+    }
+    let images: String = pruned.images.iter().map(rmi::told).collect();
+    format!("Deleted Images:\n{images}\n")
 }

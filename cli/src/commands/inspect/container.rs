@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use runtime::keeping::{LogDriver, RestartPolicy};
-use runtime::{Found, Moment, Record, Status};
+use runtime::{CheckResult, Found, Health, HealthCheck, Moment, Record, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -44,6 +44,8 @@ struct State {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,6 +63,8 @@ struct Config {
     working_dir: String,
     entrypoint: Option<Vec<String>>,
     labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop_signal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,7 +116,45 @@ fn state(found: &Found) -> State {
         error: state.error.clone(),
         started_at: at(state.started),
         finished_at: at(state.finished),
+        health: found.health().map(|health| state_of_health(&health)),
     }
+}
+
+fn state_of_health(health: &Health) -> Value {
+    let result = |result: &CheckResult| {
+        json!({
+            "Start": result.start.to_text(),
+            "End": result.end.to_text(),
+            "ExitCode": result.exit_code,
+            "Output": result.output,
+        })
+    };
+    json!({
+        "Status": health.status.word(),
+        "FailingStreak": health.failing_streak,
+        "Log": health.log.iter().map(result).collect::<Vec<_>>(),
+    })
+}
+
+/// Times in nanoseconds; what was left open is not shown.
+fn health_check(check: &HealthCheck) -> Value {
+    let mut shown = serde_json::Map::new();
+    shown.insert("Test".to_owned(), check.test.clone().into());
+    for (name, time) in [
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ] {
+        if !time.is_zero() {
+            let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            shown.insert(name.to_owned(), nanos.into());
+        }
+    }
+    if check.retries > 0 {
+        shown.insert("Retries".to_owned(), check.retries.into());
+    }
+    shown.into()
 }
 
 fn config(record: &Record) -> Config {
@@ -136,6 +178,7 @@ fn config(record: &Record) -> Config {
         working_dir: process.working_dir.clone(),
         entrypoint: some(&record.entrypoint),
         labels: keeping.labels.clone(),
+        healthcheck: keeping.health.as_ref().map(health_check),
         stop_signal: keeping.stop_signal.map(|signal| signal.to_string()),
         stop_timeout: keeping.stop_timeout,
     }

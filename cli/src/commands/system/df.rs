@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use images::{ImageUsage, Reference, Usage};
+use runtime::Found;
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
 use crate::commands::images::since;
+use crate::commands::ps::{Length, command, is_up, status};
 use crate::commands::{containers, open_store, print};
 use crate::failure::Failure;
 use crate::listing::Listing;
@@ -16,7 +18,7 @@ use crate::words;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hyperrun system df -v")]
 pub(crate) struct DfArgs {
-    /// Show each image, and what it shares with others
+    /// Show each image with what it shares with others, and each container
     #[arg(short, long)]
     verbose: bool,
     /// Print a table, JSON, or what a template makes of each: table, 'table TEMPLATE', json, TEMPLATE
@@ -49,15 +51,35 @@ const IMAGES: Listing<'_> = Listing {
     ],
 };
 
-/// Prints one table.
+const CONTAINERS: Listing<'_> = Listing {
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t\
+            {{.Status}}\t{{.Names}}",
+    headers: &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Size", "SIZE"),
+        ("RunningFor", "CREATED"),
+        ("Status", "STATUS"),
+        ("Names", "NAMES"),
+    ],
+};
+
+/// Prints a table of what there is, or of each image and each container.
 pub(crate) fn run(args: &DfArgs, common: &Common) -> Result<ExitCode, Failure> {
     let all = containers(common)?;
-    let usage = open_store(common)?.usage(&|image| all.image_user(image))?;
+    let (usage, found) = (open_store(common)?.usage(&|image| all.image_user(image))?, all.list()?);
     let text = if args.verbose {
         let rows: Vec<Value> = usage.images.iter().map(image_row).collect();
-        format!("Images space usage:\n\n{}", IMAGES.lay_out(None, &rows)?)
+        let containers: Vec<Value> = found.iter().map(container_row).collect();
+        format!(
+            "Images space usage:\n\n{}\nContainers space usage:\n\n{}",
+            IMAGES.lay_out(None, &rows)?,
+            CONTAINERS.lay_out(None, &containers)?
+        )
     } else {
-        LISTING.lay_out(args.format.as_deref(), &[images_row(&usage)])?
+        LISTING.lay_out(args.format.as_deref(), &[images_row(&usage), containers_row(&found)])?
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -67,14 +89,40 @@ pub(crate) fn run(args: &DfArgs, common: &Common) -> Result<ExitCode, Failure> {
 /// counts when none of them is used, so it is what a `prune --all` would free.
 fn images_row(usage: &Usage) -> Value {
     let active = usage.images.iter().filter(|usage| usage.in_use);
-    let reclaimable = usage.reclaimable;
-    let percent = (reclaimable * 100).checked_div(usage.total).unwrap_or(0);
+    let counts = (usage.images.len(), active.count());
+    row("Images", counts, (usage.total, usage.reclaimable))
+}
+
+/// What those have written that do not run is reclaimable.
+fn containers_row(found: &[Found]) -> Value {
+    let (active, ended): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|one| is_up(one));
+    let written = |some: &[&Found]| -> u64 { some.iter().map(|one| one.written_bytes()).sum() };
+    let reclaimable = written(&ended);
+    let bytes = (written(&active) + reclaimable, reclaimable);
+    row("Containers", (found.len(), active.len()), bytes)
+}
+
+fn row(kind: &str, (all, active): (usize, usize), (bytes, reclaimable): (u64, u64)) -> Value {
+    let percent = (reclaimable * 100).checked_div(bytes).unwrap_or(0);
     json!({
-        "Type": "Images",
-        "TotalCount": usage.images.len().to_string(),
-        "Active": active.count().to_string(),
-        "Size": words::size(usage.total),
+        "Type": kind,
+        "TotalCount": all.to_string(),
+        "Active": active.to_string(),
+        "Size": words::size(bytes),
         "Reclaimable": format!("{} ({percent}%)", words::size(reclaimable)),
+    })
+}
+
+fn container_row(found: &Found) -> Value {
+    json!({
+        "ID": found.short_id(),
+        "Image": found.record.image,
+        "Command": command(found, Length::Short),
+        "LocalVolumes": "0",
+        "Size": words::size(found.written_bytes()),
+        "RunningFor": words::ago(found.record.created.age()),
+        "Status": status(found),
+        "Names": found.record.name,
     })
 }
 

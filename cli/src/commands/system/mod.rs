@@ -1,7 +1,8 @@
-//! `hyperrun system`: the store as a whole.
+//! `hyperrun system`: everything that is kept as a whole.
 
 pub(crate) mod check;
 pub(crate) mod df;
+pub(crate) mod prune;
 
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use crate::arguments::Common;
 use crate::commands::info;
 use crate::failure::Failure;
 
-/// Show and check what is kept on this machine
+/// Show, check and clear up what is kept on this machine
 #[derive(Debug, clap::Args)]
 #[command(disable_help_subcommand = true, after_help = "Example:\n  hyperrun system df -v")]
 pub(crate) struct SystemArgs {
@@ -24,6 +25,7 @@ enum SystemCommand {
     Df(df::DfArgs),
     Check(check::CheckArgs),
     Info(info::InfoArgs),
+    Prune(prune::PruneArgs),
 }
 
 /// Does what it says.
@@ -32,5 +34,6 @@ pub(crate) fn run(args: &SystemArgs, common: &Common) -> Result<ExitCode, Failur
         SystemCommand::Df(args) => df::run(args, common),
         SystemCommand::Check(args) => check::run(args, common),
         SystemCommand::Info(args) => info::run(args, common),
+        SystemCommand::Prune(args) => prune::run(args, common),
     }
 }
