@@ -17,17 +17,18 @@ const EXEMPT: &[(&str, &str)] = &[];
 /// Which siblings each crate may import.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("trees", &["protocol"]),
     ("vmm", &[]),
     ("images", &[]),
     ("registry", &["images"]),
-    ("agent", &["protocol"]),
-    ("runtime", &["protocol", "vmm", "images"]),
+    ("agent", &["protocol", "trees"]),
+    ("runtime", &["protocol", "trees", "vmm", "images"]),
     ("cli", &["runtime", "images", "vmm"]),
     ("benches", &[]),
 ];
 
 /// The crates in which no file may hold `unsafe`.
-const SAFE_CRATES: &[&str] = &["protocol", "images", "runtime", "cli", "benches"];
+const SAFE_CRATES: &[&str] = &["protocol", "trees", "images", "runtime", "cli", "benches"];
 
 fn house() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the house").to_owned()

@@ -87,11 +87,6 @@ impl Cgroup {
         fs::write(format!("{CONTAINER}/cgroup.freeze"), text).doing("freeze the container")
     }
 
-    /// The file that tells when they stand still.
-    pub(crate) fn events(&self) -> Result<File, StepError> {
-        File::open(format!("{CONTAINER}/cgroup.events")).doing("open the container's events")
-    }
-
     /// Whether a process was killed since memory ran out, and which memory that was: a limit that
     /// was never reached had no part in it.
     pub(crate) fn out_of_memory(&self) -> Option<OutOfMemory> {
@@ -105,6 +100,11 @@ impl Cgroup {
     pub(crate) fn read(&self, name: &str) -> Option<String> {
         fs::read_to_string(format!("{CONTAINER}/{name}")).ok()
     }
+}
+
+/// The file that tells when the container's processes stand still.
+pub(crate) fn events() -> Result<File, StepError> {
+    File::open(format!("{CONTAINER}/cgroup.events")).doing("open the container's events")
 }
 
 /// A limit as it is written.

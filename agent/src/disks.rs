@@ -25,9 +25,12 @@ use crate::{
 
 /// Where the container's root is mounted in the agent's own tree.
 pub(crate) const CONTAINER: &str = "/container";
-const IMAGE: &str = "/image";
-const SCRATCH: &str = "/scratch";
-const UPPER: &str = "/scratch/upper";
+/// The image's own root.
+pub(crate) const IMAGE: &str = "/image";
+/// The disk that takes what the container writes.
+pub(crate) const SCRATCH: &str = "/scratch";
+/// What it has written, beside the image.
+pub(crate) const UPPER: &str = "/scratch/upper";
 /// What overlayfs makes when it is mounted over a scratch disk for the first time.
 const USED: &str = "/scratch/work/work";
 /// Nothing runs in the background: no inode table is filled with zeros, no bitmap read ahead.

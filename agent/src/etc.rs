@@ -24,18 +24,24 @@ struct EtcFile {
 }
 
 impl EtcMounts {
+    /// The files as they are found in a container.
+    pub(crate) const PATHS: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
     /// Writes the files to the agent's own `/etc`.
     pub(crate) fn write(spec: &ContainerSpec) -> Result<Self, StepError> {
         let hostname = format!("{}\n", spec.hostname);
-        let contents = [
-            ("/etc/hostname", &hostname),
-            ("/etc/hosts", &spec.etc.hosts),
-            ("/etc/resolv.conf", &spec.etc.resolv_conf),
-        ];
-        let mut files = Vec::new();
-        for (path, content) in contents {
+        let contents = [&hostname, &spec.etc.hosts, &spec.etc.resolv_conf];
+        for (path, content) in Self::PATHS.into_iter().zip(contents) {
             fs::write(path, content).doing(format_args!("write the container's {path}"))?;
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        }
+        Self::find()
+    }
+
+    /// Finds the files that were written before.
+    pub(crate) fn find() -> Result<Self, StepError> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mut files = Vec::new();
+        for path in Self::PATHS {
             let mount =
                 open_tree(CWD, path, flags).doing(format_args!("prepare the mount of {path}"))?;
             files.push(EtcFile { path, mount });

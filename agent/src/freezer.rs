@@ -9,9 +9,13 @@ use std::{
 };
 
 use protocol::{Answer, RequestId};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
 
 use crate::{
-    cgroup::{Cgroup, Frost, value},
+    cgroup::{self, Cgroup, Frost, value},
     step::{Doing, StepError, describe},
 };
 
@@ -29,6 +33,18 @@ impl Freezer {
         self.events.is_some()
     }
 
+    /// Begins, for somebody who waits by [`await_stillness`]; false if the container stands still
+    /// already, and is to stay so.
+    pub(crate) fn halt(&mut self, cgroup: &Cgroup) -> Result<bool, StepError> {
+        if self.is_on() {
+            return Ok(false);
+        }
+        let events = cgroup::events()?;
+        cgroup.freeze(Frost::On)?;
+        self.events = Some(events);
+        Ok(true)
+    }
+
     /// Begins; the answer, if it is there at once, which it is when nothing runs.
     pub(crate) fn freeze(
         &mut self,
@@ -38,12 +54,7 @@ impl Freezer {
         if self.is_on() {
             return Err("the container is paused already".into());
         }
-        let begin = || -> Result<File, StepError> {
-            let events = cgroup.events()?;
-            cgroup.freeze(Frost::On)?;
-            Ok(events)
-        };
-        self.events = Some(begin().map_err(|error| describe(&error))?);
+        self.halt(cgroup).map_err(|error| describe(&error))?;
         self.waiting.push(request);
         let done = self.hear().map_err(|error| describe(&error))?;
         Ok((!done.is_empty()).then_some(Answer::Done))
@@ -67,12 +78,32 @@ impl Freezer {
 
     /// Those whose wish is fulfilled now.
     pub(crate) fn hear(&mut self) -> Result<Vec<RequestId>, StepError> {
-        const MAX_BYTES: usize = 512;
         let Some(events) = &self.events else { return Ok(Vec::new()) };
-        let mut text = [0; MAX_BYTES];
-        let count = events.read_at(&mut text, 0).doing("read the container's events")?;
-        let text = String::from_utf8_lossy(&text[..count]);
-        let frozen = value(&text, "frozen") == Some(1);
-        Ok(if frozen { std::mem::take(&mut self.waiting) } else { Vec::new() })
+        Ok(if is_still(&read(events)?) { std::mem::take(&mut self.waiting) } else { Vec::new() })
     }
+}
+
+/// Waits until the container that is to stand still does so, or has no process any more.
+pub(crate) fn await_stillness(events: &File) -> Result<(), StepError> {
+    loop {
+        let text = read(events)?;
+        if is_still(&text) || value(&text, "populated") == Some(0) {
+            return Ok(());
+        }
+        match poll(&mut [PollFd::new(events, PollFlags::PRI)], None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).doing("wait for the container to stand still"),
+        }
+    }
+}
+
+fn is_still(events: &str) -> bool {
+    value(events, "frozen") == Some(1)
+}
+
+fn read(events: &File) -> Result<String, StepError> {
+    const MAX_BYTES: usize = 512;
+    let mut text = [0; MAX_BYTES];
+    let count = events.read_at(&mut text, 0).doing("read the container's events")?;
+    Ok(String::from_utf8_lossy(&text[..count]).into_owned())
 }

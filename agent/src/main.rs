@@ -17,6 +17,7 @@ mod disks;
 mod doors;
 mod etc;
 mod exec;
+mod files;
 mod first_process;
 mod freezer;
 #[allow(unsafe_code, reason = "an allocator is unsafe by its nature")]

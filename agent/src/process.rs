@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use protocol::{ExitStatus, ProcessId, StartError, WindowSize};
+use protocol::{ExitStatus, FileJob, ProcessId, StartError, WindowSize};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::{
@@ -41,6 +41,8 @@ pub(crate) enum Wish {
     Container(Box<container::Prepared>),
     /// One more.
     Exec(Box<exec::Prepared>),
+    /// Something about the container's files, which is no process of it.
+    Files(Box<FileJob>),
 }
 
 /// A process that has become its program.
@@ -64,6 +66,7 @@ impl Process {
         let streams = match &wish {
             Wish::Container(prepared) => prepared.streams(),
             Wish::Exec(prepared) => prepared.streams(),
+            Wish::Files(_) => Streams::of_files(),
         };
         Self { id, phase: Phase::Waiting { wish, streams }, early_signals: Vec::new() }
     }
@@ -87,9 +90,17 @@ impl Process {
             (Wish::Exec(prepared), Some(container)) => {
                 Phase::Joining(prepared.start(streams, container, cgroup)?)
             }
-            (Wish::Exec(_), None) => return Err(no_container()),
+            (Wish::Exec(_) | Wish::Files(_), _) => return Err(no_container()),
         };
         Ok(())
+    }
+
+    /// The job about files that this is, once its stream is there.
+    pub(crate) fn take_files(&mut self) -> Option<(FileJob, OwnedFd)> {
+        let Phase::Waiting { wish: Wish::Files(job), streams } = &mut self.phase else {
+            return None;
+        };
+        Some(((**job).clone(), streams.take_files()?))
     }
 
     /// Hears how far an exec has come; true when it runs now. `status` says how a process ended
@@ -144,7 +155,7 @@ impl Process {
                 joining.resize(size);
                 None
             }
-            Phase::Running(_) | Phase::Moving => None,
+            Phase::Waiting { wish: Wish::Files(_), .. } | Phase::Running(_) | Phase::Moving => None,
         };
         if let Some(first) = first {
             *first = size;

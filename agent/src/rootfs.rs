@@ -126,7 +126,7 @@ pub(crate) fn seal() -> Result<(), StepError> {
 
 /// Changes the root and drops the agent's from the namespace. With both names the same,
 /// pivot_root(2) stacks the old root over the new one, where it can be taken off.
-fn pivot() -> Result<(), StepError> {
+pub(crate) fn pivot() -> Result<(), StepError> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).doing("make the mounts private")?;
     chdir(disks::CONTAINER).doing("enter the container's root")?;

@@ -1,5 +1,7 @@
 //! The agent's side of the conversation: takes the host's words one by one and answers them.
 
+mod files;
+
 use std::{
     fs::File,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -23,6 +25,7 @@ use crate::{
     disks::Disks,
     doors::Doors,
     exec,
+    files::{Helper, View},
     freezer::Freezer,
     kernel_log,
     process::{Phase, Process, Running, Wish, no_container},
@@ -39,6 +42,10 @@ pub(crate) struct Server {
     /// Made before the host came; if that failed, the host hears of it when it wants a container.
     cgroup: Result<Cgroup, StepError>,
     disks: Option<Disks>,
+    /// What jobs about files see, once there is a container.
+    view: Option<View>,
+    /// Those that are at such jobs.
+    helpers: Vec<Helper>,
     freezer: Freezer,
     stage: Stage,
     /// The container's own process, and those that have joined it.
@@ -106,6 +113,8 @@ impl Server {
             reaper,
             cgroup,
             disks: None,
+            view: None,
+            helpers: Vec::new(),
             freezer: Freezer::default(),
             stage: Stage::Idle,
             processes: Vec::new(),
@@ -144,6 +153,7 @@ impl Server {
         }
         self.stage = Stage::Over;
         self.processes.clear();
+        self.end_helpers(PATIENCE);
         if let Some(disks) = self.disks.take() {
             disks.release();
         }
@@ -163,6 +173,8 @@ impl Server {
             ToAgent::Run(spec) => return self.run(*spec),
             ToAgent::Exec { id, spec } => return self.exec(id, *spec),
             ToAgent::Ask { request, question } => return self.ask(request, question),
+            ToAgent::Open(spec) => return self.open(&spec),
+            ToAgent::Files { id, job } => return self.files(id, job),
             ToAgent::Signal { id, number } => match self.process(id) {
                 Some(process) => process.signal(number),
                 None => Ok(()),
@@ -182,6 +194,7 @@ impl Server {
             return self.complain("this machine already has its container".into());
         }
         self.stage = Stage::Alive;
+        self.view = Some(View::of(&spec));
         let prepared = match &self.cgroup {
             Ok(cgroup) => container::Prepared::new(spec, &mut self.disks, cgroup),
             Err(error) => Err(StartError::Setup { message: describe(error) }),
@@ -258,6 +271,10 @@ impl Server {
         let Some(process) = self.processes.iter_mut().find(|process| process.id == id) else {
             return Ok(());
         };
+        if let Some((job, stream)) = process.take_files() {
+            self.processes.retain(|process| process.id != id);
+            return self.start_helper(&job, stream);
+        }
         match process.start_if_complete(container.as_ref(), cgroup) {
             Ok(()) if matches!(process.phase, Phase::Running(_)) => self.started(id),
             Ok(()) => Ok(()),
@@ -294,6 +311,9 @@ impl Server {
 
     fn collect_children(&mut self) -> Result<(), ServeError> {
         for (pid, status) in self.reaper.collect() {
+            if self.is_helper(pid)? {
+                continue;
+            }
             let process = self.processes.iter_mut().find_map(|process| match &mut process.phase {
                 Phase::Running(running) if running.pid == pid => Some(running),
                 _ => None,

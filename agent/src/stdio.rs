@@ -49,6 +49,11 @@ impl Streams {
         Self { needed: &[], connected: Vec::new() }
     }
 
+    /// The one of a job about files.
+    pub(crate) fn of_files() -> Self {
+        Self { needed: &[StreamKind::Files], connected: Vec::new() }
+    }
+
     /// Adds a stream; false if the process has no such stream, or has it already.
     pub(crate) fn add(&mut self, kind: StreamKind, socket: OwnedFd) -> bool {
         let wanted = self.needed.contains(&kind) && !self.has(kind);
@@ -66,6 +71,11 @@ impl Streams {
     /// The stream of the terminal, if there is one.
     pub(crate) fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.take(StreamKind::Terminal)
+    }
+
+    /// The stream of a job about files, if it is there.
+    pub(crate) fn take_files(&mut self) -> Option<OwnedFd> {
+        self.take(StreamKind::Files)
     }
 
     fn has(&self, kind: StreamKind) -> bool {

@@ -89,24 +89,32 @@ pub(crate) enum Cloned {
 /// PID 1.
 pub(crate) fn clone_into_namespaces(cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
     let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    clone(flags, cgroup)
+    clone(flags, Some(cgroup))
 }
 
 /// Clones this process, inside `cgroup`.
 pub(crate) fn clone_into_cgroup(cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
-    clone(0, cgroup)
+    clone(0, Some(cgroup))
 }
 
-fn clone(flags: c_int, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
+/// Clones this process into a mount namespace of its own, beside every container.
+pub(crate) fn clone_with_own_mounts() -> io::Result<Cloned> {
+    clone(libc::CLONE_NEWNS, None)
+}
+
+fn clone(flags: c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     /// `CLONE_INTO_CGROUP`, linux/sched.h.
     const INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: c_int = -1;
     // SAFETY: clone_args is plain integers, for which zero is a value.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.flags = u64::from((flags | libc::CLONE_PIDFD).cast_unsigned()) | INTO_CGROUP;
+    args.flags = u64::from((flags | libc::CLONE_PIDFD).cast_unsigned());
     args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
     args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
-    args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    if let Some(cgroup) = cgroup {
+        args.flags |= INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
     // The child has none of the other threads, so none of them may be in the heap now.
     let heap = heap::hold();
     // SAFETY: the structure is filled and of the given size; without CLONE_VM and with no stack of

@@ -50,6 +50,18 @@ impl Volumes {
         Ok(Self { volumes })
     }
 
+    /// Finds volumes that were prepared before, for one more process that is to see them.
+    pub(crate) fn find(paths: &[String]) -> Result<Self, StepError> {
+        let mut volumes = Vec::new();
+        for (number, path) in paths.iter().enumerate() {
+            let joined = format!("{JOINED}/{number}");
+            let kept = || format!("{KEPT}/{number}/upper");
+            let source = if fs::symlink_metadata(&joined).is_ok() { joined } else { kept() };
+            volumes.push(Volume { path: path.clone(), mount: mount_of(&source)? });
+        }
+        Ok(Self { volumes })
+    }
+
     /// Mounts them in the calling process's root.
     pub(crate) fn attach(&self) -> Result<(), StepError> {
         let flags =
@@ -82,8 +94,13 @@ fn prepare(number: usize, path: &str) -> Result<OwnedFd, StepError> {
     if let (Some(folder), true) = (&original, content) {
         source = join(number, folder, &kept)?;
     }
+    mount_of(&source)
+}
+
+/// A mount of a folder in the agent's own tree.
+fn mount_of(source: &str) -> Result<OwnedFd, StepError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(CWD, &source, flags).doing("prepare the mount")
+    open_tree(CWD, source, flags).doing("prepare the mount")
 }
 
 /// The image's own folder of that name, links followed inside the image.

@@ -165,6 +165,11 @@ mod tests {
             "update -m 256m --cpus 1.5 -c 512 --pids-limit -1 --restart no --cpuset-cpus 0-1 x y",
             "stats --no-stream -a x",
             "inspect -s -f {{.Id}} --type container x",
+            "cp -aLq x:/a -",
+            "cp - x:/a",
+            "diff x",
+            "commit -a me -m why -c CMD -p=false x a/b:c",
+            "commit --no-pause x",
         ] {
             for line in [format!("hyperrun {line}"), format!("hyperrun container {line}")] {
                 if let Err(error) = parse(&line) {

@@ -290,3 +290,19 @@ fn wishes_that_make_no_sense_create_nothing() {
     home.sandbox.hyperrun(words).fails_with(125, "container ID file found");
     home.sandbox.does("ps -aq").stdout_is("");
 }
+
+#[test]
+fn files_are_copied_between_a_container_and_this_machine() {
+    let home = Home::new();
+    home.fails("cp a b", 1, "must specify at least one container source");
+    home.fails("cp a:b c:d", 1, "copying between containers is not supported");
+    home.sandbox.hyperrun(["cp", "", "c:d"]).fails_with(1, "source can not be empty");
+    home.sandbox.hyperrun(["cp", "c:d", ""]).fails_with(1, "destination can not be empty");
+    home.fails("cp none:/a b", 1, "no such container: none");
+    home.fails("cp /no/such/file none:/a", 1, "no such file or directory: \"/no/such/file\"");
+    home.fails("cp /etc/passwd none:/a", 1, "no such container: none");
+    home.fails("diff none", 1, "no such container: none");
+    home.fails("commit none", 1, "no such container: none");
+    home.fails("commit none UPPER", 1, "invalid image name");
+    home.fails("commit -c FLY=1 none", 125, "FLY=1 is not a valid change command");
+}

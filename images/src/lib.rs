@@ -26,7 +26,7 @@ mod platform;
 mod reference;
 mod rootfs;
 mod store;
-mod tar;
+pub mod tar;
 mod timestamp;
 mod transfer;
 
@@ -44,9 +44,9 @@ pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use rootfs::MergeError;
 pub use store::{
-    Blobs, Complete, Damage, Depth, Disk, Extent, Findings, Image, ImageLock, ImageUsage,
-    ImportOptions, Incoming, Intake, Loaded, Missing, Output, Parts, Pruned, Removed, SaveTarget,
-    Store, StoreError, Usage, Users, no_users,
+    Blobs, CommitOptions, Committed, Complete, Damage, Depth, Disk, Extent, Findings, Image,
+    ImageLock, ImageUsage, ImportOptions, Incoming, Intake, Loaded, Missing, Output, Parts, Pruned,
+    Removed, SaveTarget, Store, StoreError, Usage, Users, no_users,
 };
 pub use tar::TarError;
 pub use timestamp::{format_rfc3339, parse_rfc3339};

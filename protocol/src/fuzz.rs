@@ -8,7 +8,7 @@ use std::fmt::Debug;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{FromAgent, MAX_FRAME_BYTES, StreamHello, ToAgent, read, write};
+use crate::{FileItem, FromAgent, MAX_FRAME_BYTES, StreamHello, ToAgent, read, write};
 
 /// Reads `bytes` as frames, and as one frame's payload, of every kind of message.
 ///
@@ -21,6 +21,7 @@ pub fn frames(bytes: &[u8]) {
         check::<ToAgent>(wire);
         check::<FromAgent>(wire);
         check::<StreamHello>(wire);
+        check::<FileItem>(wire);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod files;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -14,6 +15,10 @@ mod message;
 mod question;
 mod spec;
 
+pub use files::{
+    ChangeKind, FileChange, FileEntry, FileFailure, FileItem, FileJob, FileKind, Links, Owner,
+    Processes, SourceName,
+};
 pub use frame::{FrameError, MAX_FRAME_BYTES, read, write};
 pub use message::{
     ExitStatus, FromAgent, OutOfMemory, ProcessId, RequestId, StartError, StreamHello, StreamKind,
@@ -28,7 +33,7 @@ pub use spec::{
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

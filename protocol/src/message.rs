@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answer, ContainerSpec, ExecSpec, Question, WindowSize};
+use crate::{Answer, ContainerSpec, ExecSpec, FileJob, Question, WindowSize};
 
 /// What the host says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,15 @@ pub enum ToAgent {
         request: RequestId,
         /// What is asked.
         question: Question,
+    },
+    /// Lay out a container's file system for [`Self::Files`], and start nothing.
+    Open(Box<ContainerSpec>),
+    /// Do something about the container's files, as soon as the stream for it is connected.
+    Files {
+        /// What the stream goes by, as if this were a process.
+        id: ProcessId,
+        /// What is to be done.
+        job: Box<FileJob>,
     },
 }
 
@@ -90,6 +99,8 @@ pub enum FromAgent {
         /// The answer.
         answer: Answer,
     },
+    /// The answer to [`ToAgent::Open`], if it can be done; otherwise [`Self::StartFailed`] is.
+    Opened,
 }
 
 /// A process of the container, by the number the host has given it.
@@ -194,6 +205,8 @@ pub enum StreamKind {
     Stderr,
     /// Both ways: the terminal.
     Terminal,
+    /// Both ways: frames with a [`FileItem`](crate::FileItem), and the bytes of files.
+    Files,
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ pub fn remove(containers: &Containers, found: &Found, removal: Removal) -> Resul
             Err(error) => return Err(error),
         }
     }
-    match containers.register()?.remove(&found.record.id) {
+    match containers.remove(&found.record.id) {
         // One that was to be removed at its end is gone by now.
         Err(Error::UnknownContainer { .. }) if removal == Removal::Forced => return Ok(()),
         removed => removed?,

@@ -7,6 +7,7 @@ use thiserror::Error;
 use vmm::config::MIN_MEMORY_MIB;
 
 use crate::containers::Status;
+use crate::files::FilesError;
 use crate::link::Failure;
 use crate::options::LinesError;
 use crate::plan::{LimitsError, PlanError};
@@ -104,6 +105,17 @@ pub enum Error {
         /// What it does.
         state: Status,
     },
+    /// Somebody is at the files of the container, which does not run.
+    #[error("the files of container {name} are in use")]
+    Visited {
+        /// Its name.
+        name: String,
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// Files were not copied, compared or committed.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The supervisor of a container cannot be talked to.
     #[error("cannot talk to the supervisor of container {name}")]
     Supervisor {
@@ -239,6 +251,8 @@ impl Error {
                 ),
                 None => "it goes on as it is, under the hyperrun that has started it".to_owned(),
             }),
+            Self::Visited { .. } => Some("try again when that has ended".to_owned()),
+            Self::Files(error) => error.hint(),
             Self::Supervisor { .. }
             | Self::Refused { .. }
             | Self::Denied(_)

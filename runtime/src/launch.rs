@@ -92,7 +92,7 @@ pub fn start(
     let (inherited, stopwatch) = (Inherited::look(), Stopwatch::start());
     residence::share_one_heap();
     let containers = Containers::of(places);
-    let claim = containers.register()?.claim(words)?;
+    let claim = containers.claim(words)?;
     let (home, found) = match claim {
         Claim::Ours(home, found) => (home, *found),
         Claim::Taken(_) if *attendance == Attendance::Away => {
@@ -221,7 +221,7 @@ impl Launch<'_> {
         state: &State,
         templates: &Templates,
     ) -> Result<Outcome, Error> {
-        match self.containers.register()?.claim(&record.id)? {
+        match self.containers.claim(&record.id)? {
             Claim::Ours(home, _) => {
                 let lock = self.image.lock()?;
                 self.attempt(home, lock, record, state, (templates, None))

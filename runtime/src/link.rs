@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use protocol::{ExecSpec, Question, StreamKind, WindowSize};
+use protocol::{ExecSpec, FileJob, Question, StreamKind, WindowSize};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
@@ -21,7 +21,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Rises with every change of the messages.
-pub(crate) const LINK_VERSION: u32 = 2;
+pub(crate) const LINK_VERSION: u32 = 3;
 /// The longest message, in bytes; whatever can be longer is cut before.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// The most files in one message: stdin, stdout, stderr.
@@ -65,6 +65,8 @@ pub(crate) enum ToSupervisor {
     Exec(Box<ExecSpec>),
     /// Ask the agent.
     Ask(Question),
+    /// Let the agent do something about files, and give me the stream for it.
+    Files(Box<FileJob>),
 }
 
 /// What the supervisor says. When it closes the link after [`Self::Exited`] or [`Self::Failed`],

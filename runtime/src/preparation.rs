@@ -67,10 +67,12 @@ impl Scene {
     ) -> Result<Prepared, Error> {
         let disk = open_disk(image)?;
         let blanks = self.places.scratch();
-        let scratch = if record.keeping.auto_remove {
+        let overlay = home.path().join(OVERLAY);
+        // Files may have been put into it before its first start.
+        let scratch = if record.keeping.auto_remove && !overlay.exists() {
             Scratch::fleeting(&blanks, record.scratch)?
         } else {
-            Scratch::lasting(&blanks, &home.path().join(OVERLAY), record.scratch)?
+            Scratch::lasting(&blanks, &overlay, record.scratch)?
         };
         // Last: what has begun is the supervisor's to end.
         let Beginning { start, unfinished, unexplored } = begin(templates, wanted)?;
@@ -118,7 +120,8 @@ pub(crate) fn boot() -> Result<Start, Error> {
     Ok(Start::Boot(BootFiles { kernel, initramfs, command_line: String::new() }))
 }
 
-fn open_disk(image: &Image) -> Result<Vec<DiskExtent>, Error> {
+/// The image's disk, open.
+pub(crate) fn open_disk(image: &Image) -> Result<Vec<DiskExtent>, Error> {
     let mut extents = Vec::new();
     for extent in image.disk()?.extents {
         let file = open(&extent.path)?;

@@ -4,6 +4,7 @@ mod agent;
 mod events;
 mod exec;
 mod failures;
+mod files;
 mod health;
 mod home;
 mod images;

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use images::{Change, ImportOptions, Reference};
+use images::{Change, ImportOptions};
 
 use crate::arguments::Common;
 use crate::commands::load::LimitArgs;
 use crate::commands::save::is_stream;
-use crate::commands::{note_images, open_store, print};
+use crate::commands::{new_name, note_images, open_store, print};
 use crate::failure::Failure;
 
 /// Make an image of a tar with a file tree
@@ -39,14 +39,9 @@ pub(crate) struct ImportArgs {
 
 /// Prints the image's id.
 pub(crate) fn run(args: &ImportArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let reference: Option<Result<Reference, _>> = args.name.as_ref().map(|name| name.parse());
-    let reference = reference.transpose().map_err(images::Error::from)?;
-    if reference.as_ref().is_some_and(|reference| reference.digest().is_some()) {
-        return Err(images::Error::DigestTag.into());
-    }
     let message = args.message.clone();
     let options = ImportOptions {
-        reference,
+        reference: new_name(args.name.as_deref())?,
         message: message.unwrap_or_else(|| format!("Imported from {}", args.file.display())),
         changes: args.change.clone(),
         created: SystemTime::now(),

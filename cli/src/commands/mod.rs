@@ -2,9 +2,12 @@
 
 pub(crate) mod attach;
 pub(crate) mod boot;
+pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod container;
+pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
@@ -134,6 +137,16 @@ fn note_images(
 fn open_store(common: &Common) -> Result<::images::Store, Failure> {
     let places = places(common)?;
     Ok(::images::Store::open(&places.images()).map_err(::images::Error::from)?)
+}
+
+/// The name of an image that is made; it has no digest, which would be a promise.
+fn new_name(name: Option<&str>) -> Result<Option<::images::Reference>, Failure> {
+    let reference: Option<::images::Reference> =
+        name.map(str::parse).transpose().map_err(::images::Error::from)?;
+    if reference.as_ref().is_some_and(|reference| reference.digest().is_some()) {
+        return Err(::images::Error::DigestTag.into());
+    }
+    Ok(reference)
 }
 
 /// Writes to stdout. A reader that has gone away, as `head` does, is no failure.

@@ -68,7 +68,11 @@ impl Store {
 impl Intake<'_> {
     /// Unpacks the tar as it comes. Nobody has said what its digest is, so whether the layer is there
     /// already shows in the end.
-    fn import_layer(&self, input: impl Read + Send, limits: &Limits) -> Result<Digest, Error> {
+    pub(super) fn import_layer(
+        &self,
+        input: impl Read + Send,
+        limits: &Limits,
+    ) -> Result<Digest, Error> {
         let folder = tempfile::tempdir_in(self.folder())
             .map_err(failed("create a folder in", self.folder()))?;
         let beside = tempfile::tempdir_in(self.folder())

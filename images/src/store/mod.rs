@@ -2,6 +2,7 @@
 
 mod check;
 mod collect;
+mod commit;
 mod disk;
 mod error;
 mod files;
@@ -25,6 +26,7 @@ use crate::error::Error;
 use crate::reference::Reference;
 
 pub use check::{Damage, Depth, Findings};
+pub use commit::{CommitOptions, Committed};
 pub use disk::{Disk, Extent};
 pub use error::StoreError;
 pub use image::{Image, ImageLock, Parts};

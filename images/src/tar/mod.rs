@@ -10,66 +10,88 @@ mod reader;
 mod sparse;
 mod write;
 
-pub(crate) use reader::Reader;
-pub(crate) use write::Writer;
+pub use reader::Reader;
+pub use write::Writer;
 
 /// One member of an archive. The content, if any, is then read from the [`Reader`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// As it stands in the archive: any bytes but NUL, perhaps hostile.
-    pub(crate) path: Vec<u8>,
-    pub(crate) kind: Kind,
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
     /// Permission bits with setuid, setgid and sticky.
-    pub(crate) mode: u16,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: Timestamp,
+    pub mode: u16,
+    /// The number of its owner.
+    pub uid: u32,
+    /// And of its group.
+    pub gid: u32,
+    /// When it was changed last.
+    pub mtime: Timestamp,
     /// Extended attributes in the order of the archive; names are unique.
-    pub(crate) xattrs: Xattrs,
+    pub xattrs: Xattrs,
 }
 
 /// Names with their prefixes, and values of any bytes.
-pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A regular file.
     File {
+        /// Its length in bytes.
         size: u64,
     },
     /// The stored bytes are those of the segments, one behind the other.
     SparseFile {
+        /// Its length in bytes.
         size: u64,
+        /// Where it has bytes.
         segments: Vec<Segment>,
     },
+    /// A folder.
     Directory,
+    /// A symbolic link.
     Symlink {
+        /// Where it points to.
         target: Vec<u8>,
     },
     /// A further name of an earlier member.
     HardLink {
+        /// That member's path.
         target: Vec<u8>,
     },
+    /// A character device.
     CharDevice {
+        /// Its major number.
         major: u32,
+        /// Its minor number.
         minor: u32,
     },
+    /// A block device.
     BlockDevice {
+        /// Its major number.
         major: u32,
+        /// Its minor number.
         minor: u32,
     },
+    /// A named pipe.
     Fifo,
     /// Anything that has no place in an image's file tree, such as a volume label.
     Other {
+        /// The type flag of its header.
         flag: u8,
     },
 }
 
 /// A run of stored bytes in a sparse file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+pub struct Segment {
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
 }
 
 /// Seconds since 1970, perhaps negative, and 0 to 999,999,999 nanoseconds forward from there.
@@ -85,9 +107,19 @@ pub(crate) struct Segment {
     serde::Serialize,
     serde::Deserialize,
 )]
-pub(crate) struct Timestamp {
-    pub(crate) seconds: i64,
-    pub(crate) nanoseconds: u32,
+pub struct Timestamp {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// And nanoseconds.
+    pub nanoseconds: u32,
+}
+
+/// Reads the entries of an archive, which may be compressed by gzip or zstd.
+///
+/// # Errors
+/// When its first bytes cannot be read, or it is compressed in another way.
+pub fn read<R: std::io::Read>(input: R) -> std::io::Result<Reader<impl std::io::Read>> {
+    Ok(Reader::new(crate::compression::decompress(input)?))
 }
 
 /// Why a stream is not a readable tar archive.

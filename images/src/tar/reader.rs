@@ -15,7 +15,8 @@ const EXTENDED_LIMIT: u64 = 1 << 20;
 const PATH_LIMIT: usize = 4095;
 
 /// Reads entries from a stream. After [`Reader::next_entry`], reading gives the entry's stored bytes.
-pub(crate) struct Reader<R> {
+#[derive(Debug)]
+pub struct Reader<R> {
     input: R,
     /// Bytes consumed of the stream.
     position: u64,
@@ -37,7 +38,8 @@ struct Prelude {
 }
 
 impl<R: Read> Reader<R> {
-    pub(crate) fn new(input: R) -> Reader<R> {
+    /// A reader of `input`, which is not compressed.
+    pub fn new(input: R) -> Reader<R> {
         Reader { input, position: 0, remaining: 0, padding: 0, ended: false, closed: false }
     }
 
@@ -52,7 +54,10 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next entry, or `None` at the end of the archive.
-    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+    ///
+    /// # Errors
+    /// When the stream is no archive, or ends inside an entry.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         let mut prelude = Prelude::default();
         loop {
             self.skip_rest()?;

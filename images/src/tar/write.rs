@@ -14,7 +14,8 @@ const OCTAL_7: u64 = 0o7_777_777;
 const OCTAL_11: u64 = 0o77_777_777_777;
 
 /// Writes entries to a stream.
-pub(crate) struct Writer<W> {
+#[derive(Debug)]
+pub struct Writer<W> {
     output: W,
     /// Bytes that the entry at hand still wants, and zeros behind them.
     missing: u64,
@@ -22,12 +23,16 @@ pub(crate) struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    pub(crate) fn new(output: W) -> Writer<W> {
+    /// A writer to `output`.
+    pub fn new(output: W) -> Writer<W> {
         Writer { output, missing: 0, padding: 0 }
     }
 
     /// Begins an entry. A file's stored bytes follow through [`Writer::copy`].
-    pub(crate) fn append(&mut self, entry: &Entry) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the output fails, or the entry before has less content than it should.
+    pub fn append(&mut self, entry: &Entry) -> io::Result<()> {
         self.end_entry()?;
         let mut pax = Vec::new();
         let mut name = entry.path.clone();
@@ -63,7 +68,10 @@ impl<W: Write> Writer<W> {
     }
 
     /// Copies the next `length` stored bytes of the entry.
-    pub(crate) fn copy(&mut self, input: &mut impl Read, length: u64) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When either side fails, or `input` ends too early.
+    pub fn copy(&mut self, input: &mut impl Read, length: u64) -> io::Result<()> {
         let copied = io::copy(&mut input.take(length), &mut self.output)?;
         if copied != length {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -88,10 +96,23 @@ impl<W: Write> Writer<W> {
 
     /// Ends the archive.
     pub(crate) fn finish(mut self) -> io::Result<W> {
+        self.end()?;
+        Ok(self.output)
+    }
+
+    /// Ends the archive, to which nothing more may be added.
+    ///
+    /// # Errors
+    /// When the output fails, or the last entry has less content than it should.
+    pub fn end(&mut self) -> io::Result<()> {
         self.end_entry()?;
         self.output.write_all(&[0; 2 * BLOCK])?;
-        self.output.flush()?;
-        Ok(self.output)
+        self.output.flush()
+    }
+
+    /// What is written to.
+    pub fn output(&mut self) -> &mut W {
+        &mut self.output
     }
 
     fn end_entry(&mut self) -> io::Result<()> {

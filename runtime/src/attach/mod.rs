@@ -196,6 +196,8 @@ impl Session<'_> {
                     pump::stdout().and_then(|to| self.output(*kind, stream, to))
                 }
                 StreamKind::Stderr => pump::stderr().and_then(|to| self.output(*kind, stream, to)),
+                // No program has such a stream.
+                StreamKind::Files => Ok(()),
             };
             connected.map_err(failed)?;
         }

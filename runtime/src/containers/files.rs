@@ -11,6 +11,8 @@ use crate::error::Error;
 
 /// The lock of a container: whoever looks after it holds it.
 pub(super) const LOCK: &str = "lock";
+/// The lock of the files of a container that does not run: whoever is at them holds it.
+pub(super) const VISIT: &str = "visit.lock";
 
 /// Whether a document must be there after a crash of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,12 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
 
 /// Waits for the lock of the container in `folder`, and takes it.
 pub(super) fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(LOCK);
+    lock_named(folder, LOCK)
+}
+
+/// Waits for one of the locks of the container in `folder`, and takes it.
+pub(super) fn lock_named(folder: &Path, name: &str) -> Result<File, Error> {
+    let path = folder.join(name);
     let lock = open_lock(&path)?;
     retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
         .map_err(|error| file_error("lock", &path)(error.into()))?;
@@ -68,7 +75,12 @@ pub(super) fn lock(folder: &Path) -> Result<File, Error> {
 
 /// Whether somebody holds the lock of the container in `folder`.
 pub(super) fn is_locked(folder: &Path) -> bool {
-    File::open(folder.join(LOCK)).is_ok_and(|lock| {
+    is_held(folder, LOCK)
+}
+
+/// Whether somebody holds one of the locks of the container in `folder`.
+pub(super) fn is_held(folder: &Path, name: &str) -> bool {
+    File::open(folder.join(name)).is_ok_and(|lock| {
         // Shared, so that two who look at once do not take each other for a supervisor.
         flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     })

@@ -19,7 +19,7 @@ pub(crate) use self::record::VERSION;
 #[cfg(test)]
 pub(crate) use self::record::tests::sample;
 pub use self::record::{Record, State, Status};
-pub(crate) use self::register::{Claim, Register};
+pub(crate) use self::register::{Claim, Register, Visiting};
 
 use images::EventLog;
 
@@ -213,6 +213,33 @@ impl Containers {
         Ok(folders)
     }
 
+    /// Takes a container to start it, as [`Register::claim`] does, when nobody is at its files.
+    pub(crate) fn claim(&self, words: &str) -> Result<Claim, Error> {
+        self.when_alone(|register| register.claim(words))
+    }
+
+    /// Takes the files of a container that does not run, when nobody else is at them.
+    pub(crate) fn visit(&self, words: &str) -> Result<Visiting, Error> {
+        self.when_alone(|register| register.visit(words))
+    }
+
+    /// Removes a container that nobody looks after, when nobody is at its files.
+    pub(crate) fn remove(&self, id: &str) -> Result<(), Error> {
+        self.when_alone(|register| register.remove(id))
+    }
+
+    /// Does something with the register, and waits without it for whoever is in the way.
+    fn when_alone<T>(&self, action: impl Fn(&Register) -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            match action(&self.register()?) {
+                Err(Error::Visited { folder, .. }) => {
+                    drop(files::lock_named(&folder, files::VISIT));
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Makes sure that nobody else makes, renames or mends containers meanwhile.
     pub(crate) fn register(&self) -> Result<Register, Error> {
         create_private(&self.folder)?;
@@ -345,6 +372,11 @@ impl Home {
         // Nobody is left to be told, and the next container that is made tries again.
         let _ = files::remove_folder(&self.path, GONE);
     }
+}
+
+#[cfg(test)]
+pub(crate) fn sample_record(name: &str) -> Record {
+    record::tests::sample("", name)
 }
 
 #[cfg(test)]

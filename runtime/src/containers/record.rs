@@ -5,7 +5,7 @@
 //! lock. A version of both is raised when an older hyperrun could not do right by them; fields that
 //! are added with a default do not raise it.
 
-use protocol::ContainerSpec;
+use protocol::{ContainerSpec, User};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -51,6 +51,15 @@ pub struct Record {
     pub host: HostLimits,
     /// What the agent is told.
     pub container: ContainerSpec,
+}
+
+impl Record {
+    /// `USER[:GROUP]` of its own process, as it was asked for.
+    #[must_use]
+    pub fn user(&self) -> String {
+        let User { user, group } = &self.container.process.user;
+        group.as_ref().map_or_else(|| user.clone(), |group| format!("{user}:{group}"))
+    }
 }
 
 /// How far a container has come.
@@ -181,7 +190,7 @@ pub(crate) fn parse<D: DeserializeOwned>(text: &[u8]) -> Result<D, DocumentError
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use protocol::{Capabilities, Device, EtcFiles, Limits, ProcessSpec, User, WallClock};
+    use protocol::{Capabilities, Device, EtcFiles, Limits, ProcessSpec, WallClock};
 
     /// A record of a container that says hello.
     pub(crate) fn sample(id: &str, name: &str) -> Record {

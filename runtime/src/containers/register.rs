@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
 
-use super::files::{self, Durability, create_private, file_error, is_locked, open_lock};
+use super::files::{self, Durability, VISIT, create_private, file_error, is_locked, open_lock};
 use super::record::{Record, State, Status};
 use super::{BROKEN, Found, GONE, Home, MACHINE, RECORD, Reading, find, is_id, read, repair};
 use crate::error::Error;
@@ -33,6 +33,15 @@ pub(crate) enum Claim {
     Ours(Home, Box<Found>),
     /// Somebody looks after it already.
     Taken(Box<Found>),
+}
+
+/// What became of an attempt to get at the files of a container.
+#[derive(Debug)]
+pub(crate) enum Visiting {
+    /// It does not run, and does not begin to as long as the lock is held.
+    Ours(Box<Found>, File),
+    /// Its supervisor can be asked.
+    Supervised(Box<Found>),
 }
 
 impl Register {
@@ -96,6 +105,21 @@ impl Register {
         Ok(Claim::Ours(home, Box::new(found)))
     }
 
+    /// Takes the files of a container that does not run.
+    ///
+    /// # Errors
+    /// [`Error::Visited`] when somebody else is at them.
+    pub(crate) fn visit(&self, words: &str) -> Result<Visiting, Error> {
+        let found = find(self.list()?, words)?;
+        if found.state.status.is_supervised() {
+            return Ok(Visiting::Supervised(Box::new(found)));
+        }
+        // Whoever has just looked after it is waited for.
+        drop(self.enter(&found)?);
+        let lock = files::lock_named(&found.folder, VISIT)?;
+        Ok(Visiting::Ours(Box::new(found), lock))
+    }
+
     /// Gives a container another name; what it was before.
     pub(crate) fn rename(&self, words: &str, name: &ContainerName) -> Result<Record, Error> {
         let all = self.list()?;
@@ -136,6 +160,10 @@ impl Register {
         let unknown = || Error::UnknownContainer { words: found.record.name.clone() };
         if !found.folder.exists() {
             return Err(unknown());
+        }
+        if files::is_held(&found.folder, VISIT) {
+            let (name, folder) = (found.record.name.clone(), found.folder.clone());
+            return Err(Error::Visited { name, folder });
         }
         let lock = files::lock(&found.folder)?;
         if !found.folder.join(RECORD).exists() {

@@ -85,6 +85,31 @@ fn a_container_is_started_by_one() {
 }
 
 #[test]
+fn whoever_is_at_the_files_is_alone_and_holds_no_other_up() {
+    let ground = Ground::new();
+    ground.ended("web");
+    let Visiting::Ours(found, lock) = ground.containers.visit("web").unwrap() else {
+        panic!("it does not run")
+    };
+    assert_eq!((found.record.name.as_str(), found.state.status), ("web", Status::Exited));
+    let register = ground.containers.register().unwrap();
+    assert!(matches!(register.claim("web"), Err(Error::Visited { .. })));
+    assert!(matches!(register.remove("web"), Err(Error::Visited { .. })));
+    assert!(matches!(register.visit("web"), Err(Error::Visited { .. })));
+    drop(register);
+    ground.ended("other");
+    ground.containers.remove("other").unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| ground.containers.claim("web").unwrap());
+        drop(lock);
+        let Claim::Ours(home, _) = waiting.join().unwrap() else { panic!("it is free") };
+        let visited = ground.containers.visit("web").unwrap();
+        assert!(matches!(visited, Visiting::Supervised(_)));
+        home.remove();
+    });
+}
+
+#[test]
 fn a_dead_supervisor_is_found_out() {
     let ground = Ground::new();
     let (home, record) = ground.create("web").unwrap();

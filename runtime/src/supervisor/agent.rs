@@ -112,6 +112,16 @@ impl Agent {
         Ok((agent, open(ProcessId::OWN, streams)?))
     }
 
+    /// Tells the agent to lay out a container's files, and to start nothing.
+    pub(super) fn open(door: &Door<'_>, container: &ContainerSpec) -> Result<Self, Error> {
+        let mut control = door.knock(CONTROL_PORT).map_err(Error::Connect)?;
+        answered(&mut control).map_err(Error::Connect)?;
+        let mut agent = Self { control, incoming: Frames::default() };
+        agent.tell(&ToAgent::Hello { version: VERSION })?;
+        agent.tell(&ToAgent::Open(Box::new(container.clone())))?;
+        Ok(agent)
+    }
+
     /// Says one thing.
     pub(super) fn tell(&mut self, message: &ToAgent) -> Result<(), Error> {
         protocol::write(&mut self.control, message).map_err(Error::Agent)

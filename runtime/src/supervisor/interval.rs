@@ -73,7 +73,10 @@ fn serve(clients: &mut Clients, id: ClientId) -> Option<Interval> {
             }
             ToSupervisor::Wait => clients.follow(id),
             ToSupervisor::Detach => clients.tell(id, &FromSupervisor::Detached),
-            ToSupervisor::Attach { .. } | ToSupervisor::Exec(_) | ToSupervisor::Ask(_) => {
+            ToSupervisor::Attach { .. }
+            | ToSupervisor::Exec(_)
+            | ToSupervisor::Ask(_)
+            | ToSupervisor::Files(_) => {
                 let reason = "it is restarting, wait until it is running".to_owned();
                 clients.tell(id, &FromSupervisor::Refused(reason));
             }

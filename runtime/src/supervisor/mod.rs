@@ -22,6 +22,7 @@ mod saving;
 mod serve;
 mod streams;
 mod unattended;
+mod visit;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use vmm::process::Inherited;
 
 pub(crate) use self::machine::MachineParts;
 pub(crate) use self::unattended::save_machine;
+pub(crate) use self::visit::Visit;
 
 use self::clients::Clients;
 use self::error::Error;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use protocol::{
-    Answer, ExecSpec, ExitStatus, ProcessId, Question, RequestId, StartError, StreamKind, ToAgent,
-    WindowSize,
+    Answer, ExecSpec, ExitStatus, FileJob, ProcessId, Question, RequestId, StartError, StreamKind,
+    ToAgent, WindowSize,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -58,15 +58,40 @@ impl Supervisor<'_> {
         let kinds = streams_of(&spec);
         self.notes.exec(self.record, id, &spec.process.args);
         self.tell_agent(ToAgent::Exec { id, spec: Box::new(spec) })?;
-        let streams = match Door::new(&self.home.folder).streams(id, &kinds) {
+        if self.hand_over(client, id, &kinds)? {
+            self.asked.processes.push((id, client));
+        }
+        Ok(())
+    }
+
+    /// Lets the agent do something about files for a client. It does not matter whether the container
+    /// stands still.
+    pub(super) fn files(&mut self, client: ClientId, job: Box<FileJob>) -> Result<(), Error> {
+        if self.stage != Stage::Running {
+            let reason = "it is not running".to_owned();
+            self.clients.tell(client, &FromSupervisor::Refused(reason));
+            return Ok(());
+        }
+        let id = ProcessId(self.asked.next());
+        self.tell_agent(ToAgent::Files { id, job })?;
+        self.hand_over(client, id, &[StreamKind::Files]).map(drop)
+    }
+
+    /// Connects streams and gives them to a client; whether that could be done.
+    fn hand_over(
+        &mut self,
+        client: ClientId,
+        id: ProcessId,
+        kinds: &[StreamKind],
+    ) -> Result<bool, Error> {
+        let streams = match Door::new(&self.home.folder).streams(id, kinds) {
             Ok(streams) => streams,
             Err(error) => {
                 let reason = vmm::error::chain(&error);
                 self.clients.tell(client, &FromSupervisor::Refused(reason));
-                return Ok(());
+                return Ok(false);
             }
         };
-        self.asked.processes.push((id, client));
         let failed = |source| Error::System { action: "connect the program's streams", source };
         let (mut kinds, mut files) = (Vec::new(), Vec::<OwnedFd>::new());
         for (kind, stream) in streams {
@@ -81,7 +106,7 @@ impl Supervisor<'_> {
             // It may be gone by now; the next wait sees it.
             let _ = client.link.try_send_with(&FromSupervisor::Streams(kinds), &files);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Why nothing can be started or asked for now.

@@ -78,6 +78,7 @@ impl Supervisor<'_> {
             }
             ToSupervisor::Exec(spec) => self.exec(id, *spec),
             ToSupervisor::Ask(question) => self.ask(id, question),
+            ToSupervisor::Files(job) => self.files(id, job),
         }
     }
 

@@ -296,6 +296,8 @@ impl<'a> Supervisor<'a> {
                 FromAgent::StartFailed { id, error } => self.exec_failed(id, error),
                 FromAgent::Exited { id, status, .. } => self.exec_exited(id, status),
                 FromAgent::Answer { request, answer } => self.answered(request, &answer),
+                // Only a machine that is opened for files alone is told so.
+                FromAgent::Opened => {}
                 FromAgent::Trouble { message } => {
                     let words = console::printable(&message);
                     self.clients.tell_all(&FromSupervisor::Trouble(words));
@@ -437,7 +439,7 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-fn wall_clock() -> WallClock {
+pub(super) fn wall_clock() -> WallClock {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallClock { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() }
 }

@@ -1,6 +1,7 @@
 //! A machine that nobody looks after but this: it boots, is saved when its agent is ready, and ends.
 
 use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,7 +35,7 @@ fn await_saved(
 ) -> Result<(), Error> {
     let deadline = Instant::now() + patience;
     loop {
-        if !speaks_before(&machine, deadline)? {
+        if !speak_before(&[machine.events()], deadline)? {
             return Err(Error::NotReady { seconds: patience.as_secs() });
         }
         match machine.next_event()? {
@@ -47,15 +48,16 @@ fn await_saved(
     }
 }
 
-fn speaks_before(machine: &MachineProcess, deadline: Instant) -> Result<bool, Error> {
+/// Whether one of these has something to say by then.
+pub(super) fn speak_before(sources: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, Error> {
     let failed = |source: rustix::io::Errno| Error::System {
         action: "wait for the machine",
         source: source.into(),
     };
     let left = deadline.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).expect("a patience in seconds");
-    let events = machine.events();
-    let mut polled = [PollFd::from_borrowed_fd(events, PollFlags::IN)];
+    let polled = sources.iter().map(|source| PollFd::from_borrowed_fd(*source, PollFlags::IN));
+    let mut polled: Vec<_> = polled.collect();
     let ready = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&left))).map_err(failed)?;
     Ok(ready > 0)
 }

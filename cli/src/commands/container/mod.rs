@@ -9,8 +9,8 @@ use runtime::Stopwatch;
 
 use crate::arguments::Common;
 use crate::commands::{
-    attach, create, exec, inspect, kill, logs, pause, ps, rename, restart, rm, run as run_command,
-    start, stats, stop, top, unpause, update, wait,
+    attach, commit, cp, create, diff, exec, inspect, kill, logs, pause, ps, rename, restart, rm,
+    run as run_command, start, stats, stop, top, unpause, update, wait,
 };
 use crate::failure::Failure;
 
@@ -45,6 +45,9 @@ pub(crate) enum OfContainers {
     Rm(rm::RmArgs),
     Rename(rename::RenameArgs),
     Update(update::UpdateArgs),
+    Cp(cp::CpArgs),
+    Diff(diff::DiffArgs),
+    Commit(commit::CommitArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,5 +99,8 @@ pub(crate) fn run_same(
         OfContainers::Rm(args) => rm::run(&args, common),
         OfContainers::Rename(args) => rename::run(&args, common),
         OfContainers::Update(args) => update::run(&args, common),
+        OfContainers::Cp(args) => cp::run(&args, common),
+        OfContainers::Diff(args) => diff::run(&args, common),
+        OfContainers::Commit(args) => commit::run(&args, common),
     }
 }

@@ -161,14 +161,10 @@ fn config(record: &Record) -> Config {
     let (container, keeping) = (&record.container, &record.keeping);
     let process = &container.process;
     let some = |words: &Vec<String>| Some(words.clone()).filter(|words| !words.is_empty());
-    let user = match &process.user.group {
-        Some(group) => format!("{}:{group}", process.user.user),
-        None => process.user.user.clone(),
-    };
     Config {
         hostname: container.hostname.clone(),
         domainname: container.domain_name.clone(),
-        user,
+        user: record.user(),
         tty: process.terminal.is_some(),
         open_stdin: process.stdin,
         stdin_once: process.stdin && keeping.input_once,

@@ -1,0 +1,163 @@
+//! A machine that has a container's disks and runs nothing of it: the way to the files of a container
+//! that does not run. What a guest has written is read by a guest.
+//!
+//! It is a child of the process that wants the files, and ends with that, however it ends.
+
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use protocol::{ContainerSpec, FileJob, FromAgent, ProcessId, StreamKind, ToAgent};
+use vmm::event::Event;
+
+use super::agent::{Agent, Door};
+use super::console::ConsoleTail;
+use super::error::Error;
+use super::machine::{MachineParts, MachineProcess, bind};
+use super::serve::wall_clock;
+use super::unattended::speak_before;
+use crate::link::Failure;
+
+/// How long a machine may take to switch itself off.
+const POWER_OFF: Duration = Duration::from_secs(10);
+
+/// Such a machine. Dropping it kills it, as a power cut would.
+pub(crate) struct Visit {
+    machine: MachineProcess,
+    agent: Agent,
+    /// The container's folder, where the machine's socket lies.
+    folder: File,
+    console: ConsoleTail,
+    /// The last number that was given to a job.
+    last: u32,
+}
+
+impl Visit {
+    /// Starts the machine and lays out the container's files. What fails before a copy's agent has
+    /// answered is the template's fault.
+    ///
+    /// # Errors
+    /// When the machine or the agent in it does not get ready in time.
+    pub(crate) fn begin(
+        parts: MachineParts,
+        folder: File,
+        mut container: ContainerSpec,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        let is_copy = matches!(parts.start, vmm::config::Start::Restore { .. });
+        let deadline = Instant::now() + patience;
+        let mut console = ConsoleTail::default();
+        let ready = bind(&folder)
+            .and_then(|listener| MachineProcess::start(parts, listener, || {}))
+            .and_then(|mut machine| {
+                await_agent(&mut machine, &mut console, deadline, patience)?;
+                Ok(machine)
+            })
+            .map_err(|error| if is_copy { Error::Template(Box::new(error)) } else { error });
+        let machine = ready.map_err(|error| error.into_failure(console.text()))?;
+        container.wall_clock = wall_clock();
+        let opened = Agent::open(&Door::new(&folder), &container);
+        let agent = opened.map_err(|error| error.into_failure(console.text()))?;
+        let mut visit = Self { machine, agent, folder, console, last: 0 };
+        match visit.await_opened(deadline, patience) {
+            Ok(()) => Ok(visit),
+            Err(error) => Err(error.into_failure(visit.console.text())),
+        }
+    }
+
+    /// Begins with a job; its stream.
+    ///
+    /// # Errors
+    /// When the agent cannot be reached.
+    pub(crate) fn job(&mut self, job: &FileJob) -> Result<UnixStream, Failure> {
+        self.last += 1;
+        let id = ProcessId(self.last);
+        let asked = self.agent.tell(&ToAgent::Files { id, job: Box::new(job.clone()) });
+        let streams = asked
+            .and_then(|()| Door::new(&self.folder).streams(id, &[StreamKind::Files]))
+            .map_err(|error| error.into_failure(self.console.text()))?;
+        let (_, stream) = streams.into_iter().next().expect("as many as were asked for");
+        Ok(stream)
+    }
+
+    /// Lets the guest write down what it holds, and waits for the machine's end.
+    ///
+    /// # Errors
+    /// When it does not end in time, or not well.
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        let ended = self
+            .agent
+            .tell(&ToAgent::PowerOff)
+            .and_then(|()| await_end(&mut self.machine, &mut self.console));
+        ended.map_err(|error| error.into_failure(self.console.text()))
+    }
+
+    fn await_opened(&mut self, deadline: Instant, patience: Duration) -> Result<(), Error> {
+        loop {
+            let sources = [self.agent.control(), self.machine.events()];
+            if !speak_before(&sources, deadline)? {
+                return Err(Error::NotReady { seconds: patience.as_secs() });
+            }
+            let Some(messages) = self.agent.listen()? else { return Err(Error::AgentGone) };
+            for message in messages {
+                match message {
+                    FromAgent::Opened => return Ok(()),
+                    FromAgent::StartFailed { error, .. } => return Err(Error::Start(error)),
+                    FromAgent::Hello { version } if version != protocol::VERSION => {
+                        return Err(Error::Version { version });
+                    }
+                    _ => {}
+                }
+            }
+            if speak_before(&[self.machine.events()], Instant::now())? {
+                hear(&mut self.machine, &mut self.console)?;
+            }
+        }
+    }
+}
+
+fn await_agent(
+    machine: &mut MachineProcess,
+    console: &mut ConsoleTail,
+    deadline: Instant,
+    patience: Duration,
+) -> Result<(), Error> {
+    while speak_before(&[machine.events()], deadline)? {
+        if hear(machine, console)? == Heard::Ready {
+            return Ok(());
+        }
+    }
+    Err(Error::NotReady { seconds: patience.as_secs() })
+}
+
+fn await_end(machine: &mut MachineProcess, console: &mut ConsoleTail) -> Result<(), Error> {
+    let deadline = Instant::now() + POWER_OFF;
+    while speak_before(&[machine.events()], deadline)? {
+        match machine.next_event()? {
+            Event::Ended(vmm::exit::Exit::PowerOff) => return Ok(()),
+            Event::Ended(exit) => return Err(Error::from_exit(exit)),
+            Event::Console(bytes) => console.add(&bytes),
+            _ => {}
+        }
+    }
+    Err(Error::AgentGone)
+}
+
+/// What a machine has said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Ready,
+    Other,
+}
+
+fn hear(machine: &mut MachineProcess, console: &mut ConsoleTail) -> Result<Heard, Error> {
+    match machine.next_event()? {
+        Event::AgentReady => Ok(Heard::Ready),
+        Event::Ended(exit) => Err(Error::from_exit(exit)),
+        Event::Console(bytes) => {
+            console.add(&bytes);
+            Ok(Heard::Other)
+        }
+        Event::Running | Event::Saved | Event::NotSaved(_) => Ok(Heard::Other),
+    }
+}
