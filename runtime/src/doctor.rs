@@ -49,7 +49,7 @@ pub struct Finding {
     pub ok: bool,
     /// What was seen.
     pub detail: String,
-    /// What to do, where it is not fine.
+    /// What to do, where it is not fine or could be better.
     pub hint: Option<String>,
 }
 
@@ -96,6 +96,7 @@ pub fn examine(places: &Places) -> Report {
     }
     let settings = Settings::load();
     findings.push(memory(settings.as_ref().map_or(MemorySize::DEFAULT, |all| all.memory.value)));
+    findings.push(control_groups(&fs::read_to_string("/proc/mounts").unwrap_or_default()));
     findings.push(guest_file("guest kernel", find_kernel(), b"\x7fELF"));
     findings.push(guest_file("agent", find_agent(), b"0707"));
     findings.push(guest_file("registry", find_registry(), b"\x7fELF"));
@@ -218,6 +219,22 @@ fn value_in(meminfo: &str, key: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
+/// KVM gives each machine a thread of its own and moves it into the caller's control group. Unless the
+/// groups favour that, it waits for all processors to have passed through the scheduler
+/// (Documentation/admin-guide/cgroup-v2.rst, `favordynmods`).
+fn control_groups(mounts: &str) -> Finding {
+    let name = "control groups";
+    let mut mounts = mounts.lines().map(|line| line.split(' ').skip(1).collect::<Vec<_>>());
+    let Some(mount) = mounts.find(|mount| mount.get(1) == Some(&"cgroup2")) else {
+        return fine(name, "no cgroup2 is mounted");
+    };
+    if mount.get(2).is_some_and(|options| options.split(',').any(|one| one == "favordynmods")) {
+        return fine(name, "favordynmods: a machine is made without waiting");
+    }
+    let hint = format!("to start faster: mount -o remount,favordynmods {}", mount[0]);
+    Finding { hint: Some(hint), ..fine(name, "each new machine waits for the host's kernel") }
+}
+
 fn guest_file(name: &'static str, found: Result<GuestFile, Error>, magic: &[u8]) -> Finding {
     let file = match found {
         Ok(file) => file,
@@ -285,6 +302,18 @@ mod tests {
         assert_eq!(value_in(text, "MemAvailable"), Some(2 << 30));
         assert_eq!(value_in(text, "MemTotal"), Some(100 << 10));
         assert_eq!(value_in("MemFree: 5 kB\n", "MemAvailable"), None);
+    }
+
+    #[test]
+    fn control_groups_that_make_machines_wait_have_a_hint() {
+        let slow = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
+        let found = control_groups(slow);
+        assert!(found.ok);
+        let hint = found.hint.unwrap();
+        assert!(hint.ends_with("mount -o remount,favordynmods /sys/fs/cgroup"), "{hint}");
+        let fast = slow.replace("nsdelegate", "nsdelegate,favordynmods");
+        assert_eq!(control_groups(&fast).hint, None);
+        assert_eq!(control_groups("cgroup2\n").hint, None);
     }
 
     #[test]
