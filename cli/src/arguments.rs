@@ -98,6 +98,18 @@ mod tests {
     }
 
     #[test]
+    fn every_command_is_documented() {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
+        let text = std::fs::read_to_string(docs).unwrap();
+        let headings: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            let told = |heading: &&str| heading.split([',', ' ']).any(|word| word == name);
+            assert!(headings.iter().any(told), "{name} has no section");
+        }
+    }
+
+    #[test]
     fn every_shell_gets_a_script() {
         use clap::ValueEnum;
         for shell in clap_complete::Shell::value_variants() {
