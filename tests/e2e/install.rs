@@ -1,4 +1,4 @@
-//! What `scripts/install` puts under a prefix works there, also while containers of an older one run.
+//! What `scripts/install` puts under a prefix is found there.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,22 +60,4 @@ fn an_installation_is_whole_and_goes_as_a_whole() {
     installed.script(&["--uninstall"]);
     let left = Command::new("find").arg(installed.prefix()).args(["-type", "f"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "");
-}
-
-#[test]
-fn containers_run_on_while_hyperrun_is_upgraded() {
-    let installed = Installed::new();
-    let sandbox = installed.sandbox();
-    sandbox.does("run -d --name old busybox sleep 1000");
-    let templates = || sandbox.does("template ls -q").stdout.lines().count();
-    assert_eq!(templates(), 1);
-    installed.script(&[]);
-    // The old supervisor is understood, and the new kernel and agent get a template of their own.
-    sandbox.does("exec old echo on").stdout_is("on\n");
-    sandbox.does("run --rm --name new busybox echo new").stdout_is("new\n");
-    assert_eq!(templates(), 2);
-    sandbox.hyperrun(["info", "-f", "{{json .OtherVersions}}"]).stdout_is("[]\n");
-    sandbox.does("restart -t 0 old");
-    sandbox.does("exec old echo again").stdout_is("again\n");
-    sandbox.does("rm -f old");
 }
