@@ -15,6 +15,7 @@ mod screen;
 mod small_disk;
 mod snapshot;
 mod terminal;
+mod tmux;
 pub mod tree;
 
 pub use changes::Changes;
@@ -27,3 +28,4 @@ pub use sandbox::{Sandbox, busybox_archive};
 pub use small_disk::SmallDisk;
 pub use snapshot::Snapshot;
 pub use terminal::Terminal;
+pub use tmux::Tmux;
