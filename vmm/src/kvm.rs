@@ -32,6 +32,8 @@ pub(crate) struct Vm {
     fd: VmFd,
     /// Keeps the slots' memory mapped for as long as the machine is there.
     memory: GuestMemoryMmap,
+    /// What raises interrupt lines, and which.
+    irqfds: Vec<(Arc<EventFd>, u32)>,
 }
 
 impl Vm {
@@ -42,7 +44,7 @@ impl Vm {
     pub(crate) fn create(memory: &GuestMemoryMmap) -> Result<Self, Error> {
         let kvm = open()?;
         let fd = create_vm(&kvm).map_err(Error::kvm("create a virtual machine"))?;
-        let vm = Self { kvm, fd, memory: memory.clone() };
+        let vm = Self { kvm, fd, memory: memory.clone(), irqfds: Vec::new() };
         vm.set_memory_slots()?;
         vm.create_interrupt_controllers()?;
         Ok(vm)
@@ -79,17 +81,22 @@ impl Vm {
     /// # Errors
     /// When KVM refuses.
     pub(crate) fn restore(&self, state: &MachineState) -> Result<Vec<VcpuFd>, Error> {
-        let mut vcpus = Vec::with_capacity(state.vcpus.len());
-        for (index, saved) in (0..).zip(&state.vcpus) {
-            let vcpu = self.fd.create_vcpu(index).map_err(Error::kvm("create a vCPU"))?;
-            saved.restore(&vcpu).map_err(Error::Restore)?;
-            vcpus.push(vcpu);
+        // All are made before the first is set: making one counts as writing 0 to its time stamp counter,
+        // and KVM compares what is written to one with what was written to another before.
+        let vcpus = (0..state.vcpus.len() as u64)
+            .map(|index| self.fd.create_vcpu(index).map_err(Error::kvm("create a vCPU")))
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some((first, saved)) = vcpus.first().zip(state.vcpus.first()) {
+            saved.leave_initial_time(first).map_err(Error::Restore)?;
+        }
+        for (vcpu, saved) in vcpus.iter().zip(&state.vcpus) {
+            saved.restore(vcpu).map_err(Error::Restore)?;
         }
         state.vm.restore(&self.fd).map_err(Error::Restore)?;
         Ok(vcpus)
     }
 
-    /// Takes the state of the machine and of its vCPUs, none of which runs.
+    /// Takes the state of the machine and of its vCPUs, none of which runs, while no device works.
     ///
     /// # Errors
     /// When KVM refuses.
@@ -97,10 +104,24 @@ impl Vm {
         &self,
         vcpus: &mut [VcpuFd],
     ) -> Result<(VmState, Vec<CpuState>), SnapshotError> {
+        self.settle_interrupts()?;
         vcpus.iter_mut().for_each(snapshot::finish_pending);
         let cpus =
             vcpus.iter().map(|vcpu| CpuState::save(&self.kvm, vcpu)).collect::<Result<_, _>>()?;
         Ok((VmState::save(&self.fd)?, cpus))
+    }
+
+    /// Lets all interrupts that devices have raised reach the interrupt controllers. The kernel hands a
+    /// write to an irqfd on in a work queue of its own; what is still there would be in no saved state,
+    /// and the guest that goes on from it would wait for it for ever. Only letting go of an irqfd waits
+    /// for that work (virt/kvm/eventfd.c, `irqfd_shutdown`).
+    fn settle_interrupts(&self) -> Result<(), SnapshotError> {
+        for (fd, irq) in &self.irqfds {
+            let failed = SnapshotError::kvm("settle an interrupt line");
+            self.fd.unregister_irqfd(fd, *irq).map_err(&failed)?;
+            self.fd.register_irqfd(fd, *irq).map_err(&failed)?;
+        }
+        Ok(())
     }
 
     /// The guest's memory.
@@ -112,10 +133,11 @@ impl Vm {
     ///
     /// # Errors
     /// When the host or KVM refuses.
-    pub(crate) fn irqfd(&self, irq: u32) -> Result<Arc<EventFd>, Error> {
-        let fd = event_fd()?;
+    pub(crate) fn irqfd(&mut self, irq: u32) -> Result<Arc<EventFd>, Error> {
+        let fd = Arc::new(event_fd()?);
         self.fd.register_irqfd(&fd, irq).map_err(Error::kvm("connect an interrupt line"))?;
-        Ok(Arc::new(fd))
+        self.irqfds.push((Arc::clone(&fd), irq));
+        Ok(fd)
     }
 
     /// A descriptor that is readable once the guest has notified queue `queue` of the virtio-mmio

@@ -350,8 +350,8 @@ fn wire(
     console: &Console,
     devices: Vec<Box<dyn VirtioDevice>>,
 ) -> Result<(Vm, Vec<MmioTransport>, Arc<EventFd>), Error> {
-    let vm = Vm::create(memory)?;
-    let transports = attach(&vm, memory, console, devices)?;
+    let mut vm = Vm::create(memory)?;
+    let transports = attach(&mut vm, memory, console, devices)?;
     let irqfd = vm.irqfd(layout::SERIAL_IRQ)?;
     Ok((vm, transports, irqfd))
 }
@@ -371,7 +371,7 @@ fn beside<A, B: Send>(
 
 /// Gives each device its place, its interrupt line and its queues' notifications.
 fn attach(
-    vm: &Vm,
+    vm: &mut Vm,
     memory: &GuestMemoryMmap,
     console: &Console,
     devices: Vec<Box<dyn VirtioDevice>>,

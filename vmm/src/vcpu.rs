@@ -68,7 +68,8 @@ impl RunningVcpu {
 
 /// Runs until the guest ends (its reason is given) or `stop` is set and the thread kicked.
 fn run(mut kickable: Kickable<'_>, bus: &Bus, stop: &AtomicBool) -> Option<Ending> {
-    loop {
+    // Before the first entry too: a kick that came before there was a `Kickable` has no other trace.
+    while !stop.load(Ordering::SeqCst) {
         let ending = match kickable.vcpu().run() {
             Ok(VcpuExit::IoIn(port, data)) => {
                 bus.port_read(port, data);
@@ -89,7 +90,7 @@ fn run(mut kickable: Kickable<'_>, bus: &Bus, stop: &AtomicBool) -> Option<Endin
             }
             Ok(exit) => ending_of(&exit),
             Err(error) => {
-                // A kick that comes after this line is seen by `stop`, one before it by `EINTR`.
+                // A kick that comes before this line is seen by `stop`, one after it by `EINTR`.
                 kickable.vcpu().set_kvm_immediate_exit(0);
                 match error.errno() {
                     libc::EINTR | libc::EAGAIN => None,
@@ -100,10 +101,8 @@ fn run(mut kickable: Kickable<'_>, bus: &Bus, stop: &AtomicBool) -> Option<Endin
         if ending.is_some() {
             return ending;
         }
-        if stop.load(Ordering::SeqCst) {
-            return None;
-        }
     }
+    None
 }
 
 /// What the rarer exits mean.

@@ -15,6 +15,9 @@ use super::SnapshotError;
 const IA32_TSC_DEADLINE: u32 = 0x6e0;
 /// The time stamp counter.
 const IA32_TSC: u32 = 0x10;
+/// How far away from another a time is that has nothing to do with it, for KVM: that is more than a
+/// second.
+const SECONDS_AWAY: u64 = 10;
 /// How far two measurements of one frequency may be apart, in millionths: no further than the host's
 /// own clock may go wrong, which nobody sets in a guest either.
 const MEASURED_WITHIN_PPM: u64 = 20;
@@ -92,6 +95,23 @@ impl CpuState {
             events,
             tsc_khz,
         })
+    }
+
+    /// Brings the time stamp counter of a machine's first vCPU far away from where it begins. KVM takes
+    /// a value that is within a second of the one it expects for an attempt to let the vCPUs agree, and
+    /// keeps its own: before Linux 6.7 the counter of a guest that was saved in its first second would
+    /// begin at 0 again, and the guest's clock stand still until that second is over.
+    ///
+    /// The later vCPUs are to agree with the first, so that they are written once.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub(crate) fn leave_initial_time(&self, vcpu: &VcpuFd) -> Result<(), SnapshotError> {
+        let away = u64::from(self.tsc_khz) * 1000 * SECONDS_AWAY;
+        match self.msrs.iter().find(|(index, _)| *index == IA32_TSC) {
+            Some((index, now)) => set_msrs(vcpu, &[(*index, now.wrapping_add(away))]),
+            None => Ok(()),
+        }
     }
 
     /// Puts the state into a new vCPU.
