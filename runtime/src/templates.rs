@@ -226,18 +226,18 @@ fn is_same(named: &fs::Metadata, file: &File) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::plan::VmConfig;
     use std::io::Write;
 
-    pub(super) fn templates() -> (tempfile::TempDir, Templates) {
+    pub(crate) fn templates() -> (tempfile::TempDir, Templates) {
         let folder = tempfile::tempdir().unwrap();
         let templates = Templates::new(folder.path().join("templates"));
         (folder, templates)
     }
 
-    pub(super) fn wanted(key: &str) -> Wanted {
+    pub(crate) fn wanted(key: &str) -> Wanted {
         let shape = VmConfig { memory_mib: 512, vcpus: 1 };
         Wanted { key: key.to_owned(), basis: "basis".to_owned(), shape, kernel: "/k".into() }
     }
