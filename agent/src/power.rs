@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use protocol::{POWER_AGENT_READY, POWER_OFF, POWER_PORT};
+use protocol::{POWER_AGENT_READY, POWER_PORT};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::{
@@ -16,12 +16,8 @@ pub(crate) fn ring_doorbell() -> Result<(), StepError> {
 }
 
 /// Writes what is on the disks to them and switches the machine off. Returns only on failure.
-///
-/// Not by way of the kernel, which would shut its devices down one by one before it says so: nobody
-/// will use them again.
 pub(crate) fn off() -> Result<(), StepError> {
     rustix::fs::sync();
-    sys::write_port(POWER_PORT, POWER_OFF).doing("write to the power device")?;
     reboot(RebootCommand::PowerOff).doing("switch the machine off")
 }
 

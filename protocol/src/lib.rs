@@ -44,8 +44,5 @@ pub const STREAM_PORT: u32 = 1025;
 /// The I/O port of the machine's power device, written 32 bits wide: `code << 8 | cause`.
 pub const POWER_PORT: u16 = 0x0cf0;
 
-/// The cause written to [`POWER_PORT`] when the machine is to be switched off.
-pub const POWER_OFF: u32 = 1;
-
 /// The cause written to [`POWER_PORT`] when the agent listens: the readiness doorbell.
 pub const POWER_AGENT_READY: u32 = 5;
