@@ -83,6 +83,21 @@ fn a_prune_leaves_nothing() {
 }
 
 #[test]
+fn what_is_not_as_it_was_saved_is_told() {
+    let (hyperrun, root) = empty_store();
+    hyperrun.hyperrun(["template", "check"]).code_is(0).stdout_is("0 templates: whole\n");
+    make(root.path(), "abc", KNOWN);
+    make(root.path(), "abd", KNOWN);
+    fs::remove_file(root.path().join("templates/abd/memory")).unwrap();
+    hyperrun
+        .hyperrun(["template", "check"])
+        .code_is(1)
+        .stdout_has("damaged  abc: the file is no saved machine\n")
+        .stdout_has("damaged  abd: cannot open its memory: No such file or directory")
+        .stdout_has("\n2 templates: damaged\n");
+}
+
+#[test]
 fn a_build_without_a_kernel_says_so() {
     let (hyperrun, _root) = empty_store();
     let hyperrun = hyperrun.env("HYPERRUN_KERNEL", "/no/such/vmlinux");

@@ -4,6 +4,7 @@
 //! A template is a folder named by a hash of all that it depends on, so that one that no longer fits
 //! is never found. It is made under another name and a lock, and renamed when it is whole and synced.
 
+mod checking;
 mod clearing;
 mod description;
 mod recipe;
@@ -17,6 +18,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, 
 use rustix::io::{Errno, retry_on_intr};
 use vmm::config::{SnapshotFiles, Start, WorkingSet};
 
+pub use self::checking::Checked;
 pub use self::clearing::{Listed, Pruned, TemplateError};
 pub use self::description::Description;
 pub(crate) use self::recipe::Wanted;
@@ -193,7 +195,7 @@ impl Unfinished {
         let new = folder.join(format!("{}{NEW}", self.wanted.key));
         self.memory.sync_all()?;
         self.state.sync_all()?;
-        Description::new(&self.wanted).write(&new)?;
+        Description::new(&self.wanted, vmm::memory_sum(&self.memory)?).write(&new)?;
         File::open(&new)?.sync_all()?;
         fs::rename(&new, folder.join(&self.wanted.key))
     }

@@ -34,5 +34,5 @@ pub use event::{Event, EventError};
 pub use exit::Exit;
 pub use loader::LoadError;
 pub use machine::Machine;
-pub use snapshot::SnapshotError;
+pub use snapshot::{SnapshotError, check_saved, memory_sum};
 pub use virtio::block::DiskError;

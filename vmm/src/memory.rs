@@ -12,6 +12,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMm
 
 use crate::arch::x86_64::layout;
 use crate::config::WorkingSet;
+use crate::snapshot;
 
 /// The size of a small page.
 const PAGE: u64 = 4096;
@@ -40,15 +41,14 @@ pub(crate) fn allocate(bytes: u64) -> io::Result<GuestMemoryMmap> {
 /// the machine lives.
 ///
 /// # Errors
-/// When the file has another length, a piece lies elsewhere, or the host has not the address space.
+/// When the file has another length or was changed, a piece lies elsewhere, or the host has not the
+/// address space.
 pub(crate) fn restore(
     bytes: u64,
     file: &File,
     pieces: &[(u64, u64)],
 ) -> io::Result<GuestMemoryMmap> {
-    if file.metadata()?.len() != bytes {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it has another length"));
-    }
+    snapshot::check_memory(file, bytes)?;
     let placed = place(bytes, pieces)?;
     let memory = allocate(bytes)?;
     for Placed { address, length, offset } in placed {

@@ -149,6 +149,11 @@ fn new_name(name: Option<&str>) -> Result<Option<::images::Reference>, Failure> 
     Ok(reference)
 }
 
+/// A number of things: `1 layer`, `2 layers`.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Writes to stdout. A reader that has gone away, as `head` does, is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -46,7 +46,7 @@ impl<'a> Door<'a> {
         let knock = |kind: &StreamKind| -> io::Result<(StreamKind, UnixStream)> {
             Ok((*kind, self.knock(STREAM_PORT)?))
         };
-        kinds.iter().map(knock).collect::<io::Result<_>>().map_err(Error::Connect)
+        kinds.iter().map(knock).collect::<io::Result<_>>().map_err(unreachable)
     }
 
     /// Knocks at a port; [`answered`] waits for it to open.
@@ -66,8 +66,8 @@ fn open(
     mut streams: Vec<(StreamKind, UnixStream)>,
 ) -> Result<Vec<(StreamKind, UnixStream)>, Error> {
     for (kind, stream) in &mut streams {
-        answered(stream).map_err(Error::Connect)?;
-        protocol::write(stream, &StreamHello { id, kind: *kind }).map_err(Error::Agent)?;
+        answered(stream).map_err(unreachable)?;
+        protocol::write(stream, &StreamHello { id, kind: *kind }).map_err(misunderstood)?;
         // From here on a stream may be silent for as long as it likes.
         stream.set_read_timeout(None).map_err(Error::Connect)?;
         stream.set_write_timeout(None).map_err(Error::Connect)?;
@@ -89,6 +89,24 @@ fn answered(stream: &mut UnixStream) -> io::Result<()> {
     if line.starts_with(b"OK ") { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
+/// Why nothing came of a knock. To wait too long is an `EAGAIN`, which tells a person nothing.
+fn unreachable(source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::WouldBlock => Error::NoAnswer { seconds: ANSWER_TIMEOUT.as_secs() },
+        _ => Error::Connect(source),
+    }
+}
+
+/// Why a message did not come through.
+fn misunderstood(error: FrameError) -> Error {
+    match error {
+        FrameError::Connection(source) if source.kind() == io::ErrorKind::WouldBlock => {
+            unreachable(source)
+        }
+        error => Error::Agent(error),
+    }
+}
+
 /// The control connection.
 pub(super) struct Agent {
     control: UnixStream,
@@ -102,11 +120,10 @@ impl Agent {
         door: &Door<'_>,
         container: &ContainerSpec,
     ) -> Result<(Self, Vec<(StreamKind, UnixStream)>), Error> {
-        let failed = Error::Connect;
-        let control = door.knock(CONTROL_PORT).map_err(failed)?;
+        let control = door.knock(CONTROL_PORT).map_err(unreachable)?;
         let streams = door.knock_for(&streams_of(&container.process))?;
         let mut agent = Self { control, incoming: Frames::default() };
-        answered(&mut agent.control).map_err(failed)?;
+        answered(&mut agent.control).map_err(unreachable)?;
         agent.tell(&ToAgent::Hello { version: VERSION })?;
         agent.tell(&ToAgent::Run(Box::new(container.clone())))?;
         Ok((agent, open(ProcessId::OWN, streams)?))
@@ -124,7 +141,7 @@ impl Agent {
 
     /// Says one thing.
     pub(super) fn tell(&mut self, message: &ToAgent) -> Result<(), Error> {
-        protocol::write(&mut self.control, message).map_err(Error::Agent)
+        protocol::write(&mut self.control, message).map_err(misunderstood)
     }
 
     /// What has arrived, without waiting for more; none when the agent has hung up.
@@ -221,6 +238,22 @@ mod tests {
         let mut frames = Frames::default();
         frames.add(&[0xff; 4]);
         assert!(matches!(frames.next(), Err(FrameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_guest_that_is_silent_has_not_answered() {
+        let (mut near, _far) = UnixStream::pair().unwrap();
+        near.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
+        let words = "the agent in the guest did not answer within 10 s";
+        assert_eq!(unreachable(answered(&mut near).unwrap_err()).to_string(), words);
+        let hello = StreamHello { id: ProcessId::OWN, kind: StreamKind::Stdin };
+        // Until the socket is full.
+        let mut written = std::iter::repeat_with(|| protocol::write(&mut near, &hello));
+        let error = written.find_map(Result::err).expect("nobody reads");
+        assert_eq!(misunderstood(error).to_string(), words);
+        let failed = unreachable(io::ErrorKind::ConnectionRefused.into());
+        assert!(matches!(failed, Error::Connect(_)));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) enum Error {
     NotReady { seconds: u64 },
     #[error("the program did not start within {seconds} s")]
     NotStarted { seconds: u64 },
+    #[error("the agent in the guest did not answer within {seconds} s")]
+    NoAnswer { seconds: u64 },
     #[error("cannot reach the agent in the guest")]
     Connect(#[source] io::Error),
     #[error("the agent in the guest cannot be understood")]
@@ -67,11 +69,12 @@ impl Error {
             | Self::Ended(_)
             | Self::NotReady { .. }
             | Self::NotStarted { .. }
+            | Self::NoAnswer { .. }
             | Self::AgentGone => console.to_owned(),
             _ => String::new(),
         };
         let blame = match &self {
-            Self::Machine { .. } | Self::NotReady { .. } => Blame::Machine,
+            Self::Machine { .. } | Self::NotReady { .. } | Self::NoAnswer { .. } => Blame::Machine,
             Self::Ended(_) | Self::Panicked { .. } => Blame::Machine,
             Self::Template(_) => Blame::Template,
             _ => Blame::Other,
@@ -86,7 +89,9 @@ impl Error {
             Self::NotReady { .. } => {
                 Some(format!("{debug}; HYPERRUN_BOOT_TIMEOUT sets the seconds"))
             }
-            Self::Panicked { .. } | Self::Ended(_) => Some(debug.to_owned()),
+            Self::Panicked { .. } | Self::Ended(_) | Self::NoAnswer { .. } => {
+                Some(debug.to_owned())
+            }
             Self::Version { .. } => Some("build kernel, agent and hyperrun together".to_owned()),
             _ => None,
         }

@@ -278,7 +278,7 @@ mod tests {
         for key in ["old", "fresh"] {
             let mut other = wanted(key);
             other.basis = "another".to_owned();
-            Description::new(&other).write(&templates.folder.join(key)).unwrap();
+            Description::new(&other, 0).write(&templates.folder.join(key)).unwrap();
         }
         templates.set_aside("bad");
         drop(templates.begin(&wanted("killed")).unwrap());

@@ -32,11 +32,14 @@ pub struct Description {
     pub(super) basis: String,
     /// When it was made, in seconds since 1970.
     pub created: u64,
+    /// The checksum of its memory; none for one that was made before there was any.
+    #[serde(default)]
+    pub(super) memory_sum: Option<u32>,
 }
 
 impl Description {
-    /// Describes a template that is made now.
-    pub(super) fn new(wanted: &Wanted) -> Self {
+    /// Describes a template that is made now, with this checksum of its memory.
+    pub(super) fn new(wanted: &Wanted, memory_sum: u32) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             version: VERSION,
@@ -45,6 +48,7 @@ impl Description {
             kernel: wanted.kernel.clone(),
             basis: wanted.basis.clone(),
             created: now.unwrap_or_default().as_secs(),
+            memory_sum: Some(memory_sum),
         }
     }
 
@@ -84,10 +88,14 @@ mod tests {
             shape: VmConfig { memory_mib: 512, vcpus: 2 },
             kernel: "/vmlinux".into(),
         };
-        let description = Description::new(&wanted);
+        let description = Description::new(&wanted, 7);
         description.write(folder.path()).unwrap();
         assert_eq!(Description::read(folder.path()), Some(description.clone()));
         let text = serde_json::to_string(&description).unwrap();
+        let older = text.replace(",\"memory_sum\":7", "");
+        fs::write(folder.path().join(FILE), &older).unwrap();
+        let without = Description { memory_sum: None, ..description };
+        assert!(older != text && Description::read(folder.path()) == Some(without));
         for wrong in ["", "{}", &text.replace(":1,", ":2,"), &text.replace("{", "{\"x\":1,")] {
             fs::write(folder.path().join(FILE), wrong).unwrap();
             assert_eq!(Description::read(folder.path()), None, "{wrong}");

@@ -10,6 +10,7 @@ use vm_memory::{
 };
 
 use super::SnapshotError;
+use super::whole::seal;
 
 const PAGE: usize = 4096;
 /// What is looked at and written at once, and the grain of the pieces that are told: a huge page.
@@ -77,7 +78,7 @@ pub(crate) fn save(
         }
         offset += region.len();
     }
-    file.set_len(offset).map_err(SnapshotError::Write)?;
+    file.set_len(offset).and_then(|()| seal(file)).map_err(SnapshotError::Write)?;
     Ok(pieces)
 }
 

@@ -9,6 +9,7 @@ mod format;
 pub(crate) mod fuzz;
 mod memory;
 mod vm;
+mod whole;
 
 use std::io;
 
@@ -21,6 +22,8 @@ pub(crate) use cpu::{CpuState, finish_pending};
 pub(crate) use format::{read, write};
 pub(crate) use memory::{Pagemap, save as save_memory};
 pub(crate) use vm::VmState;
+pub(crate) use whole::check_memory;
+pub use whole::{check_saved, memory_sum};
 
 /// Everything about a machine but its memory.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use images::{Depth, Findings};
 
 use crate::arguments::Common;
-use crate::commands::{open_store, print};
+use crate::commands::{count, open_store, print};
 use crate::failure::Failure;
 
 /// Check that the image store is whole
@@ -47,8 +47,4 @@ fn told(findings: &Findings) -> String {
         count(findings.layers, "layer"),
         count(findings.blobs, "blob"),
     )
-}
-
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,6 +1,7 @@
 //! `hyperrun template`: machines that were saved when they had booted, from which runs go on.
 
 pub(crate) mod build;
+pub(crate) mod check;
 pub(crate) mod ls;
 pub(crate) mod prune;
 pub(crate) mod rm;
@@ -25,6 +26,7 @@ pub(crate) struct TemplateArgs {
 #[derive(Debug, Subcommand)]
 enum TemplateCommand {
     Build(build::BuildArgs),
+    Check(check::CheckArgs),
     #[command(visible_alias = "list")]
     Ls(ls::LsArgs),
     Prune(prune::PruneArgs),
@@ -36,6 +38,7 @@ enum TemplateCommand {
 pub(crate) fn run(args: &TemplateArgs, common: &Common) -> Result<ExitCode, Failure> {
     match &args.command {
         TemplateCommand::Build(args) => build::run(args, common),
+        TemplateCommand::Check(args) => check::run(args, common),
         TemplateCommand::Ls(args) => ls::run(args, common),
         TemplateCommand::Prune(args) => prune::run(args, common),
         TemplateCommand::Rm(args) => rm::run(args, common),
