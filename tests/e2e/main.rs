@@ -22,6 +22,7 @@ mod resources;
 mod restarts;
 mod run_flags;
 mod screens;
+mod snapshot;
 mod stdio;
 mod templates;
 mod terminal;

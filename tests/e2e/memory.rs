@@ -21,7 +21,7 @@ const SEEN_KIB: u64 = 180 << 10;
 /// The command that runs `script` with these flags and a standard input.
 fn command(flags: &[&str], script: &str) -> Command {
     let arguments = [&["run", "--rm", "-i"], flags, &["busybox", "sh", "-c", script]].concat();
-    Sandbox::with_images().command(arguments)
+    Sandbox::with_images().with_templates().command(arguments)
 }
 
 /// Waits until the machine has so much less memory than it had at most.

@@ -16,11 +16,20 @@ pub fn initramfs(init: &str) -> NamedTempFile {
     let busybox = fs::read("/bin/busybox").expect("scripts/setup installs busybox-static");
     let init = format!("#!/bin/busybox sh\n{init}\n");
     let mut archive = Vec::new();
-    entry(&mut archive, "dev", FOLDER, (0, 0), b"");
-    entry(&mut archive, "dev/console", CHARACTER_DEVICE, (5, 1), b"");
     entry(&mut archive, "bin", FOLDER, (0, 0), b"");
     entry(&mut archive, "bin/busybox", PROGRAM, (0, 0), &busybox);
-    entry(&mut archive, "init", PROGRAM, (0, 0), init.as_bytes());
+    finish(archive, init.as_bytes())
+}
+
+/// A file with an initial file system whose `/init` is this program, with `/dev/console` to be heard on.
+pub fn initramfs_of(program: &[u8]) -> NamedTempFile {
+    finish(Vec::new(), program)
+}
+
+fn finish(mut archive: Vec<u8>, init: &[u8]) -> NamedTempFile {
+    entry(&mut archive, "dev", FOLDER, (0, 0), b"");
+    entry(&mut archive, "dev/console", CHARACTER_DEVICE, (5, 1), b"");
+    entry(&mut archive, "init", PROGRAM, (0, 0), init);
     entry(&mut archive, "TRAILER!!!", 0, (0, 0), b"");
     let file = NamedTempFile::new().expect("a temporary file");
     fs::write(file.path(), archive).expect("the host has room");

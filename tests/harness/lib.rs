@@ -5,6 +5,7 @@ mod changes;
 pub mod fidelity;
 pub mod guest;
 mod initramfs;
+pub mod load;
 mod output;
 mod read_only;
 pub mod registry;
@@ -19,7 +20,7 @@ mod tmux;
 pub mod tree;
 
 pub use changes::Changes;
-pub use initramfs::initramfs;
+pub use initramfs::{initramfs, initramfs_of};
 pub use output::Output;
 pub use read_only::ReadOnly;
 pub use running::Running;

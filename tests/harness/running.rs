@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, wait};
 
@@ -65,6 +66,15 @@ impl Running {
     /// Kills the container's supervisor, too, without its knowledge.
     pub fn kill_supervisor(&self) {
         kill_process(self.supervisor(), Signal::KILL).expect("it runs");
+    }
+
+    /// Waits until the container has a supervisor.
+    pub fn await_supervisor(&self) {
+        let id = self.child.id();
+        let children = || fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        while children().expect("it runs").is_empty() {
+            thread::yield_now();
+        }
     }
 
     /// What the supervisor and the machine have open, as `/proc` shows it.

@@ -1,6 +1,6 @@
 //! Runs the built binary against the store that the test images were loaded into.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -25,12 +25,22 @@ pub fn busybox_archive() -> String {
     std::env::var("HYPERRUN_TEST_IMAGES").expect("scripts/test sets it") + "/busybox.tar"
 }
 
-/// One test's use of the binary: its state folder and its environment.
+/// Lets a command that makes a container boot its machine.
+fn boot(arguments: &mut Vec<OsString>) {
+    let verb = usize::from(arguments.first().is_some_and(|word| word == "container"));
+    if arguments.get(verb).is_some_and(|word| word == "run" || word == "create") {
+        arguments.insert(verb + 1, "--no-template".into());
+    }
+}
+
+/// One test's use of the binary: its state folder and its environment. With `HYPERRUN_TEST_COLD` set,
+/// every machine boots.
 #[derive(Default)]
 pub struct Sandbox {
     binary: Option<PathBuf>,
     root: Option<PathBuf>,
     env: Vec<(String, String)>,
+    templates: bool,
 }
 
 impl Sandbox {
@@ -71,9 +81,21 @@ impl Sandbox {
         self
     }
 
+    /// Uses templates even where all tests are to do without.
+    #[must_use]
+    pub fn with_templates(mut self) -> Self {
+        self.templates = true;
+        self
+    }
+
     /// The command with these arguments, for a test that wants more than [`Self::hyperrun`].
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(self.binary.clone().unwrap_or_else(binary));
+        let mut arguments: Vec<_> =
+            arguments.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        if !self.templates && std::env::var_os("HYPERRUN_TEST_COLD").is_some() {
+            boot(&mut arguments);
+        }
         command.args(arguments).env("HYPERRUN_ROOT", self.root.clone().unwrap_or_else(store));
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command
@@ -127,5 +149,25 @@ impl Sandbox {
         let output = child.wait_with_output().expect("it can be waited for");
         feeder.join().expect("the feeder does not panic");
         Output::new(told, output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_makes_a_container_is_told_to_boot() {
+        for (line, cold) in [
+            ("run busybox run", "run --no-template busybox run"),
+            ("create -i busybox", "create --no-template -i busybox"),
+            ("container run busybox", "container run --no-template busybox"),
+            ("start run", "start run"),
+            ("container ls", "container ls"),
+        ] {
+            let mut words = line.split(' ').map(OsString::from).collect();
+            boot(&mut words);
+            assert_eq!(words.join(OsStr::new(" ")), cold);
+        }
     }
 }

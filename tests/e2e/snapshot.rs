@@ -1,0 +1,274 @@
+//! A machine that is saved while it works hard, and its copies: no byte of a disk or a socket is lost.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hyperrun_tests::initramfs_of;
+use hyperrun_tests::load::{
+    Bytes, DISK_BYTES, GIVE_PORT, GIVEN, GOOD_DISK, OFF, ORDER_PORT, REPORT, RING, TAKE_PORT, TAKEN,
+};
+use vmm::config::DiskLimits;
+use vmm::{
+    BootFiles, DiskBacking, DiskConfig, Event, Exit, Machine, MachineConfig, SnapshotFiles, Start,
+    VsockConfig,
+};
+
+/// How long a guest may take over anything in the lab.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many bytes each stream carries before and after the machine is saved.
+const SOME: u64 = 1 << 20;
+/// Less than a state has: who writes one into a pipe of this size waits for whoever reads it.
+const SMALL_PIPE: usize = 4096;
+
+/// A machine in this process, whose first program works hard.
+struct Worker {
+    folder: tempfile::TempDir,
+    events: Receiver<Event>,
+    machine: JoinHandle<Result<Exit, vmm::Error>>,
+}
+
+impl Worker {
+    /// Starts one, whose disk lies in `folder`.
+    fn start(start: Start, save: Option<SnapshotFiles>, folder: tempfile::TempDir) -> Self {
+        let listener = UnixListener::bind(folder.path().join("vsock")).unwrap();
+        let disk = folder.path().join("disk");
+        let overlay =
+            File::options().read(true).write(true).create(true).truncate(false).open(disk);
+        let backing = DiskBacking::CopyOnWrite {
+            base: None,
+            base_bytes: 0,
+            overlay: overlay.unwrap(),
+            usable_bytes: DISK_BYTES,
+            capacity_bytes: DISK_BYTES,
+        };
+        let (mut events_in, events_out) = std::io::pipe().unwrap();
+        let config = MachineConfig {
+            memory_mib: 128,
+            vcpus: 1,
+            start,
+            save,
+            disks: vec![DiskConfig { backing, id: "work".to_owned() }],
+            disk_limits: DiskLimits::default(),
+            vsock: Some(VsockConfig { cid: 3, listener }),
+            events: OwnedFd::from(events_out).into(),
+            trace: false,
+        };
+        let machine = thread::spawn(move || Machine::new(config).and_then(Machine::run));
+        let (sender, events) = mpsc::channel();
+        thread::spawn(move || {
+            while let Ok(Some(event)) = Event::read_from(&mut events_in) {
+                let _ = sender.send(event);
+            }
+        });
+        Self { folder, events, machine }
+    }
+
+    /// Waits for an event, whatever comes before.
+    #[track_caller]
+    fn awaits(&self, wanted: &Event) {
+        while self.events.recv_timeout(PATIENCE).expect("the machine speaks") != *wanted {}
+    }
+
+    /// A connection to a port of the guest; none if nobody listens there.
+    fn try_connect(&self, port: u32) -> Option<UnixStream> {
+        let mut stream = UnixStream::connect(self.folder.path().join("vsock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
+        let (mut answer, mut byte) = (Vec::new(), [0]);
+        while answer.last() != Some(&b'\n') {
+            if stream.read(&mut byte).unwrap() == 0 {
+                return None;
+            }
+            answer.push(byte[0]);
+        }
+        Some(stream)
+    }
+
+    #[track_caller]
+    fn connect(&self, port: u32) -> UnixStream {
+        self.try_connect(port).expect("the guest listens")
+    }
+
+    /// Connects once the guest listens: it tells nobody before it is saved.
+    fn await_listening(&self) {
+        while self.try_connect(TAKE_PORT).is_none() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[track_caller]
+    fn order(&self, order: u8) -> String {
+        ordered(self.connect(ORDER_PORT), order)
+    }
+
+    /// Ends it when all is as it should be.
+    #[track_caller]
+    fn ends_well(self) {
+        assert_eq!(self.order(REPORT), GOOD_DISK);
+        let mut switch = self.connect(ORDER_PORT);
+        switch.write_all(&[OFF]).unwrap();
+        assert_eq!(self.machine.join().unwrap().unwrap(), Exit::PowerOff);
+    }
+}
+
+fn ordered(mut guest: UnixStream, order: u8) -> String {
+    guest.write_all(&[order]).unwrap();
+    let mut line = String::new();
+    while !line.ends_with('\n') {
+        let mut byte = [0];
+        guest.read_exact(&mut byte).unwrap();
+        line.push(char::from(byte[0]));
+    }
+    line
+}
+
+/// What comes from the guest, compared as it comes.
+struct Given {
+    stream: UnixStream,
+    bytes: Bytes,
+}
+
+impl Given {
+    fn of(worker: &Worker) -> Self {
+        Self { stream: worker.connect(GIVE_PORT), bytes: Bytes::of(GIVEN) }
+    }
+
+    /// Reads so many more.
+    #[track_caller]
+    fn flows(&mut self, count: u64) {
+        let (end, mut buffer) = (self.bytes.position() + count, vec![0; 64 << 10]);
+        while self.bytes.position() < end {
+            let count = self.stream.read(&mut buffer).expect("the guest sends");
+            assert_ne!(count, 0, "the guest has stopped to send");
+            assert!(self.bytes.are(&buffer[..count]), "before {}", self.bytes.position());
+        }
+    }
+}
+
+/// What goes to the guest, which counts what is right.
+struct Taken {
+    stream: UnixStream,
+    bytes: Bytes,
+}
+
+impl Taken {
+    fn of(worker: &Worker) -> Self {
+        Self { stream: worker.connect(TAKE_PORT), bytes: Bytes::of(TAKEN) }
+    }
+
+    fn flows(&mut self, count: u64) {
+        let (end, mut buffer) = (self.bytes.position() + count, vec![0; 16 << 10]);
+        while self.bytes.position() < end {
+            self.bytes.fill(&mut buffer);
+            self.stream.write_all(&buffer).expect("the guest takes");
+        }
+    }
+
+    #[track_caller]
+    fn was_right(mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+        let mut right = [0; 8];
+        self.stream.read_exact(&mut right).expect("the guest counts");
+        assert_eq!(u64::from_le_bytes(right), self.bytes.position());
+    }
+}
+
+/// Lets `flow` go on in a thread until the guard is asked for what it was about.
+fn beside<T: Send + 'static>(
+    mut what: T,
+    flow: impl Fn(&mut T) + Send + 'static,
+) -> impl FnOnce() -> T {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            flow(&mut what);
+        }
+        what
+    });
+    move || {
+        drop(stop);
+        thread.join().expect("it flows")
+    }
+}
+
+fn boot() -> Start {
+    let program = std::env::var("HYPERRUN_TEST_LOAD").expect("scripts/test sets it");
+    let initramfs = initramfs_of(&fs::read(program).unwrap());
+    let binary = std::env::var("HYPERRUN_BIN").expect("scripts/test sets it");
+    let kernel = PathBuf::from(binary).with_file_name("vmlinux");
+    Start::Boot(BootFiles {
+        kernel: File::open(kernel).unwrap(),
+        initramfs: Some(initramfs.into_file()),
+        command_line: String::new(),
+    })
+}
+
+/// Where a state is read from that stands still with its machine until then.
+fn state_pipe() -> (std::io::PipeReader, File) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, SMALL_PIPE).unwrap();
+    (reader, OwnedFd::from(writer).into())
+}
+
+#[test]
+fn a_machine_saved_under_load_and_its_copies_keep_every_byte() {
+    let memory = tempfile::tempfile().unwrap();
+    let (mut state_in, state) = state_pipe();
+    let save = SnapshotFiles { state, memory: memory.try_clone().unwrap() };
+    let original = Worker::start(boot(), Some(save), tempfile::tempdir().unwrap());
+    original.await_listening();
+
+    // One is held up half way, two flow.
+    let mut held = Given::of(&original);
+    held.flows(64 << 10);
+    let (mut given, mut taken) = (Given::of(&original), Taken::of(&original));
+    given.flows(SOME);
+    taken.flows(SOME);
+    let given = beside(given, |given| given.flows(64 << 10));
+    let taken = beside(taken, |taken| taken.flows(64 << 10));
+    let bell = original.connect(ORDER_PORT);
+    let rung = thread::spawn(move || ordered(bell, RING));
+
+    // The machine stands still between the first byte of its state and the last.
+    let mut state = vec![0];
+    state_in.read_exact(&mut state).unwrap();
+    let disk = fs::read(original.folder.path().join("disk")).unwrap();
+    state_in.read_to_end(&mut state).unwrap();
+    original.awaits(&Event::Saved);
+    assert_eq!(rung.join().unwrap(), "it rang\n");
+
+    let (mut given, mut taken) = (given(), taken());
+    given.flows(SOME);
+    held.flows(SOME);
+    taken.flows(SOME);
+    taken.was_right();
+    drop((given, held));
+    original.ends_well();
+
+    for _ in 0..2 {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("disk"), &disk).unwrap();
+        fs::write(folder.path().join("state"), &state).unwrap();
+        let files = SnapshotFiles {
+            state: File::open(folder.path().join("state")).unwrap(),
+            memory: memory.try_clone().unwrap(),
+        };
+        let start = Start::Restore { files, working_set: vmm::config::WorkingSet::default() };
+        let copy = Worker::start(start, None, folder);
+        copy.awaits(&Event::AgentReady);
+        let (mut given, mut taken) = (Given::of(&copy), Taken::of(&copy));
+        given.flows(SOME);
+        taken.flows(SOME);
+        taken.was_right();
+        drop(given);
+        copy.ends_well();
+    }
+}
