@@ -37,6 +37,7 @@ fn a_machine_that_is_killed_is_told_and_its_container_starts_again() {
 }
 
 #[test]
+#[ignore = "takes long: the soak runs it"]
 fn a_guest_that_hangs_holds_nobody_up() {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = guest(folder.path());

@@ -37,6 +37,7 @@ fn an_editor_draws_itself_anew_when_the_window_changes() {
 }
 
 #[test]
+#[ignore = "takes long: the soak runs it"]
 fn twenty_run_side_by_side() {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_busybox(folder.path());

@@ -311,6 +311,7 @@ fn no_template_means_none_made_and_none_used() {
 }
 
 #[test]
+#[ignore = "takes long: the soak runs it"]
 fn hundreds_of_starts_succeed() {
     let home = Home::with_template();
     for number in 0..sample_size(500) {

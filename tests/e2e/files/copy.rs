@@ -188,6 +188,7 @@ fn volumes_are_seen_and_a_read_only_root_is_not_written() {
 }
 
 #[test]
+#[ignore = "takes long: the soak runs it"]
 fn commands_about_one_container_that_does_not_run_wait_for_each_other() {
     let home = Home::new();
     home.container("true", Doing::Exited);
