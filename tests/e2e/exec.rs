@@ -13,7 +13,7 @@ struct Home {
 impl Home {
     fn new(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::with_busybox(folder.path());
+        let sandbox = Sandbox::beside_others(folder.path());
         let words = ["--name", "web", "busybox", "sleep", "1000"];
         sandbox.hyperrun([&["run", "-d"], flags, &words].concat()).code_is(0);
         Self { _folder: folder, sandbox }

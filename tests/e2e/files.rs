@@ -35,7 +35,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::with_busybox(folder.path().join("state"));
+        let sandbox = Sandbox::beside_others(folder.path().join("state"));
         fs::create_dir(folder.path().join("here")).unwrap();
         Self { folder, sandbox }
     }

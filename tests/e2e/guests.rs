@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A container named `guest` that waits.
 fn guest(folder: &Path) -> Sandbox {
-    let sandbox = Sandbox::with_busybox(folder);
+    let sandbox = Sandbox::beside_others(folder);
     sandbox.does("run -d --name guest busybox sleep 1000");
     sandbox
 }

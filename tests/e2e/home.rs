@@ -15,7 +15,7 @@ impl Home {
     /// With a copy of the image of its own.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::with_busybox(folder.path());
+        let sandbox = Sandbox::beside_others(folder.path());
         Self { folder, sandbox }
     }
 

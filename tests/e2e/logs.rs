@@ -5,7 +5,7 @@ use hyperrun_tests::{Running, Sandbox, SmallDisk};
 
 /// A container that writes to both streams, and its sandbox.
 fn talker(folder: &std::path::Path, script: &str, flags: &[&str]) -> Sandbox {
-    let sandbox = Sandbox::with_busybox(folder);
+    let sandbox = Sandbox::beside_others(folder);
     let words = ["--name", "talker", "busybox", "sh", "-c", script];
     let words = [&["run", "-d"], flags, &words].concat();
     sandbox.hyperrun(words).code_is(0);

@@ -5,7 +5,7 @@ use hyperrun_tests::{Running, Sandbox, Tmux};
 
 /// A container named `desk` with this program on a screen of 80 by 24.
 fn desk(folder: &std::path::Path, program: &[&str]) -> (Sandbox, Tmux) {
-    let sandbox = Sandbox::with_busybox(folder);
+    let sandbox = Sandbox::beside_others(folder);
     let words = [&["run", "-it", "--name", "desk", "busybox"], program].concat();
     let tmux = Tmux::start(&sandbox.command(words), 80, 24);
     (sandbox, tmux)

@@ -16,7 +16,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
-        Self { sandbox: Sandbox::with_busybox(root.path()), _root: root }
+        Self { sandbox: Sandbox::beside_others(root.path()), _root: root }
     }
 
     #[track_caller]

@@ -1,8 +1,10 @@
 //! Runs the built binary against the store that the test images were loaded into.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::{Output, Snapshot};
@@ -60,6 +62,20 @@ impl Sandbox {
         let sandbox = Self::at(root);
         sandbox.hyperrun(["load", "-i", &busybox_archive()]).code_is(0);
         sandbox
+    }
+
+    /// Uses `root` with the busybox image in it and nothing else of its own but containers: templates and
+    /// blank disks are those that the other tests have made.
+    #[track_caller]
+    pub fn beside_others(root: impl AsRef<Path>) -> Self {
+        let root = root.as_ref();
+        fs::create_dir_all(root).expect("a folder of the test's own");
+        for name in ["templates", "scratch"] {
+            let shared = store().join(name);
+            fs::create_dir_all(&shared).expect("the store can be written");
+            symlink(shared, root.join(name)).expect("the folder is new");
+        }
+        Self::with_busybox(root)
     }
 
     /// Runs this binary instead: tests of a package know the one that was just built.

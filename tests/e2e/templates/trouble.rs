@@ -139,6 +139,7 @@ fn a_supervisor_killed_at_any_moment_leaves_nothing_in_the_way() {
 }
 
 #[test]
+#[ignore = "takes long: the soak runs it"]
 fn a_build_killed_at_any_moment_leaves_nothing_in_the_way() {
     for delay_ms in [10, 200, 500, 1000, 1500] {
         let home = Home::new();
@@ -179,6 +180,7 @@ fn step_clock(by_seconds: i64) {
 }
 
 #[test]
+#[ignore = "moves the lab's clock by years, which it may not survive: the soak runs it"]
 fn a_clock_that_jumps_takes_runs_and_templates_along() {
     const YEAR: i64 = 365 * 24 * 3600;
     let home = Home::with_template();
