@@ -13,7 +13,7 @@ use rustix::{
     fs::{Gid, Mode, OFlags, Uid, fchown, open},
     io::Errno,
     net::{Shutdown, shutdown},
-    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+    pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
     process::ioctl_tiocsctty,
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
@@ -331,12 +331,10 @@ impl Pump {
 }
 
 /// Carries until the end. There is no buffer beyond one read: who reads slowly makes the writer wait.
-/// What comes out of a pipe is moved by the kernel.
-fn carry(from: &mut (impl Read + AsFd), to: &mut (impl Write + AsFd)) -> io::Result<()> {
+/// The kernel could move a pipe's bytes by itself, but would keep it locked while the host takes no more,
+/// and a process that waits for that lock cannot be killed.
+fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     const BUFFER_BYTES: usize = 64 << 10;
-    if splice_all(from, to)? == Spliced::All {
-        return Ok(());
-    }
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match from.read(&mut buffer) {
@@ -344,27 +342,6 @@ fn carry(from: &mut (impl Read + AsFd), to: &mut (impl Write + AsFd)) -> io::Res
             Ok(count) => to.write_all(&buffer[..count])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-        }
-    }
-}
-
-/// What the kernel has moved.
-#[derive(PartialEq, Eq)]
-enum Spliced {
-    /// Everything, to the end.
-    All,
-    /// Nothing: neither side is a pipe.
-    Nothing,
-}
-
-/// Lets the kernel move bytes until `from` ends.
-fn splice_all(from: &impl AsFd, to: &impl AsFd) -> io::Result<Spliced> {
-    loop {
-        match splice(from, None, to, None, OUTPUT_BYTES, SpliceFlags::empty()) {
-            Ok(0) => return Ok(Spliced::All),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::INVAL) => return Ok(Spliced::Nothing),
-            Err(error) => return Err(error.into()),
         }
     }
 }

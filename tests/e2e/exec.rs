@@ -1,7 +1,7 @@
 //! More programs in a container that runs, and what else it can be asked.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use hyperrun_tests::{Output, Sandbox, Terminal};
+use hyperrun_tests::{Output, Running, Sandbox, Terminal};
 
 /// A container named `web` that waits, in a state folder of its own.
 struct Home {
@@ -98,6 +98,16 @@ fn a_halted_container_does_nothing_until_it_goes_on() {
     home.sandbox.hyperrun(["kill", "web"]).code_is(0);
     home.exec(&["web", "true"]).fails_with(1, "container web is not running");
     home.sandbox.hyperrun(["top", "web"]).fails_with(1, "container web is not running");
+}
+
+#[test]
+fn a_process_whose_output_nobody_takes_ends_with_its_container() {
+    let home = Home::new(&[]);
+    let mut flood = Running::start(home.sandbox.command(["exec", "web", "yes", "flood"]));
+    flood.wait_for("flood\nflood\n");
+    home.sandbox.does("kill web");
+    home.sandbox.does("inspect -f {{.State.ExitCode}}:{{.State.Error}} web").stdout_is("137:\n");
+    flood.kill();
 }
 
 #[test]

@@ -161,6 +161,26 @@ fn those_who_attach_see_what_is_written_and_may_leave() {
 }
 
 #[test]
+fn a_terminal_that_stands_still_holds_nobody_else_up() {
+    // More than a terminal takes, and less than is held for whoever is attached.
+    let script = "until [ -e /go ]; do :; done; head -c 200000 /dev/zero | tr '\\0' x; \
+                  until [ -e /more ]; do :; done; while :; do echo more; done";
+    for log in ["json-file", "none"] {
+        let home = Home::new();
+        let words = ["run", "-d", "--name", "one", "--log-driver", log, "busybox"];
+        home.sandbox.hyperrun([&words[..], &["sh", "-c", script]].concat()).code_is(0);
+        // Nobody looks at this terminal any more once it has shown something.
+        let mut terminal = Terminal::start(&home.sandbox.command(["attach", "one"]), 24, 80);
+        home.sandbox.does("exec one touch /go");
+        terminal.wait_for("x");
+        home.sandbox.does("exec one touch /more");
+        home.sandbox.does("exec one true");
+        home.sandbox.does("kill one").stdout_is("one\n");
+        home.shows("one", "{{.State.ExitCode}}:{{.State.Error}}", "137:");
+    }
+}
+
+#[test]
 fn a_terminal_is_left_and_taken_again() {
     let home = Home::new();
     let command = home.sandbox.command(["run", "-it", "--name", "shell", "busybox", "sh"]);

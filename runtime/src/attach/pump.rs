@@ -12,6 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use crate::detach_keys::{Typed, Watch};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -127,7 +128,9 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 }
 
 /// Moves bytes until `from` ends; `first` is called before the first of them goes on. What comes
-/// after these is moved by the kernel, where it can.
+/// after these is moved by the kernel from pipe to pipe. It could move them elsewhere too, but would keep
+/// the pipe locked while what it moves them into takes no more, as a terminal that stands still: whoever
+/// writes to the pipe would wait for that, even one that never blocks.
 fn pump(
     from: &mut impl AsFd,
     to: &mut (impl Write + AsFd),
@@ -143,7 +146,7 @@ fn pump(
             Ok(_) => {
                 let is_first = first.take().map(|first| first()).is_some();
                 write_all(to, &piece)?;
-                if is_first && splice_all(from, to)? == Spliced::All {
+                if is_first && is_pipe(to) && splice_all(from, to)? == Spliced::All {
                     return Ok(());
                 }
             }
@@ -152,12 +155,16 @@ fn pump(
     }
 }
 
+fn is_pipe(file: &impl AsFd) -> bool {
+    fstat(file).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
+}
+
 /// What the kernel has moved.
 #[derive(PartialEq, Eq)]
 enum Spliced {
     /// Everything, to the end.
     All,
-    /// Nothing: neither side is a pipe, or it does not do this with such a file.
+    /// Nothing: it does not do this with what comes.
     Nothing,
 }
 
