@@ -14,7 +14,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
-use rustix::pipe::{SpliceFlags, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// How much is moved at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
@@ -128,9 +128,7 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 }
 
 /// Moves bytes until `from` ends; `first` is called before the first of them goes on. What comes
-/// after these is moved by the kernel from pipe to pipe. It could move them elsewhere too, but would keep
-/// the pipe locked while what it moves them into takes no more, as a terminal that stands still: whoever
-/// writes to the pipe would wait for that, even one that never blocks.
+/// after these is moved by the kernel from pipe to pipe.
 fn pump(
     from: &mut impl AsFd,
     to: &mut (impl Write + AsFd),
@@ -169,19 +167,34 @@ enum Spliced {
 }
 
 /// Lets the kernel move bytes until `from` ends, without a copy where it finds a way.
+///
+/// They go through a pipe of our own. The kernel keeps a pipe locked while what it moves its bytes into is
+/// locked, which whoever reads `to` may keep for as long as they like, by a splice of their own into
+/// something that takes no more. Whoever writes to `from` would wait for that, even one that never blocks.
 fn splice_all(from: &impl AsFd, to: &impl AsFd) -> io::Result<Spliced> {
+    let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+    // As it is, where this user has too many of them.
+    let _ = fcntl_setpipe_size(&writing, SPLICE_BYTES);
     loop {
-        match splice(from, None, to, None, SPLICE_BYTES, SpliceFlags::empty()) {
+        match splice(from, None, &writing, None, SPLICE_BYTES, SpliceFlags::empty()) {
             Ok(0) => return Ok(Spliced::All),
-            Ok(_) => {}
+            Ok(count) => splice_on(&reading, to, count)?,
             Err(Errno::INVAL) => return Ok(Spliced::Nothing),
-            Err(error) => {
-                // It does not say which side it is that must be waited for.
-                recover(error.into(), from, PollFlags::IN)?;
-                recover(error.into(), to, PollFlags::OUT)?;
-            }
+            Err(error) => recover(error.into(), from, PollFlags::IN)?,
         }
     }
+}
+
+/// Lets the kernel move as many bytes, which are there, from pipe to pipe.
+fn splice_on(from: &impl AsFd, to: &impl AsFd, mut count: usize) -> io::Result<()> {
+    while count > 0 {
+        match splice(from, None, to, None, count, SpliceFlags::empty()) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(moved) => count -= moved,
+            Err(error) => recover(error.into(), to, PollFlags::OUT)?,
+        }
+    }
+    Ok(())
 }
 
 fn write_all(to: &mut (impl Write + AsFd), mut bytes: &[u8]) -> io::Result<()> {
@@ -232,6 +245,53 @@ mod tests {
             writer.join().unwrap().unwrap();
             mover.join().unwrap().unwrap();
             assert!(std::fs::read(folder.path().join(name)).unwrap() == sent, "{name}");
+        }
+    }
+
+    /// Waits until a thread of ours waits in the kernel.
+    fn await_rest(thread: i32) {
+        let path = format!("/proc/self/task/{thread}/syscall");
+        while std::fs::read_to_string(&path).unwrap().starts_with("running") {}
+    }
+
+    /// Whoever reads our output may let the kernel move it into what takes no more: then the output's
+    /// pipe is locked. Which of two pipes the kernel locks first is chance, so there are several.
+    #[test]
+    fn who_writes_to_us_does_not_wait_for_who_reads_from_us() {
+        for _ in 0..8 {
+            let (from, theirs) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+            let (output, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+            let (mut theirs, mut output) = (File::from(theirs), File::from(output));
+            fcntl_setfl(&theirs, OFlags::NONBLOCK).unwrap();
+            let (tell, told) = std::sync::mpsc::channel();
+            let told_by = tell.clone();
+            std::thread::spawn(move || {
+                told_by.send(rustix::thread::gettid()).unwrap();
+                pump(&mut { from }, &mut File::from(to), || {})
+            });
+            let pump = told.recv().unwrap().as_raw_nonzero().get();
+            theirs.write_all(b"first").unwrap();
+            output.read_exact(&mut [0; 5]).unwrap();
+            theirs.write_all(b"second").unwrap();
+            rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&output, PollFlags::IN)], None))
+                .unwrap();
+
+            let (full, far) = UnixStream::pair().unwrap();
+            full.set_nonblocking(true).unwrap();
+            while (&full).write(&[0; 4096]).is_ok() {}
+            full.set_nonblocking(false).unwrap();
+            std::thread::spawn(move || {
+                tell.send(rustix::thread::gettid()).unwrap();
+                splice(&output, None, &full, None, 4096, SpliceFlags::empty())
+            });
+            await_rest(told.recv().unwrap().as_raw_nonzero().get());
+            theirs.write_all(b"third").unwrap();
+            await_rest(pump);
+            let (done, is_done) = std::sync::mpsc::channel();
+            std::thread::spawn(move || done.send(theirs.write_all(b"fourth")).unwrap());
+            let written = is_done.recv_timeout(std::time::Duration::from_secs(10));
+            written.expect("nobody waits").unwrap();
+            drop(far);
         }
     }
 
