@@ -36,6 +36,13 @@ impl Home {
         out.stdout.trim().parse().unwrap()
     }
 
+    /// Nobody has started it again, or the events tell why.
+    #[track_caller]
+    fn has_one_life(&self, name: &str) {
+        let events = self.sandbox.does("events --since 1h --until 0s").stdout;
+        assert_eq!(self.count(name), 0, "{events}");
+    }
+
     /// Kills the process that looks after a container.
     fn loses_supervisor(&self, name: &str) {
         Command::new("kill").args(["-9", &self.supervisor(name)]).status().unwrap();
@@ -111,7 +118,7 @@ fn whatever_ends_it_by_hand_ends_it() {
         home.is_ready(name);
         home.sandbox.does(command);
         home.comes_to(name, "exited");
-        assert_eq!(home.count(name), 0);
+        home.has_one_life(name);
     }
     for (name, command) in
         [("four", "kill four"), ("five", "kill -s HUP five"), ("six", "rm -f six")]

@@ -116,6 +116,11 @@ impl Running {
 }
 
 impl Running {
+    /// Whether the process itself has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
+    }
+
     /// Waits for the end of the process alone.
     pub fn finish_alone(self) -> Output {
         let mut output = self.child.wait_with_output().expect("it can be waited for");
