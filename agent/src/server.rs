@@ -254,8 +254,10 @@ impl Server {
 
     fn connect(&mut self, hello: StreamHello, socket: OwnedFd) -> Result<(), ServeError> {
         let StreamHello { id, kind } = hello;
-        let taken = match self.process(id).map(|process| &mut process.phase) {
-            Some(Phase::Waiting { streams, .. }) => streams.add(kind, socket),
+        // It was given up before its streams came.
+        let Some(process) = self.process(id) else { return Ok(()) };
+        let taken = match &mut process.phase {
+            Phase::Waiting { streams, .. } => streams.add(kind, socket),
             _ => false,
         };
         if taken { Ok(()) } else { self.complain(unwanted(id, kind)) }

@@ -1,153 +1,74 @@
 //! The host's side of the agent: calls it through the machine's vsock socket, tells it what to run
-//! and hears what became of it. Whatever it sends is hostile until it is parsed.
+//! and hears what became of it. Whatever it sends is hostile until it is parsed, and when it takes
+//! nothing, what it is told waits here.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use protocol::{
-    CONTROL_PORT, ContainerSpec, FrameError, FromAgent, MAX_FRAME_BYTES, ProcessId, ProcessSpec,
-    STREAM_PORT, StreamHello, StreamKind, ToAgent, VERSION,
+    CONTROL_PORT, FrameError, FromAgent, MAX_FRAME_BYTES, ProcessSpec, StreamKind, ToAgent, VERSION,
 };
+use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::error::Error;
-use crate::containers::MACHINE_SOCKET;
+use super::knock::{Door, Knock, no_answer};
 
-/// How long a guest that is ready may take over a single answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest answer to `CONNECT`, in bytes: `OK 4294967295\n`.
-const MAX_ANSWER_BYTES: usize = 16;
-
-/// The way to the guest's ports.
-pub(super) struct Door<'a> {
-    folder: &'a File,
-}
-
-impl<'a> Door<'a> {
-    /// The machine whose socket lies in `folder`.
-    pub(super) fn new(folder: &'a File) -> Self {
-        Self { folder }
-    }
-
-    /// Connects the streams of one more process, of which the agent knows already.
-    pub(super) fn streams(
-        &self,
-        id: ProcessId,
-        kinds: &[StreamKind],
-    ) -> Result<Vec<(StreamKind, UnixStream)>, Error> {
-        open(id, self.knock_for(kinds)?)
-    }
-
-    fn knock_for(&self, kinds: &[StreamKind]) -> Result<Vec<(StreamKind, UnixStream)>, Error> {
-        let knock = |kind: &StreamKind| -> io::Result<(StreamKind, UnixStream)> {
-            Ok((*kind, self.knock(STREAM_PORT)?))
-        };
-        kinds.iter().map(knock).collect::<io::Result<_>>().map_err(unreachable)
-    }
-
-    /// Knocks at a port; [`answered`] waits for it to open.
-    fn knock(&self, port: u32) -> io::Result<UnixStream> {
-        let path = format!("/proc/self/fd/{}/{MACHINE_SOCKET}", self.folder.as_raw_fd());
-        let mut stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        stream.write_all(format!("CONNECT {port}\n").as_bytes())?;
-        Ok(stream)
-    }
-}
-
-/// Waits until the streams of a process are open.
-fn open(
-    id: ProcessId,
-    mut streams: Vec<(StreamKind, UnixStream)>,
-) -> Result<Vec<(StreamKind, UnixStream)>, Error> {
-    for (kind, stream) in &mut streams {
-        answered(stream).map_err(unreachable)?;
-        protocol::write(stream, &StreamHello { id, kind: *kind }).map_err(misunderstood)?;
-        // From here on a stream may be silent for as long as it likes.
-        stream.set_read_timeout(None).map_err(Error::Connect)?;
-        stream.set_write_timeout(None).map_err(Error::Connect)?;
-    }
-    Ok(streams)
-}
-
-/// Waits for `OK` and takes the line, and nothing behind it.
-fn answered(stream: &mut UnixStream) -> io::Result<()> {
-    let mut line = Vec::new();
-    while line.last() != Some(&b'\n') {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        line.push(byte[0]);
-        if line.len() > MAX_ANSWER_BYTES {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-    }
-    if line.starts_with(b"OK ") { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
-}
-
-/// Why nothing came of a knock. To wait too long is an `EAGAIN`, which tells a person nothing.
-fn unreachable(source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::WouldBlock => Error::NoAnswer { seconds: ANSWER_TIMEOUT.as_secs() },
-        _ => Error::Connect(source),
-    }
-}
-
-/// Why a message did not come through.
-fn misunderstood(error: FrameError) -> Error {
-    match error {
-        FrameError::Connection(source) if source.kind() == io::ErrorKind::WouldBlock => {
-            unreachable(source)
-        }
-        error => Error::Agent(error),
-    }
-}
+/// The most that waits for an agent that takes nothing, in bytes: a container's spec and much talk.
+const MAX_UNSENT_BYTES: usize = 2 * MAX_FRAME_BYTES;
 
 /// The control connection.
 pub(super) struct Agent {
-    control: UnixStream,
+    control: Knock,
     incoming: Frames,
+    /// What it has not taken yet.
+    unsent: Vec<u8>,
 }
 
 impl Agent {
-    /// Tells the agent what to run and connects its streams. All knocks go out before the first
-    /// answer is waited for: a way into the guest and back costs more than the words.
-    pub(super) fn greet(
-        door: &Door<'_>,
-        container: &ContainerSpec,
-    ) -> Result<(Self, Vec<(StreamKind, UnixStream)>), Error> {
-        let control = door.knock(CONTROL_PORT).map_err(unreachable)?;
-        let streams = door.knock_for(&streams_of(&container.process))?;
-        let mut agent = Self { control, incoming: Frames::default() };
-        answered(&mut agent.control).map_err(unreachable)?;
+    /// Calls the agent. What it is told before it has answered waits until it has.
+    pub(super) fn call(door: &Door<'_>) -> Result<Self, Error> {
+        let control = door.knock(CONTROL_PORT)?;
+        let mut agent = Self { control, incoming: Frames::default(), unsent: Vec::new() };
         agent.tell(&ToAgent::Hello { version: VERSION })?;
-        agent.tell(&ToAgent::Run(Box::new(container.clone())))?;
-        Ok((agent, open(ProcessId::OWN, streams)?))
-    }
-
-    /// Tells the agent to lay out a container's files, and to start nothing.
-    pub(super) fn open(door: &Door<'_>, container: &ContainerSpec) -> Result<Self, Error> {
-        let mut control = door.knock(CONTROL_PORT).map_err(Error::Connect)?;
-        answered(&mut control).map_err(Error::Connect)?;
-        let mut agent = Self { control, incoming: Frames::default() };
-        agent.tell(&ToAgent::Hello { version: VERSION })?;
-        agent.tell(&ToAgent::Open(Box::new(container.clone())))?;
         Ok(agent)
     }
 
-    /// Says one thing.
+    /// Says one thing, at once or when it is taken.
     pub(super) fn tell(&mut self, message: &ToAgent) -> Result<(), Error> {
-        protocol::write(&mut self.control, message).map_err(misunderstood)
+        protocol::write(&mut self.unsent, message).map_err(Error::Agent)?;
+        self.send()?;
+        if self.unsent.len() > MAX_UNSENT_BYTES { Err(no_answer()) } else { Ok(()) }
     }
 
-    /// What has arrived, without waiting for more; none when the agent has hung up.
+    /// Sends what is taken at once.
+    fn send(&mut self) -> Result<(), Error> {
+        while self.control.is_open() && !self.unsent.is_empty() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match send(self.control.stream(), &self.unsent, flags) {
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(Errno::INTR) => {}
+                // A connection that has broken is heard of when it is listened to: something may have
+                // been said before.
+                Err(Errno::AGAIN | Errno::PIPE | Errno::CONNRESET) => break,
+                Err(error) => return Err(Error::Agent(FrameError::Connection(error.into()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// What has arrived, without waiting for more; none when the agent has hung up. What it could not
+    /// take before goes out.
     pub(super) fn listen(&mut self) -> Result<Option<Vec<FromAgent>>, Error> {
+        match self.control.hear() {
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(Vec::new())),
+            Err(Error::Connect(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        self.send()?;
         let mut bytes = [0; 4096];
-        let count = match recv(&self.control, &mut bytes, RecvFlags::DONTWAIT) {
+        let count = match recv(self.control.stream(), &mut bytes, RecvFlags::DONTWAIT) {
             Ok((count, _)) => count,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(Some(Vec::new())),
             Err(Errno::CONNRESET) => 0,
@@ -164,9 +85,11 @@ impl Agent {
         Ok(Some(messages))
     }
 
-    /// The connection, to wait for.
-    pub(super) fn control(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
+    /// The connection, and what to wait for.
+    pub(super) fn control(&self) -> (BorrowedFd<'_>, PollFlags) {
+        let waits = self.control.is_open() && !self.unsent.is_empty();
+        let out = if waits { PollFlags::OUT } else { PollFlags::empty() };
+        (self.control.stream().as_fd(), PollFlags::IN | out)
     }
 }
 
@@ -206,8 +129,13 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
     use super::*;
-    use protocol::ExitStatus;
+    use crate::containers::MACHINE_SOCKET;
+    use protocol::{ExitStatus, FileJob, Links, ProcessId};
 
     #[test]
     fn frames_are_whole_however_they_come() {
@@ -241,33 +169,52 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_is_silent_has_not_answered() {
-        let (mut near, _far) = UnixStream::pair().unwrap();
-        near.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
-        let words = "the agent in the guest did not answer within 10 s";
-        assert_eq!(unreachable(answered(&mut near).unwrap_err()).to_string(), words);
-        let hello = StreamHello { id: ProcessId::OWN, kind: StreamKind::Stdin };
-        // Until the socket is full.
-        let mut written = std::iter::repeat_with(|| protocol::write(&mut near, &hello));
-        let error = written.find_map(Result::err).expect("nobody reads");
-        assert_eq!(misunderstood(error).to_string(), words);
-        let failed = unreachable(io::ErrorKind::ConnectionRefused.into());
-        assert!(matches!(failed, Error::Connect(_)));
+    fn what_an_agent_does_not_take_waits_and_comes_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(MACHINE_SOCKET)).unwrap();
+        let open = File::open(folder.path()).unwrap();
+        let mut agent = Agent::call(&Door::new(&open)).unwrap();
+        let (mut guest, _) = listener.accept().unwrap();
+        let mut knock = [0; 13];
+        guest.read_exact(&mut knock).unwrap();
+        assert_eq!(knock, *format!("CONNECT {CONTROL_PORT}\n").as_bytes());
+
+        let said = ToAgent::Signal { id: ProcessId::OWN, number: 1 };
+        let times = 100_000;
+        (0..times / 2).for_each(|_| agent.tell(&said).unwrap());
+        assert_eq!(agent.listen().unwrap(), Some(Vec::new()));
+        assert_eq!(agent.control().1, PollFlags::IN, "nobody has answered");
+        guest.write_all(b"OK 7\n").unwrap();
+        assert_eq!(agent.listen().unwrap(), Some(Vec::new()));
+        (0..times / 2).for_each(|_| agent.tell(&said).unwrap());
+        assert_eq!(agent.control().1, PollFlags::IN | PollFlags::OUT, "nobody reads");
+
+        let reader = std::thread::spawn(move || {
+            assert_eq!(read(&mut guest), ToAgent::Hello { version: VERSION });
+            (0..times).for_each(|_| assert_eq!(read(&mut guest), said));
+            protocol::write(&mut guest, &FromAgent::Opened).unwrap();
+        });
+        let mut heard = Vec::new();
+        while let Some(messages) = agent.listen().unwrap() {
+            heard.extend(messages);
+        }
+        assert_eq!(heard, [FromAgent::Opened]);
+        reader.join().unwrap();
+    }
+
+    fn read(guest: &mut UnixStream) -> ToAgent {
+        protocol::read(guest).unwrap()
     }
 
     #[test]
-    fn an_answer_is_one_line_and_no_more() {
-        let (mut near, mut far) = UnixStream::pair().unwrap();
-        far.write_all(b"OK 1024\nrest").unwrap();
-        answered(&mut near).unwrap();
-        let mut rest = [0; 4];
-        near.read_exact(&mut rest).unwrap();
-        assert_eq!(&rest, b"rest");
-        for wrong in [b"NO 1\n".as_slice(), b"OK 99999999999999999999\n"] {
-            let (mut near, mut far) = UnixStream::pair().unwrap();
-            far.write_all(wrong).unwrap();
-            assert!(answered(&mut near).is_err());
-        }
+    fn an_agent_that_takes_nothing_is_not_told_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let _listener = UnixListener::bind(folder.path().join(MACHINE_SOCKET)).unwrap();
+        let open = File::open(folder.path()).unwrap();
+        let mut agent = Agent::call(&Door::new(&open)).unwrap();
+        let job = FileJob::Read { path: vec![b'x'; MAX_FRAME_BYTES / 2], links: Links::Kept };
+        let said = ToAgent::Files { id: ProcessId(1), job: Box::new(job) };
+        let told = (0..5).find_map(|_| agent.tell(&said).err());
+        assert!(matches!(told, Some(Error::NoAnswer { .. })));
     }
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 pub(super) enum Alarm {
     /// The guest should be ready.
     Ready,
+    /// The guest should have answered a knock.
+    Answered,
     /// The program should have begun.
     Started,
     /// The machine of an agent that has hung up should have ended.

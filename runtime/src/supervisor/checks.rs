@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use protocol::{ExecSpec, ExitStatus, ProcessId, ProcessSpec, StartError, ToAgent};
+use protocol::{ExecSpec, ExitStatus, ProcessId, ProcessSpec, StartError, StreamKind, ToAgent};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::agent::Door;
 use super::alarms::Alarm;
+use super::answers::For;
 use super::error::Error;
 use super::serve::Supervisor;
 use crate::containers::Status;
@@ -105,16 +105,28 @@ impl Supervisor<'_> {
         let spec = Box::new(ExecSpec { process, detached: false });
         self.tell_agent(ToAgent::Exec { id, spec })?;
         let (output, status, start) = (Excerpt::default(), None, Moment::now());
-        let streams = Door::new(&self.home.folder).streams(id, &kinds);
-        let trouble = streams.as_ref().err().map(|error| vmm::error::chain(error));
-        let streams = streams.into_iter().flatten().map(|(_, stream)| stream).collect();
         let Some(checks) = &mut self.checks else { return Ok(()) };
-        checks.current = Some(Check { id, start, streams, output, status });
-        match trouble {
-            Some(trouble) => self.end_check(NO_CODE, trouble),
-            None => self.alarms.set(Alarm::Checked, patience),
+        checks.current = Some(Check { id, start, streams: Vec::new(), output, status });
+        self.alarms.set(Alarm::Checked, patience);
+        self.knock_for(For::Check, id, &kinds)
+    }
+
+    /// The streams of a check are there, or will not be. Its process begins when it has them.
+    pub(super) fn check_connected(
+        &mut self,
+        id: ProcessId,
+        streams: Result<Vec<(StreamKind, UnixStream)>, Error>,
+    ) {
+        let Some(checks) = self.checks.as_mut().filter(|checks| checks.is_current(id)) else {
+            return;
+        };
+        match (streams, &mut checks.current) {
+            (Ok(streams), Some(current)) => {
+                current.streams = streams.into_iter().map(|(_, stream)| stream).collect();
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => self.end_check(NO_CODE, vmm::error::chain(&error)),
         }
-        Ok(())
     }
 
     /// The check that is being made has written something, or ended to.

@@ -6,11 +6,14 @@
 
 mod agent;
 mod alarms;
+mod answers;
 mod checks;
 mod clients;
 mod console;
+mod conversation;
 mod error;
 mod interval;
+mod knock;
 mod life;
 mod machine;
 mod notes;

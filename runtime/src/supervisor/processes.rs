@@ -1,7 +1,6 @@
 //! What concerns a container that runs beside its own process: more processes, and questions.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 
 use protocol::{
     Answer, ExecSpec, ExitStatus, FileJob, ProcessId, Question, RequestId, StartError, StreamKind,
@@ -9,7 +8,7 @@ use protocol::{
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::agent::Door;
+use super::answers::For;
 use super::clients::ClientId;
 use super::error::Error;
 use super::serve::{Stage, Supervisor};
@@ -45,6 +44,11 @@ impl Asked {
         let found = self.processes.iter().find(|(started, _)| *started == process);
         found.map(|(_, client)| *client)
     }
+
+    /// Nobody waits for this process's end any more.
+    pub(super) fn forget(&mut self, process: ProcessId) {
+        self.processes.retain(|(started, _)| *started != process);
+    }
 }
 
 impl Supervisor<'_> {
@@ -57,11 +61,9 @@ impl Supervisor<'_> {
         let id = ProcessId(self.asked.next());
         let kinds = streams_of(&spec);
         self.notes.exec(self.record, id, &spec.process.args);
+        self.asked.processes.push((id, client));
         self.tell_agent(ToAgent::Exec { id, spec: Box::new(spec) })?;
-        if self.hand_over(client, id, &kinds)? {
-            self.asked.processes.push((id, client));
-        }
-        Ok(())
+        self.knock_for(For::Client(client), id, &kinds)
     }
 
     /// Lets the agent do something about files for a client. It does not matter whether the container
@@ -74,39 +76,7 @@ impl Supervisor<'_> {
         }
         let id = ProcessId(self.asked.next());
         self.tell_agent(ToAgent::Files { id, job })?;
-        self.hand_over(client, id, &[StreamKind::Files]).map(drop)
-    }
-
-    /// Connects streams and gives them to a client; whether that could be done.
-    fn hand_over(
-        &mut self,
-        client: ClientId,
-        id: ProcessId,
-        kinds: &[StreamKind],
-    ) -> Result<bool, Error> {
-        let streams = match Door::new(&self.home.folder).streams(id, kinds) {
-            Ok(streams) => streams,
-            Err(error) => {
-                let reason = vmm::error::chain(&error);
-                self.clients.tell(client, &FromSupervisor::Refused(reason));
-                return Ok(false);
-            }
-        };
-        let failed = |source| Error::System { action: "connect the program's streams", source };
-        let (mut kinds, mut files) = (Vec::new(), Vec::<OwnedFd>::new());
-        for (kind, stream) in streams {
-            if kind == StreamKind::Terminal {
-                kinds.push(StreamKind::Stdin);
-                files.push(stream.try_clone().map_err(failed)?.into());
-            }
-            kinds.push(kind);
-            files.push(stream.into());
-        }
-        if let Some(client) = self.clients.get(client) {
-            // It may be gone by now; the next wait sees it.
-            let _ = client.link.try_send_with(&FromSupervisor::Streams(kinds), &files);
-        }
-        Ok(true)
+        self.knock_for(For::Client(client), id, &[StreamKind::Files])
     }
 
     /// Why nothing can be started or asked for now.
@@ -144,7 +114,7 @@ impl Supervisor<'_> {
         if let Some(client) = self.asked.starter_of(id) {
             self.clients.tell(client, message);
         }
-        self.asked.processes.retain(|(process, _)| *process != id);
+        self.asked.forget(id);
     }
 
     /// The size of a client's terminal is its own process's, or the container's.

@@ -1,18 +1,19 @@
 //! The loop of a supervisor: waits for whoever has something to say, and does what follows from it.
 
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use protocol::{ExitStatus, FromAgent, Limits, ProcessId, StreamKind, ToAgent, WallClock};
+use protocol::{ExitStatus, Limits, ToAgent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::event::Event;
 use vmm::residence;
 
 use super::Attachment;
-use super::agent::{Agent, Door};
+use super::agent::Agent;
 use super::alarms::{Alarm, Alarms};
+use super::answers::Answers;
 use super::checks::Checks;
-use super::clients::{ClientId, Clients, STARTER};
+use super::clients::{ClientId, Clients};
 use super::console::{self, ConsoleTail};
 use super::error::Error;
 use super::machine::MachineProcess;
@@ -34,7 +35,7 @@ const POWER_OFF: Duration = Duration::from_secs(10);
 /// How far a container has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The guest is not ready.
+    /// The guest is not ready, or has not answered.
     Booting,
     /// The agent was told what to run.
     Starting,
@@ -50,6 +51,7 @@ enum Wake {
     Agent,
     Machine,
     Doorway,
+    Answer,
     Output(usize),
     Check,
     Client(ClientId),
@@ -67,7 +69,7 @@ pub(super) struct Parts {
 
 /// A container that is looked after.
 pub(super) struct Supervisor<'a> {
-    parts: Parts,
+    pub(super) parts: Parts,
     machine: MachineProcess,
     pub(super) home: &'a Home,
     pub(super) record: &'a mut Record,
@@ -84,9 +86,13 @@ pub(super) struct Supervisor<'a> {
     pub(super) asked: Asked,
     /// The checks of the program's health, once it runs.
     pub(super) checks: Option<Checks>,
-    agent: Option<Agent>,
+    pub(super) agent: Option<Agent>,
+    /// Whether it has said anything.
+    pub(super) agent_has_spoken: bool,
+    /// The streams that the guest was knocked for.
+    pub(super) answers: Answers,
     /// What the agent is to be told once it is there.
-    unsaid: Vec<ToAgent>,
+    pub(super) unsaid: Vec<ToAgent>,
     machine_ended: bool,
     /// It has told its end itself.
     machine_said_farewell: bool,
@@ -126,6 +132,8 @@ impl<'a> Supervisor<'a> {
             asked: Asked::default(),
             checks: None,
             agent: None,
+            agent_has_spoken: false,
+            answers: Answers::default(),
             unsaid: Vec::new(),
             machine_ended: false,
             machine_said_farewell: false,
@@ -139,7 +147,7 @@ impl<'a> Supervisor<'a> {
     pub(super) fn serve(mut self) -> (State, Result<ExitStatus, Error>, Option<MachineProcess>) {
         let ending = match self.serve_all() {
             Err(Error::Abandoned) => Err(Error::Abandoned),
-            Err(error) if self.parts.is_copy && self.stage == Stage::Booting => {
+            Err(error) if self.parts.is_copy && !self.agent_has_spoken => {
                 Err(Error::Template(Box::new(error)))
             }
             ending => ending,
@@ -169,6 +177,7 @@ impl<'a> Supervisor<'a> {
                 Wake::Agent => self.hear_agent()?,
                 Wake::Machine => self.hear_machine()?,
                 Wake::Doorway => self.clients.admit(),
+                Wake::Answer => self.hear_answers()?,
                 Wake::Output(at) => {
                     if let Some(trouble) = self.outputs.serve(at) {
                         self.clients.tell_all(&FromSupervisor::Warning(trouble));
@@ -193,7 +202,9 @@ impl<'a> Supervisor<'a> {
         };
         let mut sources = Vec::with_capacity(8);
         let agent = self.agent.as_ref();
-        sources.extend(agent.map(|agent| (agent.control(), PollFlags::IN, Wake::Agent)));
+        sources.extend(agent.map(Agent::control).map(|(fd, flags)| (fd, flags, Wake::Agent)));
+        let answers = self.answers.sources();
+        sources.extend(answers.map(|source| (source, PollFlags::IN, Wake::Answer)));
         if !self.machine_ended {
             sources.push((self.machine.events(), PollFlags::IN, Wake::Machine));
         }
@@ -233,7 +244,7 @@ impl<'a> Supervisor<'a> {
             Event::Ended(exit) => {
                 self.machine_ended = true;
                 self.machine_said_farewell = true;
-                self.agent = None;
+                self.hear_last_words()?;
                 if !matches!(self.stage, Stage::Exited(_)) {
                     return Err(Error::from_exit(exit));
                 }
@@ -242,80 +253,7 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    fn greet_agent(&mut self) -> Result<(), Error> {
-        if self.stage != Stage::Booting {
-            return Ok(());
-        }
-        self.clients.tell_all(&FromSupervisor::AgentReady(self.parts.stopwatch.elapsed()));
-        self.record.container.wall_clock = wall_clock();
-        let (mut agent, streams) =
-            Agent::greet(&Door::new(&self.home.folder), &self.record.container)?;
-        let failed = |source| Error::System { action: "connect the program's streams", source };
-        for (kind, stream) in streams {
-            match kind {
-                StreamKind::Stdin => self.input = Some(stream),
-                StreamKind::Terminal => {
-                    self.input = Some(stream.try_clone().map_err(failed)?);
-                    self.outputs.connect(kind, stream);
-                }
-                _ => self.outputs.connect(kind, stream),
-            }
-        }
-        for message in self.unsaid.drain(..) {
-            agent.tell(&message)?;
-        }
-        self.agent = Some(agent);
-        self.stage = Stage::Starting;
-        self.alarms.clear(Alarm::Ready);
-        self.alarms.set(Alarm::Started, self.parts.patience);
-        self.attach(STARTER, self.parts.attachment)
-    }
-
-    fn hear_agent(&mut self) -> Result<(), Error> {
-        let messages = self.agent.as_mut().map(Agent::listen).transpose()?;
-        let Some(messages) = messages.flatten() else {
-            self.agent_hung_up();
-            return Ok(());
-        };
-        for message in messages {
-            match message {
-                FromAgent::Hello { version: protocol::VERSION } => {}
-                FromAgent::Hello { version } => return Err(Error::Version { version }),
-                FromAgent::Started { id: ProcessId::OWN } => self.started(),
-                FromAgent::StartFailed { id: ProcessId::OWN, error } => {
-                    return Err(Error::Start(error));
-                }
-                FromAgent::Exited { id: ProcessId::OWN, status, out_of_memory } => {
-                    self.state.oom_killed = out_of_memory.is_some();
-                    if self.state.oom_killed {
-                        self.note("oom", &[]);
-                    }
-                    self.exited(status);
-                }
-                FromAgent::Started { id } => self.exec_started(id),
-                FromAgent::StartFailed { id, error } => self.exec_failed(id, error),
-                FromAgent::Exited { id, status, .. } => self.exec_exited(id, status),
-                FromAgent::Answer { request, answer } => self.answered(request, &answer),
-                // Only a machine that is opened for files alone is told so.
-                FromAgent::Opened => {}
-                FromAgent::Trouble { message } => {
-                    let words = console::printable(&message);
-                    self.clients.tell_all(&FromSupervisor::Trouble(words));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A machine that ends takes the agent with it: give it a moment to say how it ended.
-    fn agent_hung_up(&mut self) {
-        self.agent = None;
-        if !matches!(self.stage, Stage::Exited(_)) {
-            self.alarms.set(Alarm::Gone, Duration::from_secs(2).min(self.parts.patience));
-        }
-    }
-
-    fn started(&mut self) {
+    pub(super) fn started(&mut self) {
         if self.stage != Stage::Starting {
             return;
         }
@@ -358,7 +296,7 @@ impl<'a> Supervisor<'a> {
         self.notes.note(self.record, action, more);
     }
 
-    fn exited(&mut self, status: ExitStatus) {
+    pub(super) fn exited(&mut self, status: ExitStatus) {
         self.stage = Stage::Exited(status);
         self.checks = None;
         for alarm in [
@@ -382,22 +320,11 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Tells the agent something, or remembers it until there is one.
-    pub(super) fn tell_agent(&mut self, message: ToAgent) -> Result<(), Error> {
-        match (&mut self.agent, self.stage) {
-            (_, Stage::Exited(_)) => Ok(()),
-            (Some(agent), _) => agent.tell(&message),
-            (None, _) => {
-                self.unsaid.push(message);
-                Ok(())
-            }
-        }
-    }
-
     fn alarmed(&mut self, alarm: Alarm) -> Result<(), Error> {
         let seconds = self.parts.patience.as_secs();
         match alarm {
             Alarm::Ready => return Err(Error::NotReady { seconds }),
+            Alarm::Answered => self.answers_overdue()?,
             Alarm::Started => return Err(Error::NotStarted { seconds }),
             Alarm::Gone => return Err(Error::AgentGone),
             Alarm::Stopped => {
@@ -427,7 +354,6 @@ impl<'a> Supervisor<'a> {
         if agent.tell(&ToAgent::PowerOff).is_err() {
             return;
         }
-        self.agent = None;
         self.alarms.clear_all();
         self.alarms.set(Alarm::PoweredOff, POWER_OFF);
         while !self.machine_ended {
@@ -437,9 +363,4 @@ impl<'a> Supervisor<'a> {
             }
         }
     }
-}
-
-pub(super) fn wall_clock() -> WallClock {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    WallClock { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() }
 }

@@ -35,7 +35,7 @@ fn await_saved(
 ) -> Result<(), Error> {
     let deadline = Instant::now() + patience;
     loop {
-        if !speak_before(&[machine.events()], deadline)? {
+        if !speak_before(&[(machine.events(), PollFlags::IN)], deadline)? {
             return Err(Error::NotReady { seconds: patience.as_secs() });
         }
         match machine.next_event()? {
@@ -48,15 +48,18 @@ fn await_saved(
     }
 }
 
-/// Whether one of these has something to say by then.
-pub(super) fn speak_before(sources: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, Error> {
+/// Whether one of these has something to say by then, or takes what it is told.
+pub(super) fn speak_before(
+    sources: &[(BorrowedFd<'_>, PollFlags)],
+    deadline: Instant,
+) -> Result<bool, Error> {
     let failed = |source: rustix::io::Errno| Error::System {
         action: "wait for the machine",
         source: source.into(),
     };
     let left = deadline.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).expect("a patience in seconds");
-    let polled = sources.iter().map(|source| PollFd::from_borrowed_fd(*source, PollFlags::IN));
+    let polled = sources.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags));
     let mut polled: Vec<_> = polled.collect();
     let ready = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&left))).map_err(failed)?;
     Ok(ready > 0)

@@ -8,23 +8,28 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use protocol::{ContainerSpec, FileJob, FromAgent, ProcessId, StreamKind, ToAgent};
+use rustix::event::PollFlags;
 use vmm::event::Event;
 
-use super::agent::{Agent, Door};
+use super::agent::Agent;
 use super::console::ConsoleTail;
+use super::conversation::wall_clock;
 use super::error::Error;
+use super::knock::{ANSWER_TIMEOUT, Door, no_answer};
 use super::machine::{MachineParts, MachineProcess, bind};
-use super::serve::wall_clock;
 use super::unattended::speak_before;
 use crate::link::Failure;
 
 /// How long a machine may take to switch itself off.
 const POWER_OFF: Duration = Duration::from_secs(10);
+/// How long the machine of an agent that has hung up may take to tell its end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Such a machine. Dropping it kills it, as a power cut would.
 pub(crate) struct Visit {
     machine: MachineProcess,
     agent: Agent,
+    agent_has_spoken: bool,
     /// The container's folder, where the machine's socket lies.
     folder: File,
     console: ConsoleTail,
@@ -56,11 +61,17 @@ impl Visit {
             .map_err(|error| if is_copy { Error::Template(Box::new(error)) } else { error });
         let machine = ready.map_err(|error| error.into_failure(console.text()))?;
         container.wall_clock = wall_clock();
-        let opened = Agent::open(&Door::new(&folder), &container);
-        let agent = opened.map_err(|error| error.into_failure(console.text()))?;
-        let mut visit = Self { machine, agent, folder, console, last: 0 };
+        let called = Agent::call(&Door::new(&folder)).and_then(|mut agent| {
+            agent.tell(&ToAgent::Open(Box::new(container)))?;
+            Ok(agent)
+        });
+        let agent = called.map_err(|error| error.into_failure(console.text()))?;
+        let mut visit = Self { machine, agent, agent_has_spoken: false, folder, console, last: 0 };
         match visit.await_opened(deadline, patience) {
             Ok(()) => Ok(visit),
+            Err(error) if is_copy && !visit.agent_has_spoken => {
+                Err(Error::Template(Box::new(error)).into_failure(visit.console.text()))
+            }
             Err(error) => Err(error.into_failure(visit.console.text())),
         }
     }
@@ -73,10 +84,21 @@ impl Visit {
         self.last += 1;
         let id = ProcessId(self.last);
         let asked = self.agent.tell(&ToAgent::Files { id, job: Box::new(job.clone()) });
-        let streams = asked
-            .and_then(|()| Door::new(&self.folder).streams(id, &[StreamKind::Files]))
-            .map_err(|error| error.into_failure(self.console.text()))?;
-        let (_, stream) = streams.into_iter().next().expect("as many as were asked for");
+        let stream = asked.and_then(|()| self.stream(id));
+        stream.map_err(|error| error.into_failure(self.console.text()))
+    }
+
+    /// The stream of a job.
+    fn stream(&self, id: ProcessId) -> Result<UnixStream, Error> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut opening = Door::new(&self.folder).streams(id, &[StreamKind::Files])?;
+        while !opening.hear()? {
+            let sources: Vec<_> = opening.sources().map(|source| (source, PollFlags::IN)).collect();
+            if !speak_before(&sources, deadline)? {
+                return Err(no_answer());
+            }
+        }
+        let (_, stream) = opening.finish().pop().expect("as many as were asked for");
         Ok(stream)
     }
 
@@ -85,20 +107,26 @@ impl Visit {
     /// # Errors
     /// When it does not end in time, or not well.
     pub(crate) fn end(mut self) -> Result<(), Failure> {
-        let ended = self
-            .agent
-            .tell(&ToAgent::PowerOff)
-            .and_then(|()| await_end(&mut self.machine, &mut self.console));
+        let ended = self.agent.tell(&ToAgent::PowerOff).and_then(|()| {
+            let deadline = Instant::now() + POWER_OFF;
+            await_end(&mut self.machine, &mut self.console, deadline)
+        });
         ended.map_err(|error| error.into_failure(self.console.text()))
     }
 
     fn await_opened(&mut self, deadline: Instant, patience: Duration) -> Result<(), Error> {
         loop {
-            let sources = [self.agent.control(), self.machine.events()];
+            let sources = [self.agent.control(), (self.machine.events(), PollFlags::IN)];
             if !speak_before(&sources, deadline)? {
                 return Err(Error::NotReady { seconds: patience.as_secs() });
             }
-            let Some(messages) = self.agent.listen()? else { return Err(Error::AgentGone) };
+            let Some(messages) = self.agent.listen()? else {
+                // Its machine may have more to say about that.
+                let patience = Instant::now() + FAREWELL;
+                await_end(&mut self.machine, &mut self.console, patience)?;
+                return Err(Error::AgentGone);
+            };
+            self.agent_has_spoken |= !messages.is_empty();
             for message in messages {
                 match message {
                     FromAgent::Opened => return Ok(()),
@@ -109,7 +137,7 @@ impl Visit {
                     _ => {}
                 }
             }
-            if speak_before(&[self.machine.events()], Instant::now())? {
+            if speak_before(&[(self.machine.events(), PollFlags::IN)], Instant::now())? {
                 hear(&mut self.machine, &mut self.console)?;
             }
         }
@@ -122,7 +150,7 @@ fn await_agent(
     deadline: Instant,
     patience: Duration,
 ) -> Result<(), Error> {
-    while speak_before(&[machine.events()], deadline)? {
+    while speak_before(&[(machine.events(), PollFlags::IN)], deadline)? {
         if hear(machine, console)? == Heard::Ready {
             return Ok(());
         }
@@ -130,9 +158,12 @@ fn await_agent(
     Err(Error::NotReady { seconds: patience.as_secs() })
 }
 
-fn await_end(machine: &mut MachineProcess, console: &mut ConsoleTail) -> Result<(), Error> {
-    let deadline = Instant::now() + POWER_OFF;
-    while speak_before(&[machine.events()], deadline)? {
+fn await_end(
+    machine: &mut MachineProcess,
+    console: &mut ConsoleTail,
+    deadline: Instant,
+) -> Result<(), Error> {
+    while speak_before(&[(machine.events(), PollFlags::IN)], deadline)? {
         match machine.next_event()? {
             Event::Ended(vmm::exit::Exit::PowerOff) => return Ok(()),
             Event::Ended(exit) => return Err(Error::from_exit(exit)),
