@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     boot, completion, container, doctor, events, history, image, images, import, info, inspect,
     load, login, logout, man, ps, pull, push, rmi, save, system, tag, template, version,
 };
+use crate::help;
 
 /// Runs container images, each in a virtual machine of its own
 #[derive(Debug, Parser)]
@@ -25,6 +26,17 @@ pub(crate) struct Arguments {
     pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// When they make no sense, or ask for help.
+    pub(crate) fn of_process() -> Result<Self, clap::Error> {
+        let mut matches = help::grouped(Self::command()).try_get_matches()?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Self::command()))
+    }
 }
 
 /// What holds for every command.
@@ -73,7 +85,6 @@ pub(crate) enum Command {
 mod tests {
     use super::*;
     use crate::commands::container::OfContainers;
-    use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
         Arguments::try_parse_from(line.split(' ')).map(|arguments| arguments.command)
@@ -133,7 +144,7 @@ mod tests {
             ("history --human=false x", "image history -H=false x"),
             ("inspect -f {{.Id}} x", "image inspect --format {{.Id}} x"),
             ("save -o f x y", "image save --output f x y"),
-            ("load -i f", "image load --input f"),
+            ("load -qi f", "image load --quiet --input f"),
             ("tag a b", "image tag a b"),
             ("import - b", "image import - b"),
         ];

@@ -6,6 +6,7 @@ mod arguments;
 mod commands;
 mod failure;
 mod filter;
+mod help;
 mod listing;
 mod output;
 mod table;
@@ -14,14 +15,13 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use runtime::Stopwatch;
 
 use arguments::Arguments;
 
 fn main() -> ExitCode {
     let stopwatch = Stopwatch::start();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::of_process() {
         Ok(arguments) => arguments,
         Err(error) => return failure::misread(&error),
     };

@@ -27,7 +27,9 @@ fn images_and_containers_come_and_go() {
     sandbox.does("tag base:1 other:2");
     sandbox.does("create --name web -l tier=front base:1 true");
     sandbox.does("rename web site");
-    sandbox.does("rm site");
+    sandbox.does("update --pids-limit 7 site");
+    sandbox.does("container prune -f");
+    sandbox.does("save -o /dev/null other:2");
     sandbox.does("rmi other:2");
     sandbox.does("image prune -a -f");
     let id = |action: &str| {
@@ -43,13 +45,14 @@ fn images_and_containers_come_and_go() {
         happened(&sandbox, &[]),
         format!(
             "image load base:1\nimage tag other:2\ncontainer create web\ncontainer rename site\n\
-             container destroy site\nimage untag other:2\nimage untag base:1\nimage delete {image}"
+             container update site\ncontainer destroy site\ncontainer prune \nimage save other:2\n\
+             image untag other:2\nimage untag base:1\nimage delete {image}image prune \n"
         )
     );
     assert_eq!(happened(&sandbox, &["label=tier=front", "event=create"]), "container create web\n");
     assert_eq!(
         happened(&sandbox, &["type=image", "image=other"]),
-        "image tag other:2\nimage untag other:2\n"
+        "image tag other:2\nimage save other:2\nimage untag other:2\n"
     );
     sandbox.hyperrun(["events", "--filter", "colour=red"]).fails_with(1, "invalid filter 'colour'");
     sandbox.hyperrun(["events", "--since", "soon"]).fails_with(1, "--since");

@@ -10,6 +10,7 @@ mod auth;
 mod blob;
 mod config;
 mod error;
+mod events;
 mod fetch;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use images::{
-    Blobs, Descriptor, Digest, Event, EventLog, Incoming, Intake, Loaded, Manifest, Missing, Pull,
-    Reference, Store, Tags,
+    Blobs, Descriptor, Digest, Incoming, Intake, Loaded, Manifest, Missing, Pull, Reference, Store,
+    Tags,
 };
 
 use crate::blob::{BlobReader, Course};
 use crate::error::Error;
+use crate::events;
 use crate::http::Client;
 use crate::progress::Voice;
 use crate::repository::{Repository, Resolved};
@@ -131,16 +132,8 @@ impl Task<'_> {
         let before = self.store.find(&reference.to_string()).ok().map(|image| image.id);
         let (digest, loaded) = self.with_any(|repository| self.pull_from(repository, reference))?;
         self.voice.say(&format!("Digest: {digest}"))?;
-        self.note(reference);
+        events::note(&self.pull.store, "pull", reference);
         Ok(if before == Some(loaded.id) { News::None } else { News::Newer })
-    }
-
-    /// Tells whoever follows events.
-    fn note(&self, reference: &Reference) {
-        if let Some(data) = self.pull.store.parent() {
-            let (whole, name) = (reference.familiar(), reference.familiar_name());
-            EventLog::under(data).add(&[Event::of_image("pull", &whole, &name)]);
-        }
     }
 
     /// Tries the mirrors, then the registry itself, whose failure is the one that counts.

@@ -4,6 +4,7 @@ use images::{Descriptor, Digest, Document, Image, Parts, Push, Reference, Store}
 use ureq::http::Method;
 
 use crate::error::Error;
+use crate::events;
 use crate::fetch;
 use crate::http::{Body, Call, Client};
 use crate::progress::Voice;
@@ -43,6 +44,7 @@ pub(crate) fn run(client: &Client, push: &Push) -> Result<(), Error> {
     task.repository.send(&call)?.success(&what)?.bytes(ANSWER_LIMIT, &what)?;
     let digest = Digest::of(&plan.manifest);
     voice.say(&format!("{tag}: digest: {digest} size: {}", plan.manifest.len()))?;
+    events::note(&push.store, "push", reference);
     if push.talk == images::Talk::Quiet { voice.result(&reference.to_string()) } else { Ok(()) }
 }
 

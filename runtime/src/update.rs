@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::containers::{Containers, Found, Record};
 use crate::error::Error;
+use crate::events::of_container;
 use crate::keeping::RestartPolicy;
 use crate::limits::{Cpus, MemorySize, Size};
 use crate::options::{CpuSet, MemorySwap};
@@ -87,7 +88,9 @@ pub fn update(containers: &Containers, found: &Found, changes: &Changes) -> Resu
         // Its name may be another by now.
         name: record.name,
         ..changed
-    })
+    })?;
+    containers.events().add(&[of_container(&found.record, "update", &[])]);
+    Ok(())
 }
 
 /// The record with these changes.

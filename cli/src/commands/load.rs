@@ -18,6 +18,9 @@ pub(crate) struct LoadArgs {
     /// Read this file or folder instead of standard input
     #[arg(short, long, value_name = "FILE|-", default_value = "-")]
     input: PathBuf,
+    /// Show no progress, of which there is none anyway
+    #[arg(short, long)]
+    quiet: bool,
     #[command(flatten)]
     limits: LimitArgs,
 }

@@ -134,6 +134,13 @@ fn note_images(
     Ok(())
 }
 
+/// Writes down that what is not needed was removed, and how much of the disk that has freed.
+fn note_prune(common: &Common, kind: &str, bytes: u64) -> Result<(), Failure> {
+    let attributes = [("reclaimed".to_owned(), bytes.to_string())].into();
+    runtime::event_log(&places(common)?).add(&[Event::now(kind, "prune", "", attributes)]);
+    Ok(())
+}
+
 fn open_store(common: &Common) -> Result<::images::Store, Failure> {
     let places = places(common)?;
     Ok(::images::Store::open(&places.images()).map_err(::images::Error::from)?)

@@ -9,7 +9,7 @@ use images::{Output, SaveTarget};
 use runtime::places::Places;
 
 use crate::arguments::Common;
-use crate::commands::open_store;
+use crate::commands::{note_images, open_store};
 use crate::failure::Failure;
 use crate::output::NewFile;
 
@@ -65,6 +65,9 @@ pub(crate) fn run(args: &SaveArgs, common: &Common) -> Result<ExitCode, Failure>
             let mut output = stdout().lock();
             store.save(&args.images, target(format, &mut output, "standard output"))?;
         }
+    }
+    for name in &args.images {
+        note_images(common, "save", [(store.find(name)?.id.to_string(), name.clone())])?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ use super::archive::{Archive, ArchiveError};
 use super::error::FilesError;
 use crate::containers::Record;
 use crate::error::Error;
+use crate::events::{event_log, of_container};
 use crate::places::Places;
 
 /// What is asked for with `commit`.
@@ -84,12 +85,24 @@ pub fn commit(words: &str, commit: &Commit, places: &Places) -> Result<Digest, E
     });
     drop(layer);
     drop(lock);
+    let record = access.found.record.clone();
     access.leave();
     match (committed, failure) {
-        (Ok(id), _) => Ok(id),
+        (Ok(id), _) => {
+            note(&record, commit, &id, places);
+            Ok(id)
+        }
         (Err(_), Some(failure)) => Err(failure.into()),
         (Err(error), None) => Err(error.into()),
     }
+}
+
+/// Tells whoever follows events.
+fn note(record: &Record, commit: &Commit, id: &Digest, places: &Places) {
+    let name = commit.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+    let id = id.to_string();
+    let more = [("comment", &commit.message[..]), ("imageID", &id), ("imageRef", &name)];
+    event_log(places).add(&[of_container(record, "commit", &more)]);
 }
 
 fn options(record: &Record, image_env: &[String], commit: &Commit) -> CommitOptions {

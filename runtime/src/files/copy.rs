@@ -13,7 +13,9 @@ use trees::{Items, Owners, Receiver, Rules, Sender, Source, StreamError, Target,
 use super::access::Access;
 use super::archive::{Archive, ArchiveError, say_left_out, stream_entry};
 use super::error::FilesError;
+use crate::containers::Record;
 use crate::error::Error;
+use crate::events::{event_log, of_container};
 use crate::places::Places;
 
 /// A path in a container.
@@ -70,7 +72,9 @@ pub fn copy_out(copy: &CopyOut, places: &Places) -> Result<u64, Error> {
     let path = copy.from.path.as_os_str().as_bytes().to_vec();
     let stream = access.job(&FileJob::Read { path, links: copy.links })?;
     let copied = receive(copy, stream, &access);
+    let record = access.found.record.clone();
     access.leave();
+    note(&record, "archive-path", &copy.from, places);
     Ok(copied?)
 }
 
@@ -96,8 +100,16 @@ pub fn copy_in(copy: &CopyIn, places: &Places) -> Result<u64, Error> {
     let stream = access.job(&job)?;
     let copied = send(source.as_ref(), &stream, access.name());
     drop(stream);
+    let record = access.found.record.clone();
     access.end()?;
+    note(&record, "extract-to-dir", &copy.to, places);
     Ok(copied?)
+}
+
+/// Tells whoever follows events, in Docker's words.
+fn note(record: &Record, action: &str, inside: &Inside, places: &Places) {
+    let path = inside.path.display().to_string();
+    event_log(places).add(&[of_container(record, action, &[("path", &path)])]);
 }
 
 fn receive(copy: &CopyOut, stream: UnixStream, access: &Access) -> Result<u64, FilesError> {

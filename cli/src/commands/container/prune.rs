@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use runtime::{Containers, Found, Removal};
 
 use crate::arguments::Common;
-use crate::commands::{confirmed, containers, open_store, print};
+use crate::commands::{confirmed, containers, note_prune, open_store, print};
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::filter::containers::WantedContainers;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure
         let hint = "answer with y, or ask for no question with `-f`";
         return Err(Failure::new("container prune has been cancelled", hint));
     }
-    let Gone { code, told, bytes } = ended.remove();
+    let Gone { code, told, bytes } = ended.remove(common)?;
     print(&(told + &format!("Total reclaimed space: {}\n", words::size(bytes))))?;
     Ok(code)
 }
@@ -64,7 +64,7 @@ impl Ended {
     }
 
     /// Removes them. What cannot be removed is told on stderr.
-    pub(crate) fn remove(self) -> Gone {
+    pub(crate) fn remove(self, common: &Common) -> Result<Gone, Failure> {
         let mut gone = Gone { code: ExitCode::SUCCESS, told: String::new(), bytes: 0 };
         for one in self.found {
             let written = one.written_bytes();
@@ -83,6 +83,7 @@ impl Ended {
         if !gone.told.is_empty() {
             gone.told = format!("Deleted Containers:\n{}\n", gone.told);
         }
-        gone
+        note_prune(common, "container", gone.bytes)?;
+        Ok(gone)
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use images::{Pruned, Store};
 
 use crate::arguments::Common;
-use crate::commands::{confirmed, containers, open_store, print, rmi};
+use crate::commands::{confirmed, containers, note_prune, open_store, print, rmi};
 use crate::failure::Failure;
 use crate::filter::{Filter, Wanted};
 use crate::words;
@@ -73,6 +73,7 @@ impl Unneeded {
         let user = |image| all.image_user(image);
         let pruned = store.prune(|image| !wanted.image(image), &user)?;
         pruned.images.iter().try_for_each(|removed| rmi::note(common, removed))?;
+        note_prune(common, "image", pruned.reclaimed)?;
         Ok(pruned)
     }
 }

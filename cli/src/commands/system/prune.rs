@@ -40,7 +40,7 @@ pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure
         let hint = "answer with y, or ask for no question with `-f`";
         return Err(Failure::new("system prune has been cancelled", hint));
     }
-    let gone = containers.remove();
+    let gone = containers.remove(common)?;
     let pruned = images.remove(common)?;
     let bytes = words::size(gone.bytes + pruned.reclaimed);
     let told = gone.told + &prune::told(&pruned);
