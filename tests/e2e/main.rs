@@ -12,6 +12,7 @@ mod images;
 mod install;
 mod isolation;
 mod kernels;
+mod kills;
 mod lifecycle;
 mod logs;
 mod memory;

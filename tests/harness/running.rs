@@ -68,6 +68,11 @@ impl Running {
         kill_process(self.supervisor(), Signal::KILL).expect("it runs");
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the container has a supervisor.
     pub fn await_supervisor(&self) {
         let id = self.child.id();
