@@ -58,6 +58,7 @@ impl Worker {
             disks: vec![DiskConfig { backing, id: "work".to_owned() }],
             disk_limits: DiskLimits::default(),
             vsock: Some(VsockConfig { cid: 3, listener }),
+            net: None,
             events: OwnedFd::from(events_out).into(),
             trace: false,
         };

@@ -185,6 +185,7 @@ fn machine(listener: UnixListener, events: File, folder: &Path) -> MachineConfig
         ],
         disk_limits: DiskLimits::default(),
         vsock: Some(VsockConfig { cid: 3, listener }),
+        net: None,
         events,
         trace: false,
     }

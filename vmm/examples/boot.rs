@@ -88,6 +88,7 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
         disks,
         disk_limits: DiskLimits::default(),
         vsock: None,
+        net: None,
         events,
         trace,
     })

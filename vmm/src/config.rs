@@ -30,6 +30,8 @@ pub struct MachineConfig {
     pub disk_limits: DiskLimits,
     /// Sockets between guest and host.
     pub vsock: Option<VsockConfig>,
+    /// A network interface.
+    pub net: Option<NetConfig>,
     /// Where [`crate::event::Event`]s are written to.
     pub events: File,
     /// Send the console as it comes, and let the kernel speak.
@@ -163,4 +165,11 @@ pub struct VsockConfig {
     pub cid: u64,
     /// Where programs of the host connect to reach the guest.
     pub listener: UnixListener,
+}
+
+/// The network device.
+#[derive(Debug, Default)]
+pub struct NetConfig {
+    /// A tap that [`crate::open_tap`] gave; without one the interface leads nowhere.
+    pub tap: Option<File>,
 }

@@ -15,6 +15,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 pub use crate::snapshot::fuzz::snapshot;
 pub use crate::virtio::balloon::fuzz::balloon;
 pub use crate::virtio::block::fuzz::block;
+pub use crate::virtio::net::fuzz::net;
 pub use crate::virtio::vsock::fuzz::vsock;
 pub use kernel::kernel;
 pub(crate) use memory::Image;
@@ -44,6 +45,11 @@ mod tests {
     #[test]
     fn kernel() {
         corpus::each("kernel", super::kernel);
+    }
+
+    #[test]
+    fn net() {
+        corpus::each("net", super::net);
     }
 
     #[test]

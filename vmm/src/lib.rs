@@ -27,7 +27,7 @@ mod wake;
 
 pub use config::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, FileRange, MAX_MEMORY_MIB,
-    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, SnapshotFiles, Start, VsockConfig,
+    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, SnapshotFiles, Start, VsockConfig,
 };
 pub use error::{ConfigError, Error, UnfitKvm};
 pub use event::{Event, EventError};
@@ -36,3 +36,4 @@ pub use loader::LoadError;
 pub use machine::Machine;
 pub use snapshot::{SnapshotError, check_saved, memory_sum};
 pub use virtio::block::DiskError;
+pub use virtio::net::open_tap;

@@ -15,7 +15,7 @@ use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
     BootFiles, DiskConfig, DiskLimits, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
-    SnapshotFiles, Start, VsockConfig, WorkingSet,
+    NetConfig, SnapshotFiles, Start, VsockConfig, WorkingSet,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
@@ -33,6 +33,7 @@ use crate::virtio::block::Block;
 use crate::virtio::block::pace::Pace;
 use crate::virtio::device::{Interrupt, Server, VirtioDevice};
 use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
+use crate::virtio::net::Net;
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::Vsock;
 use crate::virtio::worker::STACK_BYTES;
@@ -75,7 +76,12 @@ impl Machine {
     pub fn new(config: MachineConfig) -> Result<Self, Error> {
         check(&config)?;
         let MachineConfig { memory_mib, vcpus, start, save, events, trace, .. } = config;
-        let (disks, vsock, limits) = (config.disks, config.vsock, config.disk_limits);
+        let parts = Parts {
+            disks: config.disks,
+            disk_limits: config.disk_limits,
+            vsock: config.vsock,
+            net: config.net,
+        };
         let memory_bytes = u64::from(memory_mib) << 20;
         let save = save.filter(|_| !trace).map(with_pagemap).transpose()?;
         let failed = |source| Error::Memory { mib: memory_mib, source };
@@ -94,7 +100,7 @@ impl Machine {
         };
         let (wake_sender, wakes) = mpsc::sync_channel(WAKES);
         let console = Console::new(trace.then(|| wake_sender.clone()));
-        let devices = devices(disks, limits, vsock)?;
+        let devices = devices(parts)?;
         let device_count = devices.len();
         let make = || wire(&memory, &console, devices);
         let (uart, vm, transports, vcpus, news, prefaulting) = match origin {
@@ -316,28 +322,37 @@ fn check(config: &MachineConfig) -> Result<(), ConfigError> {
     if !(1..=MAX_VCPUS).contains(&config.vcpus) {
         return Err(ConfigError::Vcpus { vcpus: config.vcpus });
     }
-    let devices = config.disks.len() + usize::from(config.vsock.is_some()) + 2;
+    let devices = config.disks.len() + usize::from(config.vsock.is_some());
+    let devices = devices + usize::from(config.net.is_some()) + 2;
     if devices > layout::MAX_DEVICES {
         return Err(ConfigError::Devices { devices });
     }
     Ok(())
 }
 
+/// What devices are made of.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) disks: Vec<DiskConfig>,
+    pub(crate) disk_limits: DiskLimits,
+    pub(crate) vsock: Option<VsockConfig>,
+    pub(crate) net: Option<NetConfig>,
+}
+
 /// The devices in the guest's order: disks, so that their names are known, then the others.
-pub(crate) fn devices(
-    disks: Vec<DiskConfig>,
-    limits: DiskLimits,
-    vsock: Option<VsockConfig>,
-) -> Result<Vec<Box<dyn VirtioDevice>>, Error> {
-    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(disks.len() + 3);
-    let pace = Pace::new(limits).map(Arc::new);
-    for disk in disks {
+pub(crate) fn devices(parts: Parts) -> Result<Vec<Box<dyn VirtioDevice>>, Error> {
+    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(parts.disks.len() + 4);
+    let pace = Pace::new(parts.disk_limits).map(Arc::new);
+    for disk in parts.disks {
         let id = disk.id.clone();
         let block = Block::open(disk).map_err(|source| Error::Disk { id, source })?;
         devices.push(Box::new(block.with_pace(pace.clone())));
     }
-    if let Some(config) = vsock {
+    if let Some(config) = parts.vsock {
         devices.push(Box::new(Vsock::new(config)));
+    }
+    if let Some(config) = parts.net {
+        devices.push(Box::new(Net::new(config)));
     }
     devices.push(Box::new(Rng));
     devices.push(Box::new(Balloon));
@@ -446,6 +461,7 @@ mod tests {
             disks: (0..disks).map(|_| disk()).collect(),
             disk_limits: DiskLimits::default(),
             vsock: None,
+            net: None,
             events: file(),
             trace: false,
         }

@@ -169,6 +169,7 @@ fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> 
         ],
         disk_limits: parts.host.devices.limits(),
         vsock: Some(VsockConfig { cid: GUEST_CID, listener }),
+        net: None,
         events,
         trace: parts.trace,
     }

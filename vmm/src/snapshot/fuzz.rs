@@ -11,10 +11,10 @@ use super::format::{decode, encode, seal};
 use super::{MachineState, SnapshotError};
 use crate::arch::x86_64::layout;
 use crate::bus::Bus;
-use crate::config::{DiskBacking, DiskConfig, DiskExtent, DiskLimits, VsockConfig};
+use crate::config::{DiskBacking, DiskConfig, DiskExtent, NetConfig, VsockConfig};
 use crate::devices::serial::{self, Console, UartState};
 use crate::fuzz::file;
-use crate::machine::{check_fit, devices, restore_devices};
+use crate::machine::{Parts, check_fit, devices, restore_devices};
 use crate::memory;
 use crate::virtio::device::{Interrupt, VirtioDevice};
 use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
@@ -104,8 +104,9 @@ fn transports(console: &Console) -> Vec<MmioTransport> {
         DiskConfig { backing: DiskBacking::read_only(vec![extent]), id: "image".to_owned() },
         DiskConfig { backing: scratch, id: "scratch".to_owned() },
     ];
+    let vsock = Some(VsockConfig { cid: 3, listener: listener() });
     let devices =
-        devices(disks, DiskLimits::default(), Some(VsockConfig { cid: 3, listener: listener() }));
+        devices(Parts { disks, vsock, net: Some(NetConfig::default()), ..Parts::default() });
     let transport = |device: Box<dyn VirtioDevice>| {
         let kicks = device.queue_sizes().iter().map(|_| event()).collect();
         let interrupt = Interrupt::new(Arc::new(event()));

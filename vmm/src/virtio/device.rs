@@ -58,6 +58,7 @@ pub trait VirtioDevice: Send + 'static {
         loop {
             match poll.wait(activated)? {
                 Wake::Queue(queue) => self.serve(activated, queue)?,
+                Wake::Source => {}
                 Wake::Stop => return Ok(()),
             }
         }
@@ -81,6 +82,8 @@ pub enum DeviceKind {
     Balloon,
     /// A disk.
     Block,
+    /// A network interface.
+    Net,
     /// A source of entropy.
     Rng,
     /// Sockets between host and guest.
@@ -92,6 +95,7 @@ impl DeviceKind {
     #[must_use]
     pub const fn id(self) -> u32 {
         match self {
+            Self::Net => 1,
             Self::Block => 2,
             Self::Rng => 4,
             Self::Balloon => 5,
@@ -105,6 +109,7 @@ impl fmt::Display for DeviceKind {
         f.write_str(match self {
             Self::Balloon => "balloon",
             Self::Block => "block",
+            Self::Net => "net",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
         })

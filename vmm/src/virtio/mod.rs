@@ -2,8 +2,10 @@
 
 pub(crate) mod balloon;
 pub(crate) mod block;
+pub(crate) mod buffer;
 pub mod device;
 pub(crate) mod mmio;
+pub(crate) mod net;
 pub(crate) mod poll;
 pub(crate) mod queue;
 pub(crate) mod rng;

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "an EventFd gives out its descriptor as a bare number only")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -15,12 +15,16 @@ use super::device::{Activated, DeviceError};
 
 /// The mark of the stop descriptor among the queues' indices.
 const STOP: u64 = u64::MAX;
+/// That of the device's source.
+const SOURCE: u64 = u64::MAX - 1;
 
 /// Why a device is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wake {
     /// The guest notified a queue; its descriptor has been read.
     Queue(usize),
+    /// Something new can be read from the device's source.
+    Source,
     /// The device must stop.
     Stop,
 }
@@ -48,6 +52,15 @@ impl Poll {
             add(&queue.kick, index as u64).map_err(host)?;
         }
         Ok(Self { epoll, ready: Vec::with_capacity(4) })
+    }
+
+    /// Watches `source` too, for what arrives from now on: it is told once, however much there is.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub(crate) fn watch(&self, source: impl AsFd) -> io::Result<()> {
+        let data = EventData::new_u64(SOURCE);
+        Ok(epoll::add(&self.epoll, source, data, EventFlags::IN | EventFlags::ET)?)
     }
 
     /// Waits for the next thing to do.
@@ -88,6 +101,9 @@ impl Poll {
                 return Ok(Some(Wake::Stop));
             }
             let Some(event) = self.ready.pop() else { continue };
+            if event.data.u64() == SOURCE {
+                return Ok(Some(Wake::Source));
+            }
             let Ok(index) = usize::try_from(event.data.u64()) else { continue };
             let Some(queue) = activated.queues.get(index) else { continue };
             // Empty when a former wake has served it already.

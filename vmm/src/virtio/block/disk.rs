@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::buffer::Buffer;
+use super::super::buffer::Buffer;
 use super::extents::{Extents, check_aligned};
 use super::overlay::Overlay;
 use crate::config::DiskBacking;

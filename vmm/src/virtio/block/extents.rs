@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io;
 
+use super::super::buffer::Buffer;
 use super::BLOCK_BYTES;
-use super::buffer::Buffer;
 use super::disk::DiskError;
 use super::file_io;
 use crate::config::DiskExtent;

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use libc::{c_int, iovec, off_t};
 
-use super::buffer::Buffer;
+use super::super::buffer::Buffer;
 
 /// The most pieces of one system call, `UIO_MAXIOV`.
 const MAX_PIECES: usize = 1024;

@@ -57,7 +57,7 @@ fn open(base: &File, overlay: &File, choice: u8) -> Block {
 /// All of a disk, read through the guest's memory as a request would.
 fn contents(block: &Block, memory: &GuestMemoryMmap) -> Vec<u8> {
     let bytes = u32::try_from(block.disk.capacity_bytes()).expect("the disk is small");
-    let mut buffer = buffer::Buffer::default();
+    let mut buffer = super::super::buffer::Buffer::default();
     buffer.push(memory, GuestAddress(0), bytes).expect("the memory is larger");
     block.disk.read(0, buffer).expect("all of the disk can be read");
     let mut contents = vec![0; bytes as usize];

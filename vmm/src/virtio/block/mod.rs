@@ -1,6 +1,5 @@
 //! Disks: the virtio block device (virtio 1.2, 5.2) over extents of files or over an overlay.
 
-mod buffer;
 mod disk;
 mod extents;
 mod file_io;
@@ -125,6 +124,7 @@ impl VirtioDevice for Block {
                 Wake::Queue(queue) => {
                     serve_all(activated, queue, |memory, chain| self.serve(memory, chain))?;
                 }
+                Wake::Source => {}
                 Wake::Stop => return self.settle(),
             }
         }

@@ -13,8 +13,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate, fdatasync};
 use rustix::io::Errno;
 
+use super::super::buffer::Buffer;
 use super::BLOCK_BYTES;
-use super::buffer::Buffer;
 use super::disk::DiskError;
 use super::extents::check_aligned;
 use super::file_io;

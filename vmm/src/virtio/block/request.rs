@@ -4,7 +4,7 @@ use std::io;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::buffer::Buffer;
+use super::super::buffer::Buffer;
 use super::disk::Disk;
 use super::{ID_BYTES, MAX_DISCARD_SECTORS, MAX_DISCARD_SEGMENTS, SECTOR_BYTES};
 use crate::virtio::device::DeviceError;

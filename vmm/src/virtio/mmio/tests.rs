@@ -48,6 +48,7 @@ impl VirtioDevice for Fake {
         let mut poll = Poll::new(activated)?;
         loop {
             match poll.wait(activated)? {
+                Wake::Source => {}
                 Wake::Stop => return Ok(()),
                 Wake::Queue(_) if self.fails => {
                     return Err(DeviceError::Protocol { what: "told to fail" });

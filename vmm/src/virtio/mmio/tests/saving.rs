@@ -29,6 +29,7 @@ impl VirtioDevice for Taker {
         let mut poll = Poll::new(activated)?;
         loop {
             match poll.wait(activated)? {
+                Wake::Source => {}
                 Wake::Stop => return Ok(()),
                 Wake::Queue(queue) => serve_all(activated, queue, |_, _| Ok(0))?,
             }

@@ -1,4 +1,4 @@
-//! A request's data in the guest's memory: pieces, taken from the front.
+//! A piece of data in the guest's memory, in however many parts; taken from the front.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use vm_memory::{
 static ZEROS: [u8; 4096] = [0; 4096];
 
 /// Pieces of the guest's memory, all of them there; the guest may write to them at any time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Buffer<'m> {
     slices: VecDeque<VolatileSlice<'m>>,
     bytes: u64,

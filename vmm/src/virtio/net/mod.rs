@@ -1,0 +1,205 @@
+//! The network device (virtio 1.2, 5.1): frames between the guest and a tap of the host.
+//!
+//! Its features do not depend on what is behind it, and it has no address of its own: who runs in the
+//! guest sets one. So a machine can be saved with nothing behind it and go on with a tap.
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+mod receive;
+mod tap;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::time::Duration;
+
+use virtio_queue::{QueueOwnedT, QueueT};
+use vm_memory::GuestMemoryMmap;
+
+use self::receive::Receiver;
+use self::tap::{MAX_PARTS, Tap};
+use super::buffer::Buffer;
+use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
+use super::poll::{Poll, Wake};
+use crate::config::NetConfig;
+
+pub use self::tap::open as open_tap;
+
+/// The queue of frames for the guest.
+const RX: usize = 0;
+/// The queue of frames from the guest.
+const TX: usize = 1;
+/// How many frames of one direction are moved before the other has its turn.
+const BATCH: usize = 64;
+
+/// `struct virtio_net_hdr` with `num_buffers`, 5.1.6.
+const HEADER_BYTES: u64 = 12;
+/// An Ethernet header: no frame is shorter.
+const ETHERNET_BYTES: u64 = 14;
+/// The longest frame, header and all, that segmentation offload makes (5.1.6.3.1).
+const FRAME_BYTES: u64 = 65_562;
+
+/// Feature bits, 5.1.3.
+const FEATURE_CSUM: u64 = 1 << 0;
+const FEATURE_GUEST_CSUM: u64 = 1 << 1;
+const FEATURE_GUEST_TSO4: u64 = 1 << 7;
+const FEATURE_GUEST_TSO6: u64 = 1 << 8;
+const FEATURE_GUEST_ECN: u64 = 1 << 9;
+const FEATURE_HOST_TSO4: u64 = 1 << 11;
+const FEATURE_HOST_TSO6: u64 = 1 << 12;
+const FEATURE_HOST_ECN: u64 = 1 << 13;
+const FEATURE_MRG_RXBUF: u64 = 1 << 15;
+/// `VIRTIO_F_INDIRECT_DESC`: a frame takes one slot of the ring.
+const FEATURE_INDIRECT: u64 = 1 << 28;
+
+/// What the guest can have the host do, and what it takes itself.
+const FEATURES: u64 = FEATURE_CSUM
+    | FEATURE_GUEST_CSUM
+    | FEATURE_GUEST_TSO4
+    | FEATURE_GUEST_TSO6
+    | FEATURE_GUEST_ECN
+    | FEATURE_HOST_TSO4
+    | FEATURE_HOST_TSO6
+    | FEATURE_HOST_ECN
+    | FEATURE_MRG_RXBUF
+    | FEATURE_INDIRECT;
+
+/// A network interface of the guest.
+#[derive(Debug)]
+pub(crate) struct Net {
+    tap: Option<Tap>,
+}
+
+/// How a queue was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    /// There is nothing to do until something happens.
+    All,
+    /// There may be more to do.
+    Some,
+}
+
+impl Net {
+    /// A device over an open tap.
+    pub(crate) fn new(config: NetConfig) -> Self {
+        Self { tap: config.tap.map(Tap::new) }
+    }
+}
+
+impl VirtioDevice for Net {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Net
+    }
+
+    fn features(&self) -> u64 {
+        FEATURES
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[256, 256]
+    }
+
+    /// Without `VIRTIO_NET_F_MAC`, `_STATUS` and `_MTU` there is nothing in it.
+    fn config(&self) -> &[u8] {
+        &[]
+    }
+
+    fn run(&mut self, activated: &mut Activated) -> Result<(), DeviceError> {
+        let mut poll = Poll::new(activated)?;
+        if let Some(tap) = &self.tap {
+            let offloads = offloads(activated.features);
+            tap.set_offloads(offloads).map_err(host("set a tap's offloads"))?;
+            poll.watch(tap).map_err(host("watch a tap"))?;
+        }
+        let memory = activated.memory.clone();
+        let mut receiver = Receiver::new(&memory, activated.features);
+        // Something may have come before we looked.
+        let (mut incoming, mut outgoing) = (Served::Some, Served::Some);
+        loop {
+            let is_idle = incoming == Served::All && outgoing == Served::All;
+            match poll.wait_at_most(activated, (!is_idle).then_some(Duration::ZERO))? {
+                Some(Wake::Queue(TX)) => outgoing = Served::Some,
+                Some(Wake::Queue(_) | Wake::Source) => incoming = Served::Some,
+                Some(Wake::Stop) => {
+                    receiver.give_back(&mut activated.queues[RX].queue);
+                    return Ok(());
+                }
+                None => {}
+            }
+            if outgoing == Served::Some {
+                outgoing = transmit(activated, self.tap.as_ref())?;
+            }
+            if incoming == Served::Some {
+                incoming = match &self.tap {
+                    Some(tap) => receiver.serve(activated, tap)?,
+                    None => Served::All,
+                };
+            }
+        }
+    }
+}
+
+/// Hands frames of the guest to the host, or to nobody. What the host refuses is lost, as on any wire.
+fn transmit(activated: &mut Activated, tap: Option<&Tap>) -> Result<Served, DeviceError> {
+    let broken = broken(TX);
+    let memory = &activated.memory;
+    let queue = &mut activated.queues[TX].queue;
+    let mut served = Served::Some;
+    let mut is_used = false;
+    for _ in 0..BATCH {
+        let Some(chain) = queue.iter(memory).map_err(&broken)?.next() else {
+            if queue.enable_notification(memory).map_err(&broken)? {
+                continue;
+            }
+            served = Served::All;
+            break;
+        };
+        let head = chain.head_index();
+        let frame = gather(memory, chain.readable())?;
+        let is_frame = (HEADER_BYTES + ETHERNET_BYTES..=FRAME_BYTES).contains(&frame.len());
+        if let Some(tap) = tap.filter(|_| is_frame && frame.slices().count() <= MAX_PARTS) {
+            let _lost_if_refused = tap.write(frame.slices());
+        }
+        queue.add_used(memory, head, 0).map_err(&broken)?;
+        is_used = true;
+    }
+    if is_used && queue.needs_notification(memory).map_err(&broken)? {
+        activated.interrupt.signal_queue();
+    }
+    Ok(served)
+}
+
+/// The parts of a chain.
+fn gather<'m>(
+    memory: &'m GuestMemoryMmap,
+    parts: impl Iterator<Item = virtio_queue::desc::split::Descriptor>,
+) -> Result<Buffer<'m>, DeviceError> {
+    let mut buffer = Buffer::default();
+    for part in parts {
+        buffer
+            .push(memory, part.addr(), part.len())
+            .map_err(|_| DeviceError::Protocol { what: "a frame lies outside of memory" })?;
+    }
+    Ok(buffer)
+}
+
+/// What the host may hand over to a guest with these features, as `TUN_F_…`.
+fn offloads(features: u64) -> u32 {
+    [
+        (FEATURE_GUEST_CSUM, libc::TUN_F_CSUM),
+        (FEATURE_GUEST_TSO4, libc::TUN_F_TSO4),
+        (FEATURE_GUEST_TSO6, libc::TUN_F_TSO6),
+        (FEATURE_GUEST_ECN, libc::TUN_F_TSO_ECN),
+    ]
+    .into_iter()
+    .filter(|(feature, _)| features & feature != 0)
+    .fold(0, |offloads, (_, offload)| offloads | offload)
+}
+
+fn broken(queue: usize) -> impl Fn(virtio_queue::Error) -> DeviceError {
+    move |source| DeviceError::Queue { queue, source }
+}
+
+fn host(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
+    move |source| DeviceError::Host { what, source }
+}
