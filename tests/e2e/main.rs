@@ -16,6 +16,7 @@ mod kills;
 mod lifecycle;
 mod logs;
 mod memory;
+mod network;
 mod process;
 mod refusals;
 mod registry;

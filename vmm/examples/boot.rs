@@ -1,7 +1,7 @@
 //! Boots a kernel and shows its console; for tests of the machine without anything around it.
 //!
 //! `boot --kernel FILE [--initramfs FILE] [--cpus N] [--memory MIB] [--disk FILE]…
-//! [--scratch FILE:MIB]… [--append WORDS]`. The exit code tells how the machine ended: 0 power-off,
+//! [--scratch FILE:MIB]… [--tap NAME] [--append WORDS]`. The exit code tells how the machine ended: 0 power-off,
 //! 10 reboot, 11 panic, 12 triple fault, 13 halt, 14 anything else, 1 an error.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "an example talks to a person")]
 
@@ -14,7 +14,7 @@ use std::thread;
 use hyperrun_vmm::error::chain;
 use hyperrun_vmm::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, Event, Exit, Machine,
-    MachineConfig, Start,
+    MachineConfig, NetConfig, Start, open_tap,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -61,7 +61,8 @@ fn show(mut events: File) -> io::Result<()> {
 fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<MachineConfig, Failure> {
     let mut kernel = None;
     let (mut initramfs, mut vcpus, mut memory_mib) = (None, 1, 256);
-    let (mut disks, mut command_line, mut trace) = (Vec::new(), String::new(), true);
+    let (mut disks, mut net, mut command_line) = (Vec::new(), None, String::new());
+    let mut trace = true;
     while let Some(option) = words.next() {
         if option == "--quiet" {
             trace = false;
@@ -76,6 +77,7 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
             "--append" => command_line = value,
             "--disk" => disks.push(read_only(&value)?),
             "--scratch" => disks.push(scratch(&value)?),
+            "--tap" => net = Some(NetConfig { tap: Some(open_tap(&value)?) }),
             _ => return Err(format!("unknown option {option}").into()),
         }
     }
@@ -88,7 +90,7 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
         disks,
         disk_limits: DiskLimits::default(),
         vsock: None,
-        net: None,
+        net,
         events,
         trace,
     })
