@@ -54,6 +54,10 @@ impl Agent {
                 Err(error) => return Err(Error::Agent(FrameError::Connection(error.into()))),
             }
         }
+        if self.unsent.is_empty() {
+            // An idle container holds no memory for what its agent was told.
+            self.unsent = Vec::new();
+        }
         Ok(())
     }
 
