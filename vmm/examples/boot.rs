@@ -77,7 +77,9 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
             "--append" => command_line = value,
             "--disk" => disks.push(read_only(&value)?),
             "--scratch" => disks.push(scratch(&value)?),
-            "--tap" => net = Some(NetConfig { tap: Some(open_tap(&value)?) }),
+            "--tap" => {
+                net = Some(NetConfig { tap: Some(open_tap(&value)?), ..NetConfig::default() })
+            }
             _ => return Err(format!("unknown option {option}").into()),
         }
     }

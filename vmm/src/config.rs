@@ -172,4 +172,15 @@ pub struct VsockConfig {
 pub struct NetConfig {
     /// A tap that [`crate::open_tap`] gave; without one the interface leads nowhere.
     pub tap: Option<File>,
+    /// How fast it is at most.
+    pub limits: NetLimits,
+}
+
+/// How fast a network interface is at most; none is without a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetLimits {
+    /// The bytes that the guest gets in each second, Ethernet headers among them.
+    pub received_bytes: Option<u64>,
+    /// The bytes that the guest sends in each second.
+    pub sent_bytes: Option<u64>,
 }

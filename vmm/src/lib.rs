@@ -27,7 +27,8 @@ mod wake;
 
 pub use config::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, FileRange, MAX_MEMORY_MIB,
-    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, SnapshotFiles, Start, VsockConfig,
+    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, NetLimits, SnapshotFiles, Start,
+    VsockConfig,
 };
 pub use error::{ConfigError, Error, UnfitKvm};
 pub use event::{Event, EventError};

@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::GuestMemoryMmap;
@@ -342,7 +343,7 @@ pub(crate) struct Parts {
 /// The devices in the guest's order: disks, so that their names are known, then the others.
 pub(crate) fn devices(parts: Parts) -> Result<Vec<Box<dyn VirtioDevice>>, Error> {
     let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(parts.disks.len() + 4);
-    let pace = Pace::new(parts.disk_limits).map(Arc::new);
+    let pace = Pace::new(parts.disk_limits, Instant::now()).map(Arc::new);
     for disk in parts.disks {
         let id = disk.id.clone();
         let block = Block::open(disk).map_err(|source| Error::Disk { id, source })?;

@@ -8,6 +8,7 @@ pub(crate) mod mmio;
 pub(crate) mod net;
 pub(crate) mod poll;
 pub(crate) mod queue;
+pub(crate) mod rate;
 pub(crate) mod rng;
 pub mod vsock;
 pub(crate) mod worker;

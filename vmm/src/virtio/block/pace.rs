@@ -1,9 +1,5 @@
 //! How fast a machine's disks are at most: requests that come too early are held until it is their
 //! turn. Docker's `--device-read-bps` and its siblings.
-//!
-//! Each limit is a bucket of tokens that is never counted: what is kept is the moment at which all that
-//! was let through is paid for (the generic cell rate algorithm of ATM, ITU-T I.371). A request may
-//! begin a little before that moment, and moves it by what it costs.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,9 +14,8 @@ use super::{Block, ID_BYTES};
 use crate::config::DiskLimits;
 use crate::virtio::device::{Activated, DeviceError};
 use crate::virtio::poll::{Poll, Wake};
+use crate::virtio::rate::Rate;
 
-/// How long before its time a request may begin: what a limit lets through at once after a rest.
-const AHEAD: Duration = Duration::from_millis(100);
 /// The most requests that are held: a driver has no more in the ring.
 const MAX_HELD: usize = 256;
 
@@ -44,22 +39,13 @@ struct Lane {
     requests: Rate,
 }
 
-/// So many units in each second, or without end.
-#[derive(Debug)]
-struct Rate {
-    per_second: Option<u64>,
-    /// When all that was let through is paid for.
-    paid: Instant,
-}
-
 impl Pace {
-    /// Limits that nothing has used; none where nothing is limited.
-    pub(crate) fn new(limits: DiskLimits) -> Option<Self> {
+    /// Limits that nothing has used by `now`; none where nothing is limited.
+    pub(crate) fn new(limits: DiskLimits, now: Instant) -> Option<Self> {
         if limits == DiskLimits::default() {
             return None;
         }
-        let paid = Instant::now();
-        let rate = |per_second| Rate { per_second, paid };
+        let rate = |per_second| Rate::new(per_second, now);
         let DiskLimits { read_bytes, write_bytes, read_requests, write_requests } = limits;
         let read = Lane { bytes: rate(read_bytes), requests: rate(read_requests) };
         let write = Lane { bytes: rate(write_bytes), requests: rate(write_requests) };
@@ -85,24 +71,6 @@ impl Pace {
     /// A thread that panicked has left times, which are as good as any.
     fn rates(&self) -> MutexGuard<'_, Rates> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Rate {
-    fn wait(&self, now: Instant) -> Duration {
-        match self.per_second {
-            Some(_) => self.paid.saturating_duration_since(now + AHEAD),
-            None => Duration::ZERO,
-        }
-    }
-
-    fn take(&mut self, units: u64, now: Instant) {
-        let Some(per_second) = self.per_second else { return };
-        let nanoseconds = u128::from(units) * 1_000_000_000 / u128::from(per_second.max(1));
-        let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        // Beyond what a clock can hold nobody waits anyway.
-        let paid = self.paid.max(now);
-        self.paid = paid.checked_add(cost).unwrap_or(paid);
     }
 }
 
@@ -218,14 +186,13 @@ mod tests {
     use super::*;
 
     fn pace(limits: DiskLimits) -> (Pace, Instant) {
-        let pace = Pace::new(limits).expect("something is limited");
-        let now = pace.rates().read.bytes.paid;
-        (pace, now)
+        let now = Instant::now();
+        (Pace::new(limits, now).expect("something is limited"), now)
     }
 
     #[test]
     fn nothing_limited_is_no_pace() {
-        assert!(Pace::new(DiskLimits::default()).is_none());
+        assert!(Pace::new(DiskLimits::default(), Instant::now()).is_none());
     }
 
     #[test]

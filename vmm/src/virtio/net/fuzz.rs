@@ -6,18 +6,20 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
 use super::*;
+use crate::config::NetLimits;
 use crate::fuzz::Image;
 
 /// How often each direction has its turn.
 const ROUNDS: usize = 4;
 
 /// A device and the other end of its wire.
-pub(super) fn wire() -> (Tap, UnixDatagram) {
+pub(super) fn wired(limits: NetLimits) -> (Net, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().expect("the host has room");
     for end in [&ours, &theirs] {
         end.set_nonblocking(true).expect("it is open");
     }
-    (Tap::new(File::from(OwnedFd::from(ours))), theirs)
+    let tap = Some(File::from(OwnedFd::from(ours)));
+    (Net::new(NetConfig { tap, limits }), theirs)
 }
 
 /// Serves the queues in a guest's memory; see `fuzz::Image`. The choice's lowest bits say which features
@@ -32,14 +34,14 @@ pub fn net(bytes: &[u8]) {
     if image.choice & 2 == 0 {
         activated.features &= !(FEATURE_GUEST_TSO4 | FEATURE_GUEST_TSO6);
     }
-    let (tap, host) = wire();
+    let (mut net, host) = wired(NetLimits::default());
     let memory = activated.memory.clone();
     let mut receiver = Receiver::new(&memory, activated.features);
     let mut frame = vec![0; 70_000];
     for round in 0..ROUNDS {
         let sent = [60, 1514, 9000, 65_562][round % 4] + usize::from(image.choice >> 4);
         let _full = host.send(&vec![7; sent]);
-        if transmit(activated, Some(&tap)).is_err() || receiver.serve(activated, &tap).is_err() {
+        if net.transmit(activated).is_err() || net.receive(activated, &mut receiver).is_err() {
             // A guest that broke the device has what it deserves.
             return;
         }

@@ -11,7 +11,7 @@ mod tap;
 mod tests;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
@@ -21,6 +21,7 @@ use self::tap::{MAX_PARTS, Tap};
 use super::buffer::Buffer;
 use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
 use super::poll::{Poll, Wake};
+use super::rate::Rate;
 use crate::config::NetConfig;
 
 pub use self::tap::open as open_tap;
@@ -68,6 +69,8 @@ const FEATURES: u64 = FEATURE_CSUM
 #[derive(Debug)]
 pub(crate) struct Net {
     tap: Option<Tap>,
+    received: Rate,
+    sent: Rate,
 }
 
 /// How a queue was left.
@@ -77,12 +80,66 @@ enum Served {
     All,
     /// There may be more to do.
     Some,
+    /// There may be more to do after this long.
+    Later(Duration),
 }
 
 impl Net {
     /// A device over an open tap.
     pub(crate) fn new(config: NetConfig) -> Self {
-        Self { tap: config.tap.map(Tap::new) }
+        let NetConfig { tap, limits } = config;
+        let now = Instant::now();
+        let received = Rate::new(limits.received_bytes, now);
+        Self { tap: tap.map(Tap::new), received, sent: Rate::new(limits.sent_bytes, now) }
+    }
+
+    /// Hands frames of the guest to the host, or to nobody. What the host refuses is lost, as on any
+    /// wire.
+    fn transmit(&mut self, activated: &mut Activated) -> Result<Served, DeviceError> {
+        let broken = broken(TX);
+        let memory = &activated.memory;
+        let queue = &mut activated.queues[TX].queue;
+        let mut served = Served::Some;
+        let mut is_used = false;
+        for _ in 0..BATCH {
+            if let Some(wait) = wait_of(&self.sent) {
+                served = Served::Later(wait);
+                break;
+            }
+            let Some(chain) = queue.iter(memory).map_err(&broken)?.next() else {
+                if queue.enable_notification(memory).map_err(&broken)? {
+                    continue;
+                }
+                served = Served::All;
+                break;
+            };
+            let head = chain.head_index();
+            let frame = gather(memory, chain.readable())?;
+            let is_frame = (HEADER_BYTES + ETHERNET_BYTES..=FRAME_BYTES).contains(&frame.len());
+            let is_frame = is_frame && frame.slices().count() <= MAX_PARTS;
+            if let Some(tap) = self.tap.as_ref().filter(|_| is_frame) {
+                let _lost_if_refused = tap.write(frame.slices());
+                pay(&mut self.sent, frame.len());
+            }
+            queue.add_used(memory, head, 0).map_err(&broken)?;
+            is_used = true;
+        }
+        if is_used && queue.needs_notification(memory).map_err(&broken)? {
+            activated.interrupt.signal_queue();
+        }
+        Ok(served)
+    }
+
+    /// Hands frames of the host to the guest.
+    fn receive(
+        &mut self,
+        activated: &mut Activated,
+        receiver: &mut Receiver<'_>,
+    ) -> Result<Served, DeviceError> {
+        match &self.tap {
+            Some(tap) => receiver.serve(activated, tap, &mut self.received),
+            None => Ok(Served::All),
+        }
     }
 }
 
@@ -116,8 +173,8 @@ impl VirtioDevice for Net {
         // Something may have come before we looked.
         let (mut incoming, mut outgoing) = (Served::Some, Served::Some);
         loop {
-            let is_idle = incoming == Served::All && outgoing == Served::All;
-            match poll.wait_at_most(activated, (!is_idle).then_some(Duration::ZERO))? {
+            let patience = [incoming.patience(), outgoing.patience()].into_iter().flatten().min();
+            match poll.wait_at_most(activated, patience)? {
                 Some(Wake::Queue(TX)) => outgoing = Served::Some,
                 Some(Wake::Queue(_) | Wake::Source) => incoming = Served::Some,
                 Some(Wake::Stop) => {
@@ -126,47 +183,38 @@ impl VirtioDevice for Net {
                 }
                 None => {}
             }
-            if outgoing == Served::Some {
-                outgoing = transmit(activated, self.tap.as_ref())?;
+            if outgoing != Served::All {
+                outgoing = self.transmit(activated)?;
             }
-            if incoming == Served::Some {
-                incoming = match &self.tap {
-                    Some(tap) => receiver.serve(activated, tap)?,
-                    None => Served::All,
-                };
+            if incoming != Served::All {
+                incoming = self.receive(activated, &mut receiver)?;
             }
         }
     }
 }
 
-/// Hands frames of the guest to the host, or to nobody. What the host refuses is lost, as on any wire.
-fn transmit(activated: &mut Activated, tap: Option<&Tap>) -> Result<Served, DeviceError> {
-    let broken = broken(TX);
-    let memory = &activated.memory;
-    let queue = &mut activated.queues[TX].queue;
-    let mut served = Served::Some;
-    let mut is_used = false;
-    for _ in 0..BATCH {
-        let Some(chain) = queue.iter(memory).map_err(&broken)?.next() else {
-            if queue.enable_notification(memory).map_err(&broken)? {
-                continue;
-            }
-            served = Served::All;
-            break;
-        };
-        let head = chain.head_index();
-        let frame = gather(memory, chain.readable())?;
-        let is_frame = (HEADER_BYTES + ETHERNET_BYTES..=FRAME_BYTES).contains(&frame.len());
-        if let Some(tap) = tap.filter(|_| is_frame && frame.slices().count() <= MAX_PARTS) {
-            let _lost_if_refused = tap.write(frame.slices());
+impl Served {
+    /// How long to wait for something to happen; none is for ever.
+    fn patience(self) -> Option<Duration> {
+        match self {
+            Self::All => None,
+            Self::Some => Some(Duration::ZERO),
+            Self::Later(wait) => Some(wait),
         }
-        queue.add_used(memory, head, 0).map_err(&broken)?;
-        is_used = true;
     }
-    if is_used && queue.needs_notification(memory).map_err(&broken)? {
-        activated.interrupt.signal_queue();
+}
+
+/// How long nothing may pass; none if it may.
+fn wait_of(rate: &Rate) -> Option<Duration> {
+    let wait = rate.is_limited().then(|| rate.wait(Instant::now()));
+    wait.filter(|wait| !wait.is_zero())
+}
+
+/// Counts a frame of `bytes`, of which the header is not on the wire.
+fn pay(rate: &mut Rate, bytes: u64) {
+    if rate.is_limited() {
+        rate.take(bytes.saturating_sub(HEADER_BYTES), Instant::now());
     }
-    Ok(served)
 }
 
 /// The parts of a chain.

@@ -8,11 +8,12 @@ use vm_memory::GuestMemoryMmap;
 use super::tap::{MAX_PARTS, Tap};
 use super::{
     BATCH, FEATURE_GUEST_TSO4, FEATURE_GUEST_TSO6, FEATURE_MRG_RXBUF, FRAME_BYTES, HEADER_BYTES,
-    RX, Served, broken, gather, host,
+    RX, Served, broken, gather, host, pay, wait_of,
 };
 use crate::virtio::buffer::Buffer;
 use crate::virtio::device::{Activated, DeviceError};
 use crate::virtio::queue::{UsedBatch, add_used_together};
+use crate::virtio::rate::Rate;
 
 /// Where `num_buffers` lies in the header (5.1.6).
 const NUM_BUFFERS_OFFSET: u64 = 10;
@@ -47,18 +48,26 @@ impl<'m> Receiver<'m> {
         &mut self,
         activated: &mut Activated,
         tap: &Tap,
+        rate: &mut Rate,
     ) -> Result<Served, DeviceError> {
         let queue = &mut activated.queues[RX].queue;
         let mut used = UsedBatch::default();
         let mut served = Served::Some;
         for _ in 0..BATCH {
+            if let Some(wait) = wait_of(rate) {
+                served = Served::Later(wait);
+                break;
+            }
             if !self.has_room(queue)? {
                 served = Served::All;
                 break;
             }
             let slices = self.chains.iter().flat_map(|chain| chain.buffer.slices());
             match tap.read(slices) {
-                Ok(Some(length)) => self.hand_over(length as u64, queue, &mut used)?,
+                Ok(Some(length)) => {
+                    pay(rate, length as u64);
+                    self.hand_over(length as u64, queue, &mut used)?;
+                }
                 Ok(None) => {
                     served = Served::All;
                     break;

@@ -11,8 +11,9 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::fuzz::wire;
+use super::fuzz::wired;
 use super::*;
+use crate::config::NetLimits;
 use crate::virtio::device::{ActiveQueue, Interrupt};
 use crate::virtio::poll::borrow;
 use crate::virtio::queue::UsedBatch;
@@ -25,7 +26,7 @@ const DATA: u64 = 0x10_0000;
 struct Rig {
     activated: Activated,
     irq: Arc<EventFd>,
-    tap: Tap,
+    net: Net,
     host: UnixDatagram,
 }
 
@@ -47,8 +48,8 @@ fn rig(memory: &GuestMemoryMmap, rx: Queue, tx: Queue, features: u64) -> Rig {
         stop: event(),
         features,
     };
-    let (tap, host) = wire();
-    Rig { activated, irq, tap, host }
+    let (net, host) = wired(NetLimits::default());
+    Rig { activated, irq, net, host }
 }
 
 fn rings(memory: &GuestMemoryMmap) -> [MockSplitQueue<'_, GuestMemoryMmap>; 2] {
@@ -84,7 +85,7 @@ fn a_frame_leaves_the_guest_whole() {
     tx.add_desc_chains(&chains, 0).expect("they fit");
     let queues = (rx.create_queue().expect("valid"), tx.create_queue().expect("valid"));
     let mut rig = rig(&memory, queues.0, queues.1, FEATURES);
-    let served = transmit(&mut rig.activated, Some(&rig.tap)).expect("the ring is sound");
+    let served = rig.net.transmit(&mut rig.activated).expect("the ring is sound");
     assert_eq!(served, Served::All);
     let mut heard = [0; 200];
     let length = rig.host.recv(&mut heard).expect("it was sent");
@@ -106,7 +107,7 @@ fn what_is_no_frame_is_taken_and_dropped() {
     tx.add_desc_chains(&chains, 0).expect("they fit");
     let queues = (rx.create_queue().expect("valid"), tx.create_queue().expect("valid"));
     let mut rig = rig(&memory, queues.0, queues.1, FEATURES);
-    transmit(&mut rig.activated, Some(&rig.tap)).expect("the ring is sound");
+    rig.net.transmit(&mut rig.activated).expect("the ring is sound");
     assert_eq!(tx.used().idx().load(), 4);
     let mut heard = [0; 200];
     assert_eq!(rig.host.recv(&mut heard).expect("one was a frame"), 26);
@@ -120,7 +121,8 @@ fn without_a_tap_frames_lead_nowhere() {
     tx.add_desc_chains(&[descriptor(DATA, 60, 0, 0)], 0).expect("it fits");
     let queues = (rx.create_queue().expect("valid"), tx.create_queue().expect("valid"));
     let mut rig = rig(&memory, queues.0, queues.1, FEATURES);
-    transmit(&mut rig.activated, None).expect("the ring is sound");
+    rig.net.tap = None;
+    rig.net.transmit(&mut rig.activated).expect("the ring is sound");
     assert_eq!(used(&tx, 0), (0, 0));
 }
 
@@ -131,7 +133,7 @@ fn a_frame_outside_of_memory_breaks_the_device() {
     tx.add_desc_chains(&[descriptor(0x40_0000 - 10, 60, 0, 0)], 0).expect("it fits");
     let queues = (rx.create_queue().expect("valid"), tx.create_queue().expect("valid"));
     let mut rig = rig(&memory, queues.0, queues.1, FEATURES);
-    let broken = transmit(&mut rig.activated, Some(&rig.tap));
+    let broken = rig.net.transmit(&mut rig.activated);
     assert!(matches!(broken, Err(DeviceError::Protocol { .. })));
 }
 
@@ -156,7 +158,7 @@ fn a_long_frame_takes_several_buffers_and_the_guest_sees_all_at_once() {
     let sent = frame(2500);
     rig.host.send(&sent).expect("there is room");
     let mut receiver = Receiver::new(&memory, FEATURES);
-    let served = receiver.serve(&mut rig.activated, &rig.tap).expect("the ring is sound");
+    let served = rig.net.receive(&mut rig.activated, &mut receiver).expect("the ring is sound");
     assert_eq!(served, Served::All);
     assert_eq!(rx.used().idx().load(), 2);
     assert_eq!([used(&rx, 0), used(&rx, 1)], [(0, 1000), (1, 1500)]);
@@ -178,7 +180,7 @@ fn a_frame_waits_for_buffers_that_hold_it() {
     let mut rig = rig(&memory, queues.0, queues.1, FEATURES);
     rig.host.send(&frame(60)).expect("there is room");
     let mut receiver = Receiver::new(&memory, FEATURES);
-    let served = receiver.serve(&mut rig.activated, &rig.tap).expect("the ring is sound");
+    let served = rig.net.receive(&mut rig.activated, &mut receiver).expect("the ring is sound");
     assert_eq!((served, rx.used().idx().load()), (Served::All, 0));
 }
 
@@ -191,7 +193,7 @@ fn a_driver_that_merges_nothing_loses_what_does_not_fit() {
     let mut rig = rig(&memory, queues.0, queues.1, 0);
     let mut receiver = Receiver::new(&memory, 0);
     rig.host.send(&frame(1526)).expect("there is room");
-    receiver.serve(&mut rig.activated, &rig.tap).expect("the ring is sound");
+    rig.net.receive(&mut rig.activated, &mut receiver).expect("the ring is sound");
     // A tap tells the length of a frame that it has cut off.
     let (queue, mut used_batch) = (&mut rig.activated.queues[RX].queue, UsedBatch::default());
     receiver.hand_over(1527, queue, &mut used_batch).expect("the ring is sound");
@@ -208,7 +210,7 @@ fn a_buffer_without_room_for_a_header_breaks_the_device() {
     let queues = (rx.create_queue().expect("valid"), tx.create_queue().expect("valid"));
     let mut rig = rig(&memory, queues.0, queues.1, FEATURES);
     let mut receiver = Receiver::new(&memory, FEATURES);
-    let broken = receiver.serve(&mut rig.activated, &rig.tap);
+    let broken = rig.net.receive(&mut rig.activated, &mut receiver);
     assert!(matches!(broken, Err(DeviceError::Protocol { .. })));
 }
 
@@ -227,7 +229,7 @@ fn interrupts_are_asked_for_by_event_index() {
         for _ in 0..count {
             rig.host.send(&frame(60)).expect("there is room");
         }
-        receiver.serve(&mut rig.activated, &rig.tap).expect("the ring is sound");
+        rig.net.receive(&mut rig.activated, &mut receiver).expect("the ring is sound");
         rig.irq.read().is_ok()
     };
     // `used_event` lies behind the driver's ring: an interrupt once the fifth is used.
@@ -244,11 +246,11 @@ fn a_device_at_work_moves_frames_until_it_is_stopped() {
     let [rx, tx] = rings(&memory);
     rx.add_desc_chains(&buffers(&[33_000; 4]), 0).expect("they fit");
     let queues = (rx.create_queue().expect("valid"), tx.create_queue().expect("valid"));
-    let Rig { mut activated, irq, tap, host, .. } = rig(&memory, queues.0, queues.1, FEATURES);
+    let Rig { mut activated, irq, mut net, host } = rig(&memory, queues.0, queues.1, FEATURES);
     rustix::io::ioctl_fionbio(borrow(&irq), false).expect("it is open");
     let stop = activated.stop.try_clone().expect("a descriptor");
     let device = thread::spawn(move || {
-        let outcome = Net { tap: Some(tap) }.run(&mut activated);
+        let outcome = net.run(&mut activated);
         (outcome, activated)
     });
     for frames in 1..=2 {
@@ -261,4 +263,24 @@ fn a_device_at_work_moves_frames_until_it_is_stopped() {
     assert!(outcome.is_ok());
     // The longest frame needs two buffers; those that were taken and not used are in the queue again.
     assert_eq!(activated.queues[RX].queue.next_avail(), 2);
+}
+
+#[test]
+fn what_comes_too_fast_waits_for_its_turn() {
+    let memory = memory();
+    let [rx, tx] = rings(&memory);
+    rx.add_desc_chains(&buffers(&[2000; 8]), 0).expect("they fit");
+    tx.add_desc_chains(&[descriptor(DATA, 1012, 0, 0); 8], 0).expect("they fit");
+    let queues = (rx.create_queue().expect("valid"), tx.create_queue().expect("valid"));
+    let Rig { mut activated, .. } = rig(&memory, queues.0, queues.1, 0);
+    // A byte a second each way: after the first frame the rest waits.
+    let (mut net, host) = wired(NetLimits { received_bytes: Some(1), sent_bytes: Some(1) });
+    (0..2).for_each(|_| assert!(host.send(&frame(1012)).is_ok()));
+    let mut receiver = Receiver::new(&memory, 0);
+    let is_later = |served| matches!(served, Served::Later(wait) if wait.as_secs() > 900);
+    assert!(is_later(net.transmit(&mut activated).expect("the ring is sound")));
+    assert!(is_later(net.receive(&mut activated, &mut receiver).expect("the ring is sound")));
+    assert_eq!((tx.used().idx().load(), rx.used().idx().load()), (1, 1));
+    assert!(is_later(net.transmit(&mut activated).expect("the ring is sound")));
+    assert_eq!(tx.used().idx().load(), 1);
 }

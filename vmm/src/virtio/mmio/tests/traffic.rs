@@ -125,7 +125,7 @@ fn paced_disk(overlay: &std::fs::File, limits: DiskLimits) -> Rig {
         capacity_bytes: BLOCKS * BLOCK as u64,
     };
     let block = Block::open(DiskConfig { backing, id: "scratch".to_owned() });
-    let pace = Pace::new(limits).map(Arc::new);
+    let pace = Pace::new(limits, Instant::now()).map(Arc::new);
     rig_of(Box::new(block.expect("the overlay is sound").with_pace(pace)))
 }
 
