@@ -8,6 +8,7 @@
 mod bound;
 mod images;
 mod life;
+mod patience;
 mod registry;
 mod sample;
 mod start;

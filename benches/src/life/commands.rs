@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::found::Timed;
+use crate::patience::{PATIENCE, Patient, await_end, output_of, run_to_end};
 use crate::sample::Sample;
 use crate::start::crowd::Crowd;
-use crate::start::stage::{DEBIAN, Stage, run_to_end};
-use crate::start::turns::{Failures, within_patience};
+use crate::start::stage::{DEBIAN, Stage};
+use crate::start::turns::Failures;
 
 /// The name of what runs.
 const NAME: &str = "hyperrun-bench";
@@ -79,7 +80,7 @@ pub(super) fn ps(
             shown.push(shown_time);
         }
     }
-    let listed = stage.hyperrun().args(["ps", "-q"]).output()?.stdout;
+    let listed = output_of(stage.hyperrun().args(["ps", "-q"]))?;
     if listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() < SHOWN {
         return Err("ps does not show all that run".into());
     }
@@ -97,11 +98,7 @@ impl Running<'_> {
         let bundle = stage.make_bundle("bundle-waiting", &["sleep", "infinity"])?;
         let mut crun = stage.bare_crun();
         crun.args(["run", "--detach", NAME]).current_dir(bundle);
-        // A detached container would keep a pipe of ours open.
-        crun.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
-        if !crun.status()?.success() {
-            return Err("crun run --detach failed".into());
-        }
+        run_to_end(&mut crun)?;
         let running = Running(stage);
         let mut run = stage.hyperrun();
         run.args(["run", "-d", "--cpus", "1", "--name", NAME, DEBIAN, "sleep", "infinity"]);
@@ -143,12 +140,11 @@ fn stop(stage: &Stage) -> Result<Duration, Box<dyn Error>> {
     start.args(["start", "-a", "obedient"]);
     start.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut starter = start.spawn()?;
-    let ready = within_patience(&mut starter, |child| {
-        Ok(child.stdout.as_mut().expect("it was piped").read_exact(&mut [0])?)
-    });
+    let output = starter.stdout.take().expect("it was piped");
+    let ready = Patient::new(output, PATIENCE).read_exact(&mut [0]);
     // Its container goes on without it.
     starter.kill()?;
-    starter.wait()?;
+    await_end(&mut starter, PATIENCE)?;
     ready?;
     timed(stage.hyperrun().args(["stop", "obedient"]))
 }

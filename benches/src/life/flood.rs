@@ -2,22 +2,23 @@
 
 use std::error::Error;
 use std::io::Read;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::found::{Flood, Memory};
+use crate::patience::{Deadline, PATIENCE, Patient, await_end, output_of, run_to_end};
 use crate::sample::Sample;
 use crate::start::memory::high_water_kib;
-use crate::start::stage::{DEBIAN, Stage, run_to_end};
-use crate::start::turns::{Failures, within_patience};
+use crate::start::stage::{DEBIAN, Stage};
+use crate::start::turns::Failures;
 
 const NAME: &str = "hyperrun-flood";
 /// What the program says when it is asked whether anybody sees it.
 const HERE: &[u8; 5] = b"here\n";
 /// How much of the file is read again and again, in MiB.
 const FILE_MIB: u32 = 16;
+/// How long each MiB may take at most.
+const LEAST_RATE: Duration = Duration::from_millis(500);
 /// A line of 80 bytes, as logs have them.
 const LINE: &str =
     "2024-05-14T01:28:06Z INFO server: request 4711 was answered with 200 after 3 ms";
@@ -125,10 +126,10 @@ impl Flooding<'_> {
         self.remove();
         self.start()?;
         let mut seer = self.seer().stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let measured = within_patience(&mut seer, |child| self.see(child));
+        let measured = self.see(&mut seer);
         // It may have ended with what it shows.
         drop(seer.kill());
-        seer.wait()?;
+        await_end(&mut seer, PATIENCE)?;
         self.remove();
         measured
     }
@@ -169,7 +170,8 @@ impl Flooding<'_> {
     /// Waits until what the program says is seen, lets it write, and reads all of that.
     fn see(&self, child: &mut Child) -> Result<(Duration, Option<Memory>), Box<dyn Error>> {
         let process = child.id();
-        let mut output = child.stdout.take().expect("it was piped");
+        let output = child.stdout.take().expect("it was piped");
+        let mut output = Patient::new(output, PATIENCE);
         self.await_here(&mut output)?;
         let supervisor = self.supervisor()?;
         self.signal("USR2")?;
@@ -178,6 +180,7 @@ impl Flooding<'_> {
             output.read_exact(&mut first)?;
         }
         let begin = Instant::now();
+        output.deadline = Deadline::after(PATIENCE + LEAST_RATE * self.mib);
         let (mut left, mut piece) = (u64::from(self.mib) * (1 << 20) - 5, vec![0; 64 << 10]);
         while left > 0 {
             let count = output.read(&mut piece)? as u64;
@@ -196,22 +199,17 @@ impl Flooding<'_> {
     }
 
     /// Nobody says when a client is attached: the program is asked until it is heard.
-    fn await_here(&self, output: &mut (impl Read + Send)) -> Result<(), Box<dyn Error>> {
-        let (heard, waiting) = channel();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                // Whatever comes, the next read tells.
-                let read = output.read_exact(&mut [0; HERE.len()]);
-                drop(heard.send(read));
-            });
-            loop {
-                match waiting.recv_timeout(Duration::from_millis(500)) {
-                    Ok(read) => return Ok(read?),
-                    Err(RecvTimeoutError::Disconnected) => return Err("nobody reads".into()),
-                    Err(RecvTimeoutError::Timeout) => drop(self.signal("USR1")),
-                }
+    fn await_here(&self, output: &mut Patient<ChildStdout>) -> Result<(), Box<dyn Error>> {
+        const BETWEEN: Duration = Duration::from_millis(500);
+        let begin = Instant::now();
+        while Deadline::after(BETWEEN).await_readable(output.source()).is_err() {
+            if begin.elapsed() > PATIENCE {
+                return Err("the program does not answer".into());
             }
-        })
+            // It may not be there yet.
+            drop(self.signal("USR1"));
+        }
+        Ok(output.read_exact(&mut [0; HERE.len()])?)
     }
 
     fn signal(&self, name: &str) -> Result<(), Box<dyn Error>> {
@@ -228,7 +226,7 @@ impl Flooding<'_> {
             return Ok(None);
         }
         let mut inspect = self.stage.hyperrun();
-        let told = inspect.args(["inspect", "-f", "{{.State.Pid}}", NAME]).output()?.stdout;
+        let told = output_of(inspect.args(["inspect", "-f", "{{.State.Pid}}", NAME]))?;
         Ok(Some(String::from_utf8(told)?.trim().parse()?))
     }
 

@@ -3,15 +3,19 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::subject::{Program, Subject, Way};
+use crate::patience::{output_within, run_to_end};
 
 /// The image that the peers have too.
 pub(crate) const DEBIAN: &str = "debian:bookworm";
+
+/// How long it may take to copy or unpack a part of it.
+const SETTING: Duration = Duration::from_secs(180);
 
 /// A folder on one file system, with everything that is started: so that nobody's files are nearer
 /// than another's. It is gone with this value.
@@ -44,7 +48,7 @@ impl Stage {
             ["root", "first-line", "first-line.cpio", "bundle-debian", "bundle-first-line"];
         let mut copy = Command::new("cp");
         copy.arg("-a").args(copied.map(|name| work.join(name))).arg(&stage.folder);
-        run_to_end(&mut copy)?;
+        output_within(&mut copy, SETTING)?;
         stage.unpack(&work.join("debian-rootfs.tar"), "bundle-debian/rootfs")?;
         stage.unpack(&work.join("podman.tar"), ".")?;
         Ok(stage)
@@ -60,7 +64,7 @@ impl Stage {
         fs::create_dir_all(&folder)?;
         let mut unpack = Command::new("tar");
         unpack.args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-C"]).arg(&folder);
-        run_to_end(unpack.arg("-xpf").arg(archive))
+        output_within(unpack.arg("-xpf").arg(archive), SETTING).map(drop)
     }
 
     /// Makes the template for machines of this size.
@@ -203,17 +207,4 @@ fn add_image(mut command: Command, subject: Subject) -> Command {
         }
     };
     command
-}
-
-/// Waits for the end of a command that must not fail.
-///
-/// # Errors
-/// When it does, with its words.
-pub(crate) fn run_to_end(command: &mut Command) -> Result<(), Box<dyn Error>> {
-    let ended = command.stdin(Stdio::null()).output()?;
-    if ended.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&ended.stderr);
-    Err(format!("{command:?} failed: {words}").into())
 }

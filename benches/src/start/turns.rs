@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::stage::Stage;
 use super::subject::{Subject, Way};
+use crate::patience::PATIENCE;
 use crate::sample::Sample;
 
-/// A start that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(40);
 /// What starts a whole measurement may lose, each tried again: an emulated KVM stops a guest at times.
 const MOST_FAILURES: usize = 5;
 /// How long podman's own may take to clear up behind a container that is gone.
