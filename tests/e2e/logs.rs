@@ -42,6 +42,30 @@ fn a_follower_sees_what_comes_and_ends_with_the_container() {
 }
 
 #[test]
+fn a_flood_is_followed_whole_over_rotations_whoever_is_killed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "trap go=1 USR1; echo ready; until [ \"$go\" ]; do sleep 1000 & wait; done; \
+                  seq 60000 | sed 's/7$/&\t\"\\\\\u{e4}/'";
+    let flags = ["--log-opt", "max-size=512k", "--log-opt", "max-file=30"];
+    let sandbox = talker(folder.path(), script, &flags);
+    let mut killed = Running::start(sandbox.command(["logs", "-f", "talker"]));
+    let mut follower = Running::start(sandbox.command(["logs", "-f", "talker"]));
+    killed.wait_for("ready\n");
+    follower.wait_for("ready\n");
+    sandbox.hyperrun(["kill", "-s", "USR1", "talker"]).code_is(0);
+    killed.wait_for("\n100\n");
+    killed.kill();
+    let line = |number: u32| match number % 10 {
+        7 => format!("{number}\t\"\\\u{e4}\n"),
+        _ => format!("{number}\n"),
+    };
+    let wanted: String = (1..=60_000).map(line).collect();
+    follower.finish_alone().code_is(0).stdout_is(&format!("ready\n{wanted}"));
+    sandbox.hyperrun(["logs", "-n", "60000", "talker"]).stdout_is(&wanted);
+    sandbox.remove_containers();
+}
+
+#[test]
 fn a_log_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let script = "yes 0123456789abcdef | head -n 40000; echo last";

@@ -2,6 +2,8 @@
 //! in each line with the text, the stream and the time. The newest file has the plain name, older
 //! ones have `.1`, `.2` and so on behind it.
 
+mod bytes;
+mod decode;
 mod encode;
 mod follow;
 mod read;

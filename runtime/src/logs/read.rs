@@ -8,9 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use images::parse_rfc3339;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::rotated;
+use super::{bytes, decode, rotated};
 use crate::moment::Moment;
 
 /// How much is read at once.
@@ -60,6 +62,8 @@ pub struct Reader {
     query: LogQuery,
     /// The file that is read, and the beginning of an entry at its end.
     current: Option<(File, Vec<u8>)>,
+    /// The text of an entry.
+    text: Vec<u8>,
     /// How many entries are not wanted.
     skip: Option<u64>,
 }
@@ -71,7 +75,7 @@ impl Reader {
     /// The log whose newest file this is; it need not be there.
     #[must_use]
     pub fn open(path: PathBuf, query: LogQuery) -> Self {
-        Self { path, query, current: None, skip: None }
+        Self { path, query, current: None, text: Vec::new(), skip: None }
     }
 
     /// Reads what is there, and has not been read before.
@@ -133,18 +137,20 @@ impl Reader {
     fn read_current(&mut self, take: &mut Take<'_>) -> io::Result<()> {
         let Some((file, rest)) = &mut self.current else { return Ok(()) };
         loop {
-            let kept = rest.len();
-            rest.resize(kept + PIECE_BYTES, 0);
-            let count = file.read(&mut rest[kept..])?;
-            rest.truncate(kept + count);
-            if count == 0 {
-                return Ok(());
+            rest.reserve(PIECE_BYTES);
+            match rustix::io::read(&*file, spare_capacity(rest)) {
+                Ok(0) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
             let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            for line in rest[..end].split_inclusive(|byte| *byte == b'\n') {
+            let mut lines = &rest[..end];
+            while !lines.is_empty() {
+                let (line, after) = lines.split_at(bytes::line(lines));
+                lines = after;
                 match &mut self.skip {
                     Some(skip @ 1..) => *skip -= 1,
-                    _ => pass(&self.query, line, take)?,
+                    _ => pass(&self.query, line, &mut self.text, take)?,
                 }
             }
             rest.drain(..end);
@@ -157,8 +163,8 @@ impl Reader {
 }
 
 /// Passes an entry on, if it is one and wanted.
-fn pass(query: &LogQuery, line: &[u8], take: &mut Take<'_>) -> io::Result<()> {
-    let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else { return Ok(()) };
+fn pass(query: &LogQuery, line: &[u8], text: &mut Vec<u8>, take: &mut Take<'_>) -> io::Result<()> {
+    let Some(entry) = decode::entry(line, text) else { return Ok(()) };
     if query.since.is_some() || query.until.is_some() {
         let Some(time) = parse_rfc3339(&entry.time).map(Moment) else { return Ok(()) };
         let too_old = query.since.is_some_and(|since| time < since);

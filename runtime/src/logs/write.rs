@@ -4,16 +4,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::encode::{self, escape};
-use super::rotated;
+use super::encode::escape;
+use super::{bytes, rotated};
 use crate::keeping::LogConfig;
 use crate::moment::Moment;
 
 /// The longest piece of a line; what is longer goes into several entries, as Docker's does.
 const MAX_LINE_BYTES: usize = 16 << 10;
+/// What an entry has before its text.
+const HEAD: &[u8] = b"{\"log\":\"";
 /// What an entry has beside its text: names, stream and time.
 const LINE_OVERHEAD: usize = 80;
-/// The memory that is kept for the next line.
+/// The memory that is kept for the next line, and the most that comes at once when little is written.
 const IDLE_BYTES: usize = 4 << 10;
 /// How much is written at once.
 const BATCH_BYTES: usize = 128 << 10;
@@ -50,21 +52,49 @@ impl LogWriter {
     pub(crate) fn add(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let time = Moment::now().to_text();
         let mut result = Ok(());
-        self.batch.reserve((bytes.len() + bytes.len() / 4 + LINE_OVERHEAD).min(BATCH_BYTES));
+        self.batch.reserve((2 * bytes.len() + LINE_OVERHEAD).min(BATCH_BYTES + MAX_LINE_BYTES));
+        let mut tail = Vec::new();
+        end_entry(stream, &time, &mut tail);
         let mut left = bytes;
         while !left.is_empty() {
-            let (line, next) = left.split_at(encode::line(left));
-            left = next;
-            self.add_piece(stream, line, &time);
+            left = match self.add_plain_line(stream, left, &tail) {
+                Some(rest) => rest,
+                None => {
+                    let (line, rest) = left.split_at(bytes::line(left));
+                    self.add_piece(stream, line, &time);
+                    rest
+                }
+            };
             if self.batch.len() >= BATCH_BYTES {
                 result = result.and(self.write_batch());
             }
         }
         let result = result.and(self.write_batch());
-        if self.batch.capacity() > IDLE_BYTES {
+        // What is written without a pause needs its memory again at once.
+        if bytes.len() < IDLE_BYTES && self.batch.capacity() > IDLE_BYTES {
             self.batch = Vec::new();
         }
         result
+    }
+
+    /// Adds the first line of `bytes` if it is whole and needs no escape, as most do: what comes behind
+    /// it. `tail` is what an entry has behind its text.
+    fn add_plain_line<'a>(
+        &mut self,
+        stream: Stream,
+        bytes: &'a [u8],
+        tail: &[u8],
+    ) -> Option<&'a [u8]> {
+        let (line, rest) = bytes.split_at(bytes::plain(bytes));
+        let rest = rest.strip_prefix(b"\n")?;
+        if line.len() + 1 >= MAX_LINE_BYTES || !self.unfinished[stream as usize].is_empty() {
+            return None;
+        }
+        self.batch.extend_from_slice(HEAD);
+        self.batch.extend_from_slice(line);
+        self.batch.extend_from_slice(b"\\n");
+        self.batch.extend_from_slice(tail);
+        Some(rest)
     }
 
     /// Adds what has no end of line, since nothing follows.
@@ -74,7 +104,9 @@ impl LogWriter {
             let time = Moment::now().to_text();
             add_entry(stream, &[&line], &time, &mut self.batch);
         }
-        self.write_batch()
+        let written = self.write_batch();
+        self.batch = Vec::new();
+        written
     }
 
     fn add_piece(&mut self, stream: Stream, mut piece: &[u8], time: &str) {
@@ -169,11 +201,16 @@ fn remove(path: &Path) -> io::Result<()> {
 
 /// One entry, from the pieces of its text.
 fn add_entry(stream: Stream, text: &[&[u8]], time: &str, to: &mut Vec<u8>) {
-    to.extend_from_slice(b"{\"log\":\"");
+    to.extend_from_slice(HEAD);
     match text {
         [head, tail] if !head.is_empty() => escape(&[*head, tail].concat(), to),
         pieces => pieces.iter().for_each(|piece| escape(piece, to)),
     }
+    end_entry(stream, time, to);
+}
+
+/// What an entry has behind its text.
+fn end_entry(stream: Stream, time: &str, to: &mut Vec<u8>) {
     to.extend_from_slice(match stream {
         Stream::Stdout => b"\",\"stream\":\"stdout\",\"time\":\"",
         Stream::Stderr => b"\",\"stream\":\"stderr\",\"time\":\"",
