@@ -81,5 +81,6 @@ fn live() -> Result<(), StepError> {
         power::say_last_words(&describe(&error));
     }
     server.end_container();
+    server.say_farewell();
     power::off()
 }

@@ -15,9 +15,8 @@ pub(crate) fn ring_doorbell() -> Result<(), StepError> {
     sys::write_port(POWER_PORT, POWER_AGENT_READY).doing("ring the doorbell of the power device")
 }
 
-/// Writes what is on the disks to them and switches the machine off. Returns only on failure.
+/// Switches the machine off. Returns only on failure.
 pub(crate) fn off() -> Result<(), StepError> {
-    rustix::fs::sync();
     reboot(RebootCommand::PowerOff).doing("switch the machine off")
 }
 

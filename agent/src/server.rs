@@ -142,7 +142,8 @@ impl Server {
         }
     }
 
-    /// Ends the container, if it still runs, and lets go of its disks.
+    /// Ends the container, if it still runs, and lets go of its disks, with all that was written on
+    /// them.
     pub(crate) fn end_container(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(5);
         if let Ok(cgroup) = &self.cgroup
@@ -157,6 +158,12 @@ impl Server {
         if let Some(disks) = self.disks.take() {
             disks.release();
         }
+        rustix::fs::sync();
+    }
+
+    /// Tells the host that nothing is left to do. It may have gone before.
+    pub(crate) fn say_farewell(&mut self) {
+        let _ = self.say(&FromAgent::Settled);
     }
 
     /// Both say their version; the agent answers before it judges, so that the host can tell.

@@ -101,6 +101,9 @@ pub enum FromAgent {
     },
     /// The answer to [`ToAgent::Open`], if it can be done; otherwise [`Self::StartFailed`] is.
     Opened,
+    /// After [`ToAgent::PowerOff`]: all that was written is on the disks, so that the machine may as
+    /// well be killed.
+    Settled,
 }
 
 /// A process of the container, by the number the host has given it.

@@ -29,6 +29,12 @@ impl Process {
         self.child.pid()
     }
 
+    /// Kills it, and leaves it to be reaped.
+    pub(crate) fn kill(&self) {
+        // Fails only for one that is gone already, which is what is wanted.
+        let _ = self.child.kill();
+    }
+
     /// Waits for its end, but no longer than `patience`.
     pub(crate) fn wait_at_most(&self, patience: Duration) {
         await_end(&self.child, patience);
@@ -59,8 +65,8 @@ fn await_end(child: &Child, patience: Duration) -> bool {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only for a child that is gone already, which is what is wanted.
-        let _ = self.child.kill();
+        self.kill();
+        // Fails only for one that was reaped already.
         let _ = self.child.wait();
     }
 }

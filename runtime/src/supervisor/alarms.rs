@@ -46,6 +46,11 @@ impl Alarms {
         self.0.retain(|(_, set)| *set != alarm);
     }
 
+    /// Whether it may still go off.
+    pub(super) fn is_set(&self, alarm: Alarm) -> bool {
+        self.0.iter().any(|(_, set)| *set == alarm)
+    }
+
     /// Takes all alarms back.
     pub(super) fn clear_all(&mut self) {
         self.0.clear();
@@ -75,6 +80,7 @@ mod tests {
         assert_eq!((alarms.next(), alarms.take_due()), (None, None));
         alarms.set(Alarm::Ready, Duration::from_secs(1000));
         alarms.set(Alarm::Killed, Duration::MAX);
+        assert_eq!((alarms.is_set(Alarm::Ready), alarms.is_set(Alarm::Killed)), (true, false));
         assert!(alarms.next().unwrap() > Duration::from_secs(900));
         assert_eq!(alarms.take_due(), None);
         alarms.set(Alarm::Ready, Duration::ZERO);

@@ -106,6 +106,7 @@ impl Supervisor<'_> {
                 FromAgent::Answer { request, answer } => self.answered(request, &answer),
                 // Only a machine that is opened for files alone is told so.
                 FromAgent::Opened => {}
+                FromAgent::Settled => self.settled(),
                 FromAgent::Trouble { message } => {
                     let words = console::printable(&message);
                     self.clients.tell_all(&FromSupervisor::Trouble(words));

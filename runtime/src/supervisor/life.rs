@@ -59,8 +59,8 @@ pub(super) struct End {
     pub(super) outcome: Result<ExitStatus, Failure>,
     /// The template that it may have left.
     pub(super) saving: Saving,
-    /// The process of a machine that has told its end itself: nothing runs in it any more and its disks
-    /// are written, so that nobody needs to wait until it is gone.
+    /// The process of a machine that has told its end itself, or was killed when its disks were written:
+    /// nothing runs in it any more, so that nobody needs to wait until it is gone.
     pub(super) machine: Option<MachineProcess>,
 }
 

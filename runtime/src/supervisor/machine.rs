@@ -100,6 +100,11 @@ impl MachineProcess {
         }
     }
 
+    /// Kills it. What it had been asked to write is written all the same, and nothing else from then on.
+    pub(super) fn kill(&self) {
+        self.process.kill();
+    }
+
     /// Where its events come from, to wait for.
     pub(super) fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()

@@ -94,8 +94,8 @@ pub(super) struct Supervisor<'a> {
     /// What the agent is to be told once it is there.
     pub(super) unsaid: Vec<ToAgent>,
     machine_ended: bool,
-    /// It has told its end itself.
-    machine_said_farewell: bool,
+    /// Nothing runs in it any more, and its disks are written.
+    machine_is_done: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -136,14 +136,14 @@ impl<'a> Supervisor<'a> {
             answers: Answers::default(),
             unsaid: Vec::new(),
             machine_ended: false,
-            machine_said_farewell: false,
+            machine_is_done: false,
         }
     }
 
     /// Serves until the container has ended. What fails before a copy's agent has answered is the
     /// template's fault.
     ///
-    /// Gives the machine's process too, if it has told its end itself.
+    /// Gives the machine's process too, if nobody needs to wait until it is gone.
     pub(super) fn serve(mut self) -> (State, Result<ExitStatus, Error>, Option<MachineProcess>) {
         let ending = match self.serve_all() {
             Err(Error::Abandoned) => Err(Error::Abandoned),
@@ -152,8 +152,8 @@ impl<'a> Supervisor<'a> {
             }
             ending => ending,
         };
-        let Self { state, machine, machine_said_farewell, .. } = self;
-        (state, ending, machine_said_farewell.then_some(machine))
+        let Self { state, machine, machine_is_done, .. } = self;
+        (state, ending, machine_is_done.then_some(machine))
     }
 
     fn serve_all(&mut self) -> Result<ExitStatus, Error> {
@@ -243,7 +243,7 @@ impl<'a> Supervisor<'a> {
             Event::Console(bytes) => self.hear_console(&bytes),
             Event::Ended(exit) => {
                 self.machine_ended = true;
-                self.machine_said_farewell = true;
+                self.machine_is_done = true;
                 self.hear_last_words()?;
                 if !matches!(self.stage, Stage::Exited(_)) {
                     return Err(Error::from_exit(exit));
@@ -296,6 +296,16 @@ impl<'a> Supervisor<'a> {
         self.notes.note(self.record, action, more);
     }
 
+    /// The guest's disks are written: it needs not find its way to switch itself off. One that says so
+    /// unasked is not believed.
+    pub(super) fn settled(&mut self) {
+        if self.alarms.is_set(Alarm::PoweredOff) {
+            self.machine.kill();
+            self.machine_ended = true;
+            self.machine_is_done = true;
+        }
+    }
+
     pub(super) fn exited(&mut self, status: ExitStatus) {
         self.stage = Stage::Exited(status);
         self.checks = None;
@@ -345,7 +355,7 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Lets the guest write down what it holds, if anybody will ever read that.
+    /// Lets the guest write down what it holds, if anybody will ever read that, and ends its machine.
     fn power_off(&mut self) {
         if self.record.keeping.auto_remove || self.machine_ended {
             return;

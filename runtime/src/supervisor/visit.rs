@@ -20,7 +20,7 @@ use super::machine::{MachineParts, MachineProcess, bind};
 use super::unattended::speak_before;
 use crate::link::Failure;
 
-/// How long a machine may take to switch itself off.
+/// How long a guest may take to write down what it holds.
 const POWER_OFF: Duration = Duration::from_secs(10);
 /// How long the machine of an agent that has hung up may take to tell its end.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -102,16 +102,36 @@ impl Visit {
         Ok(stream)
     }
 
-    /// Lets the guest write down what it holds, and waits for the machine's end.
+    /// Lets the guest write down what it holds, and ends its machine.
     ///
     /// # Errors
-    /// When it does not end in time, or not well.
+    /// When it has not done so in time, or does not end well.
     pub(crate) fn end(mut self) -> Result<(), Failure> {
-        let ended = self.agent.tell(&ToAgent::PowerOff).and_then(|()| {
-            let deadline = Instant::now() + POWER_OFF;
-            await_end(&mut self.machine, &mut self.console, deadline)
-        });
+        let ended = self.agent.tell(&ToAgent::PowerOff).and_then(|()| self.await_settled());
         ended.map_err(|error| error.into_failure(self.console.text()))
+    }
+
+    fn await_settled(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + POWER_OFF;
+        loop {
+            let sources = [self.agent.control(), (self.machine.events(), PollFlags::IN)];
+            if !speak_before(&sources, deadline)? {
+                return Err(Error::AgentGone);
+            }
+            match self.agent.listen()? {
+                Some(messages) if messages.contains(&FromAgent::Settled) => return Ok(()),
+                Some(_) => {}
+                None => return self.await_farewell(),
+            }
+            if speak_before(&[(self.machine.events(), PollFlags::IN)], Instant::now())? {
+                hear(&mut self.machine, &mut self.console)?;
+            }
+        }
+    }
+
+    /// What the machine of an agent that has hung up has to say about that.
+    fn await_farewell(&mut self) -> Result<(), Error> {
+        await_end(&mut self.machine, &mut self.console, Instant::now() + FAREWELL)
     }
 
     fn await_opened(&mut self, deadline: Instant, patience: Duration) -> Result<(), Error> {
@@ -121,9 +141,7 @@ impl Visit {
                 return Err(Error::NotReady { seconds: patience.as_secs() });
             }
             let Some(messages) = self.agent.listen()? else {
-                // Its machine may have more to say about that.
-                let patience = Instant::now() + FAREWELL;
-                await_end(&mut self.machine, &mut self.console, patience)?;
+                self.await_farewell()?;
                 return Err(Error::AgentGone);
             };
             self.agent_has_spoken |= !messages.is_empty();
