@@ -10,10 +10,11 @@ use std::{
 
 use protocol::{ProcessSpec, StreamKind};
 use rustix::{
-    fs::{Gid, Mode, OFlags, Uid, fchown, open},
+    event::{PollFd, PollFlags, poll},
+    fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fcntl_setfl, fstat, open},
     io::Errno,
     net::{Shutdown, shutdown},
-    pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
+    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
     process::ioctl_tiocsctty,
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
@@ -321,7 +322,7 @@ impl Pump {
         }
         // A failure is an end like any other: the terminal was hung up (EIO), or the host has
         // closed the stream. The pipe goes first, so that a process still writing learns of it.
-        let _ = carry(&mut from, &mut to);
+        let _ = if is_pipe(&from) { splice_all(&from, &to) } else { carry(&mut from, &mut to) };
         drop(from);
         let _ = shutdown(to.as_fd(), Shutdown::Write);
         drop(running);
@@ -331,8 +332,6 @@ impl Pump {
 }
 
 /// Carries until the end. There is no buffer beyond one read: who reads slowly makes the writer wait.
-/// The kernel could move a pipe's bytes by itself, but would keep it locked while the host takes no more,
-/// and a process that waits for that lock cannot be killed.
 fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     const BUFFER_BYTES: usize = 64 << 10;
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -343,5 +342,73 @@ fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+fn is_pipe(file: &impl AsFd) -> bool {
+    fstat(file).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
+}
+
+/// Lets the kernel carry a pipe's bytes until its end, with a copy less. It keeps the pipe locked
+/// meanwhile, and a process that waits for that lock cannot be killed: so the stream must not block, and
+/// where the host takes no more, that is waited for here.
+fn splice_all(from: &impl AsFd, to: &impl AsFd) -> io::Result<()> {
+    fcntl_setfl(to, OFlags::NONBLOCK)?;
+    let ended = loop {
+        match splice(from, None, to, None, OUTPUT_BYTES, SpliceFlags::empty()) {
+            Ok(0) => break Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => match poll(&mut [PollFd::new(to, PollFlags::OUT)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => break Err(error),
+            },
+            Err(error) => break Err(error),
+        }
+    };
+    fcntl_setfl(to, OFlags::empty())?;
+    Ok(ended?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_pipe_is_carried_whole_and_its_writer_is_not_kept_from_its_end() {
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let (from, into) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let written = sent.clone();
+        let writer = thread::spawn(move || File::from(into).write_all(&written));
+        let carrier = thread::spawn(move || splice_all(&from, &near).map(|()| near));
+        let mut received = vec![0; sent.len()];
+        far.read_exact(&mut received).unwrap();
+        writer.join().unwrap().unwrap();
+        let near = carrier.join().unwrap().unwrap();
+        assert!(received == sent);
+        // It blocks again, as whoever reads its other direction expects.
+        let reader = thread::spawn(move || (&near).read(&mut [0]));
+        drop(far);
+        assert_eq!(reader.join().unwrap().unwrap(), 0);
+    }
+
+    #[test]
+    fn a_host_that_takes_nothing_does_not_keep_the_pipe_locked() {
+        let (from, into) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        fcntl_setfl(&into, OFlags::NONBLOCK).unwrap();
+        let carrier = thread::spawn(move || splice_all(&from, &near));
+        // Until stream and pipe are full; this write would hang if the pipe were kept locked.
+        let mut full = 0;
+        while full < 1000 {
+            match rustix::io::write(&into, &[0; 4096]) {
+                Ok(_) => full = 0,
+                Err(_) => full += 1,
+            }
+            thread::yield_now();
+        }
+        drop(far);
+        assert!(carrier.join().unwrap().is_err());
     }
 }
