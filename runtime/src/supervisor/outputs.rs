@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use protocol::StreamKind;
+use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
@@ -20,8 +21,9 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use super::clients::ClientId;
 use crate::logs::{LogWriter, Stream};
 
-/// How much is moved at once, in bytes: what the machine sends in one packet.
-const PIECE_BYTES: usize = 64 << 10;
+/// How much is moved at once, in bytes: as much as a pipe takes. The machine sends packets of 64 KiB,
+/// which gather while we are slower.
+const PIECE_BYTES: usize = SINK_BYTES;
 
 /// How much the pipe of somebody who is attached holds, in bytes: the more, the less often they and
 /// we are woken.
@@ -158,29 +160,28 @@ impl Outputs {
             return None;
         }
         flow.sinks.iter_mut().for_each(|sink| sink.is_full = false);
-        self.piece.resize(PIECE_BYTES, 0);
-        let count = match recv(source, &mut self.piece[..], RecvFlags::DONTWAIT) {
-            Ok((count, _)) => count,
+        self.piece.clear();
+        // What is not read into takes no memory.
+        self.piece.reserve(PIECE_BYTES);
+        match recv(source, spare_capacity(&mut self.piece), RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN | Errno::INTR) => return None,
-            // The machine has ended, or the program was told that nobody reads.
-            Err(_) => 0,
-        };
-        if count == 0 {
-            flow.source = None;
-            flow.sinks.clear();
-        } else {
-            flow.give(&self.piece[..count]);
+            // An error: the machine has ended, or the program was told that nobody reads.
+            Ok((0, _)) | Err(_) => {
+                flow.source = None;
+                flow.sinks.clear();
+            }
+            Ok(_) => flow.give(&self.piece),
         }
         let stream = stream(flow.kind);
-        self.write_log(stream, count)
+        self.write_log(stream)
     }
 
-    /// Writes the first `count` bytes of the piece down, or the end if there are none.
-    fn write_log(&mut self, stream: Stream, count: usize) -> Option<String> {
+    /// Writes the piece down, or the end if it is empty.
+    fn write_log(&mut self, stream: Stream) -> Option<String> {
         let log = self.log.as_mut()?;
-        let written = match count {
-            0 => log.finish(stream),
-            count => log.add(stream, &self.piece[..count]),
+        let written = match &self.piece[..] {
+            [] => log.finish(stream),
+            piece => log.add(stream, piece),
         };
         match written {
             Err(error) if self.log_error.is_none() => {
