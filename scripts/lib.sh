@@ -62,7 +62,7 @@ locked() {
     shift
     mkdir -p "$HYPERRUN_CACHE"
     (
-        flock 9
+        flock -n 9 || { step "waiting for another $name" && flock 9; }
         "$@" 9>&-
     ) 9>"$HYPERRUN_CACHE/.$name.lock"
 }
