@@ -12,6 +12,8 @@ mod clients;
 mod console;
 mod conversation;
 mod error;
+mod flow;
+mod fork;
 mod interval;
 mod knock;
 mod life;

@@ -4,70 +4,50 @@
 //! what came before, so that a slow one makes the program wait, as a slow terminal would. Somebody
 //! who is gone is left out from then on.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use protocol::StreamKind;
-use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::clients::ClientId;
+use super::flow::Flow;
 use crate::logs::{LogWriter, Stream};
-
-/// How much is moved at once, in bytes: as much as a pipe takes. The machine sends packets of 64 KiB,
-/// which gather while we are slower.
-const PIECE_BYTES: usize = SINK_BYTES;
 
 /// How much the pipe of somebody who is attached holds, in bytes: the more, the less often they and
 /// we are woken.
-const SINK_BYTES: usize = 256 << 10;
+pub(super) const SINK_BYTES: usize = 256 << 10;
 
 /// All output of the program.
 pub(super) struct Outputs {
     flows: Vec<Flow>,
-    log: Option<LogWriter>,
-    /// Why the log is not whole, once it is not.
-    log_error: Option<io::Error>,
+    log: Log,
+    /// Memory to move bytes with.
     piece: Vec<u8>,
 }
 
-/// One stream of the program.
-struct Flow {
-    kind: StreamKind,
-    /// None once it has ended.
-    source: Option<UnixStream>,
-    /// What somebody has not taken yet.
-    held: Vec<u8>,
-    sinks: Vec<Sink>,
-}
-
-/// Somebody who is attached.
-struct Sink {
-    client: ClientId,
-    pipe: File,
-    /// How much they have taken of what is held.
-    taken: usize,
-    /// Their pipe took no more of what the kernel moves.
-    is_full: bool,
+/// The log, if there is one.
+pub(super) struct Log {
+    writer: Option<LogWriter>,
+    /// Why it is not whole, once it is not.
+    error: Option<io::Error>,
+    /// Nobody has been told of that yet.
+    is_news: bool,
 }
 
 impl Outputs {
     /// Of a program that has not begun.
     pub(super) fn new(log: Option<LogWriter>) -> Self {
-        Self { flows: Vec::new(), log, log_error: None, piece: Vec::new() }
+        let log = Log { writer: log, error: None, is_news: false };
+        Self { flows: Vec::new(), log, piece: Vec::new() }
     }
 
     /// The streams of the program, which is about to begin.
     pub(super) fn connect(&mut self, kind: StreamKind, source: UnixStream) {
-        let source = Some(source);
-        self.flows.push(Flow { kind, source, held: Vec::new(), sinks: Vec::new() });
+        self.flows.push(Flow::new(kind, source));
     }
 
     /// Lets somebody see what is written from now on: a pipe for each stream.
@@ -78,10 +58,7 @@ impl Outputs {
             fcntl_setfl(&writing, OFlags::NONBLOCK)?;
             // As it is, where this user has too many of them.
             let _ = fcntl_setpipe_size(&writing, SINK_BYTES);
-            if flow.source.is_some() {
-                let taken = flow.held.len();
-                flow.sinks.push(Sink { client, pipe: writing.into(), taken, is_full: false });
-            }
+            flow.attach(client, writing, &mut self.log);
             theirs.push((flow.kind, reading));
         }
         Ok(theirs)
@@ -89,195 +66,78 @@ impl Outputs {
 
     /// Forgets somebody who goes.
     pub(super) fn detach(&mut self, client: ClientId) {
-        for flow in &mut self.flows {
-            flow.sinks.retain(|sink| sink.client != client);
-            flow.let_go();
-        }
+        self.flows.iter_mut().for_each(|flow| flow.detach(client, &mut self.log));
     }
 
     /// Tells the program that nobody reads a stream any more.
     pub(super) fn hang_up(&mut self, kind: StreamKind) {
         for flow in self.flows.iter_mut().filter(|flow| flow.kind == kind) {
-            if let Some(source) = &flow.source {
-                // A machine that has ended needs not be told.
-                let _ = source.shutdown(Shutdown::Read);
-            }
-            flow.held.clear();
-            flow.sinks.clear();
+            flow.hang_up(&mut self.log);
         }
     }
 
     /// Leaves out everybody who has not taken what they were given.
     pub(super) fn drop_slow(&mut self) {
-        for flow in &mut self.flows {
-            let held = flow.held.len();
-            flow.sinks.retain(|sink| sink.taken >= held && !sink.is_full);
-            flow.let_go();
-        }
+        self.flows.iter_mut().for_each(|flow| flow.drop_slow(&mut self.log));
     }
 
     /// Gives up on what has not come: the machine is gone, or as good as gone.
     pub(super) fn abandon(&mut self) {
-        for flow in &mut self.flows {
-            flow.source = None;
-            flow.held = Vec::new();
-            flow.sinks.clear();
-        }
+        self.flows.iter_mut().for_each(|flow| flow.abandon(&mut self.log));
     }
 
     /// Whether all has come and gone.
     pub(super) fn are_drained(&self) -> bool {
-        self.flows.iter().all(|flow| flow.source.is_none() && flow.held.is_empty())
+        self.flows.iter().all(Flow::is_drained)
     }
 
     /// What to wait for, and which stream it is of.
     pub(super) fn sources(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags, usize)> {
-        self.flows.iter().enumerate().flat_map(|(at, flow)| {
-            let full = flow.is_full();
-            let source = flow.source.as_ref().filter(|_| flow.held.is_empty() && !full);
-            let source = source.map(|source| (source.as_fd(), PollFlags::IN, at));
-            let is_slow = move |sink: &&Sink| full || sink.taken < flow.held.len();
-            let slow = flow.sinks.iter().filter(is_slow);
-            source.into_iter().chain(slow.map(move |sink| (sink.pipe.as_fd(), PollFlags::OUT, at)))
-        })
+        let flows = self.flows.iter().enumerate();
+        flows.flat_map(|(at, flow)| flow.sources().map(move |(source, flags)| (source, flags, at)))
     }
 
     /// Moves what can be moved of the stream at this place; the words for a log that has just failed.
     pub(super) fn serve(&mut self, at: usize) -> Option<String> {
-        let flow = self.flows.get_mut(at)?;
-        if !flow.held.is_empty() {
-            flow.flush();
-            return None;
-        }
-        let source = flow.source.as_ref()?;
-        if let (None, [sink]) = (&self.log, &mut flow.sinks[..]) {
-            match sink.splice(source) {
-                Spliced::Some => return None,
-                Spliced::End => flow.source = None,
-                Spliced::Gone => {}
-            }
-            flow.sinks.clear();
-            return None;
-        }
-        flow.sinks.iter_mut().for_each(|sink| sink.is_full = false);
-        self.piece.clear();
-        // What is not read into takes no memory.
-        self.piece.reserve(PIECE_BYTES);
-        match recv(source, spare_capacity(&mut self.piece), RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN | Errno::INTR) => return None,
-            // An error: the machine has ended, or the program was told that nobody reads.
-            Ok((0, _)) | Err(_) => {
-                flow.source = None;
-                flow.sinks.clear();
-            }
-            Ok(_) => flow.give(&self.piece),
-        }
-        let stream = stream(flow.kind);
-        self.write_log(stream)
-    }
-
-    /// Writes the piece down, or the end if it is empty.
-    fn write_log(&mut self, stream: Stream) -> Option<String> {
-        let log = self.log.as_mut()?;
-        let written = match &self.piece[..] {
-            [] => log.finish(stream),
-            piece => log.add(stream, piece),
-        };
-        match written {
-            Err(error) if self.log_error.is_none() => {
-                self.log_error = Some(error);
-                self.log_trouble()
-            }
-            _ => None,
-        }
+        self.flows.get_mut(at)?.serve(&mut self.log, &mut self.piece);
+        self.log.news()
     }
 
     /// What whoever comes later is to know about the log.
     pub(super) fn log_trouble(&self) -> Option<String> {
-        let error = self.log_error.as_ref()?;
+        self.log.trouble()
+    }
+}
+
+impl Log {
+    /// Whether there is one.
+    pub(super) fn is_kept(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Writes a piece of a stream down, or its end if it is empty.
+    pub(super) fn add(&mut self, kind: StreamKind, piece: &[u8]) {
+        let Some(writer) = &mut self.writer else { return };
+        let written = match piece {
+            [] => writer.finish(stream(kind)),
+            piece => writer.add(stream(kind), piece),
+        };
+        if let Err(error) = written
+            && self.error.is_none()
+        {
+            self.error = Some(error);
+            self.is_news = true;
+        }
+    }
+
+    /// What is wrong with it, once.
+    fn news(&mut self) -> Option<String> {
+        std::mem::take(&mut self.is_news).then(|| self.trouble()).flatten()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let error = self.error.as_ref()?;
         Some(format!("the container's log is not whole, it could not be written: {error}"))
-    }
-}
-
-/// What came of it when the kernel was to move bytes.
-enum Spliced {
-    /// There may be more.
-    Some,
-    /// The stream has ended.
-    End,
-    /// Nobody reads any more.
-    Gone,
-}
-
-impl Flow {
-    /// Gives everybody what has just come, and holds what somebody did not take.
-    fn give(&mut self, bytes: &[u8]) {
-        for sink in &mut self.sinks {
-            sink.taken = 0;
-        }
-        self.sinks.retain_mut(|sink| sink.take(bytes));
-        let least = self.sinks.iter().map(|sink| sink.taken).min().unwrap_or(bytes.len());
-        if least < bytes.len() {
-            self.held.extend_from_slice(&bytes[least..]);
-            self.sinks.iter_mut().for_each(|sink| sink.taken -= least);
-        }
-    }
-
-    /// Whether there is no room for what the kernel is to move.
-    fn is_full(&self) -> bool {
-        !self.sinks.is_empty() && self.sinks.iter().all(|sink| sink.is_full)
-    }
-
-    /// Gives the slow ones more of what is held.
-    fn flush(&mut self) {
-        let Self { held, sinks, .. } = self;
-        sinks.retain_mut(|sink| sink.take(held));
-        self.let_go();
-    }
-
-    /// Forgets what is held once everybody has it.
-    fn let_go(&mut self) {
-        if self.sinks.iter().all(|sink| sink.taken >= self.held.len()) {
-            // An idle container holds no memory for its output.
-            self.held = Vec::new();
-            self.sinks.iter_mut().for_each(|sink| sink.taken = 0);
-            if self.source.is_none() {
-                self.sinks.clear();
-            }
-        }
-    }
-}
-
-impl Sink {
-    /// Lets the kernel move what there is room for.
-    fn splice(&mut self, source: &UnixStream) -> Spliced {
-        self.is_full = false;
-        match splice(source, None, &self.pipe, None, SINK_BYTES, SpliceFlags::NONBLOCK) {
-            Ok(0) => Spliced::End,
-            // The source was ready, or the next look at the pipe tells that it is not full.
-            Err(Errno::AGAIN) => {
-                self.is_full = true;
-                Spliced::Some
-            }
-            Ok(_) | Err(Errno::INTR) => Spliced::Some,
-            Err(Errno::PIPE) => Spliced::Gone,
-            // The machine has ended, or the program was told that nobody reads.
-            Err(_) => Spliced::End,
-        }
-    }
-
-    /// Takes what there is room for; whether they are still there.
-    fn take(&mut self, bytes: &[u8]) -> bool {
-        while self.taken < bytes.len() {
-            match self.pipe.write(&bytes[self.taken..]) {
-                Ok(0) => return false,
-                Ok(count) => self.taken += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-                Err(_) => return false,
-            }
-        }
-        true
     }
 }
 
@@ -291,7 +151,12 @@ fn stream(kind: StreamKind) -> Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use crate::keeping::LogConfig;
+    use crate::logs::{Entry, LogQuery, Reader};
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::path::Path;
+    use std::thread;
 
     /// Serves until there is nothing to do at once.
     fn serve_all(outputs: &mut Outputs) {
@@ -351,7 +216,7 @@ mod tests {
         program.set_nonblocking(true).unwrap();
         let mut slow = attach(&mut outputs, 1);
         let fast = attach(&mut outputs, 2);
-        let fast = std::thread::spawn(move || std::io::copy(&mut &fast, &mut std::io::sink()));
+        let fast = thread::spawn(move || std::io::copy(&mut &fast, &mut std::io::sink()));
         let piece = [7; 4096];
         let mut written = 0;
         for _ in 0..1000 {
@@ -359,7 +224,6 @@ mod tests {
             serve_all(&mut outputs);
         }
         assert!(written < 1 << 20, "{written} bytes for nobody");
-        assert!(outputs.flows[0].held.len() <= PIECE_BYTES);
         // Nothing here blocks: the fast one may be slow to be scheduled.
         fcntl_setfl(&slow, OFlags::NONBLOCK).unwrap();
         let mut taken = 0;
@@ -398,7 +262,7 @@ mod tests {
     fn slow_ones_can_be_left_out() {
         let (mut program, mut outputs) = one_stream();
         let _slow = attach(&mut outputs, 1);
-        let writer = std::thread::spawn(move || program.write_all(&vec![0; 1 << 20]));
+        let writer = thread::spawn(move || program.write_all(&vec![0; 1 << 20]));
         while !outputs.flows[0].is_full() {
             serve_all(&mut outputs);
         }
@@ -407,5 +271,92 @@ mod tests {
             serve_all(&mut outputs);
         }
         writer.join().unwrap().unwrap();
+    }
+
+    /// A program that writes lines, of which the first have come fast: its text, and somebody who reads
+    /// nothing of it yet, while what has come waits for them.
+    fn a_fast_one(log: &Path) -> (String, Outputs, File, thread::JoinHandle<io::Result<()>>) {
+        let text: String = (0..300_000).map(|number| format!("{number}\n")).collect();
+        let config = LogConfig { max_bytes: 1 << 30, ..LogConfig::default() };
+        let (mut program, ours) = UnixStream::pair().unwrap();
+        let mut outputs = Outputs::new(Some(LogWriter::new(log.to_owned(), config)));
+        outputs.connect(StreamKind::Stdout, ours);
+        let first = attach(&mut outputs, 1);
+        let (begin, rest) = text.as_bytes().split_at(64 << 10);
+        program.write_all(begin).unwrap();
+        serve_all(&mut outputs);
+        let rest = rest.to_owned();
+        let writer = thread::spawn(move || program.write_all(&rest));
+        while !outputs.flows[0].is_full() {
+            serve_all(&mut outputs);
+        }
+        (text, outputs, first, writer)
+    }
+
+    fn finish(mut outputs: Outputs, writer: thread::JoinHandle<io::Result<()>>) {
+        while !outputs.are_drained() {
+            serve_all(&mut outputs);
+        }
+        writer.join().unwrap().unwrap();
+    }
+
+    fn read_in_background(mut pipe: File) -> thread::JoinHandle<String> {
+        thread::spawn(move || {
+            let mut text = String::new();
+            pipe.read_to_string(&mut text).unwrap();
+            text
+        })
+    }
+
+    fn text_of(log: &Path) -> String {
+        let mut text = String::new();
+        let mut take = |entry: &Entry<'_>| {
+            text.push_str(&entry.log);
+            Ok(())
+        };
+        Reader::open(log.to_owned(), LogQuery::default()).read(&mut take).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_somebody_sees_is_in_the_log_too_though_another_one_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        for another in [false, true] {
+            let (text, mut outputs, first, writer) = a_fast_one(&log);
+            let second = another.then(|| read_in_background(attach(&mut outputs, 2)));
+            let first = read_in_background(first);
+            finish(outputs, writer);
+            assert!(first.join().unwrap() == text);
+            if let Some(second) = second {
+                let seen = second.join().unwrap();
+                assert!(!seen.is_empty() && seen.len() < text.len() && text.ends_with(&seen));
+            }
+            assert!(text_of(&log) == text);
+            std::fs::remove_file(&log).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_log_is_whole_though_those_who_are_attached_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let ways: [fn(&mut Outputs, File); 4] = [
+            |outputs, _| outputs.detach(1),
+            |outputs, _| outputs.drop_slow(),
+            |_, pipe| drop(pipe),
+            |outputs, pipe| {
+                outputs.attach(2).unwrap();
+                outputs.detach(2);
+                drop(pipe);
+            },
+        ];
+        for leave in ways {
+            let (text, mut outputs, pipe, writer) = a_fast_one(&log);
+            leave(&mut outputs, pipe);
+            finish(outputs, writer);
+            assert!(text_of(&log) == text);
+            std::fs::remove_file(&log).unwrap();
+        }
     }
 }
