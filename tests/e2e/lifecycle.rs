@@ -67,14 +67,14 @@ fn a_detached_container_runs_and_is_stopped() {
 #[test]
 fn what_is_written_last_is_there_when_a_stopped_one_is_started_again() {
     let home = Home::new();
-    let script = "if [ -e /last ]; then yes | head -c 30000000 | cmp - /last && wc -c /last; exit; fi; \
-                  trap 'yes | head -c 30000000 >/last; exit 7' TERM; \
+    let script = "if [ -e /last ]; then yes | head -c 4000000 | cmp - /last && wc -c /last; exit; fi; \
+                  trap 'yes | head -c 4000000 >/last; exit 7' TERM; \
                   echo ready; while :; do sleep 1000 & wait; done";
     home.runs("writer", script);
     home.sandbox.does("stop -t 100 writer").stdout_is("writer\n");
     home.shows("writer", "{{.State.Status}} {{.State.ExitCode}}", "exited 7");
     // At once: nothing of the machine that is gone is in the way.
-    home.sandbox.does("start -a writer").code_is(0).stdout_is("30000000 /last\n");
+    home.sandbox.does("start -a writer").code_is(0).stdout_is("4000000 /last\n");
 }
 
 #[test]
