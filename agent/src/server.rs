@@ -1,11 +1,11 @@
 //! The agent's side of the conversation: takes the host's words one by one and answers them.
 
+mod end;
 mod files;
 
 use std::{
     fs::File,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Duration,
 };
 
 use protocol::{
@@ -140,30 +140,6 @@ impl Server {
                 Wake::Freezer => self.hear_freezer()?,
             }
         }
-    }
-
-    /// Ends the container, if it still runs, and lets go of its disks, with all that was written on
-    /// them.
-    pub(crate) fn end_container(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        if let Ok(cgroup) = &self.cgroup
-            && cgroup.kill().is_ok()
-            && let Some(own) = self.container()
-        {
-            let _ = self.reaper.await_end(own.pid, PATIENCE);
-        }
-        self.stage = Stage::Over;
-        self.processes.clear();
-        self.end_helpers(PATIENCE);
-        if let Some(disks) = self.disks.take() {
-            disks.release();
-        }
-        rustix::fs::sync();
-    }
-
-    /// Tells the host that nothing is left to do. It may have gone before.
-    pub(crate) fn say_farewell(&mut self) {
-        let _ = self.say(&FromAgent::Settled);
     }
 
     /// Both say their version; the agent answers before it judges, so that the host can tell.
