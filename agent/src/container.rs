@@ -1,6 +1,6 @@
 //! The machine's one container: prepared when its spec comes, started when its streams are there.
 
-use std::fs::File;
+use std::{fs::File, os::fd::AsFd};
 
 use protocol::{ContainerSpec, FrameError, StartError, WindowSize};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -12,7 +12,7 @@ use crate::{
     devices::DeviceNodes,
     disks::Disks,
     etc::EtcMounts,
-    launch::Launch,
+    launch::{Launch, Settling},
     process::Running,
     program::Program,
     rootfs::Furniture,
@@ -22,40 +22,57 @@ use crate::{
     tty::Terminal,
     user::{self, Account},
     volumes::Volumes,
+    waiting::Waiting,
 };
 
 /// A container that has everything but its streams.
 pub(crate) struct Prepared {
     spec: ContainerSpec,
     account: Account,
-    program: Program,
-    etc: EtcMounts,
-    volumes: Volumes,
-    devices: DeviceNodes,
+    root: Root,
+}
+
+/// How the first process comes into its root.
+enum Root {
+    /// It is made, and furnishes the root.
+    New { program: Program, etc: EtcMounts, volumes: Volumes, devices: DeviceNodes },
+    /// It is there.
+    Ready(Waiting),
+}
+
+/// What an image's template brings along, and what else a container is made of.
+pub(crate) struct Parts<'a> {
+    /// The disks, once they are mounted: where they will be released from, whatever fails afterwards.
+    pub(crate) disks: &'a mut Option<Disks>,
+    /// A first process that waits.
+    pub(crate) waiting: Option<Waiting>,
+    /// The cgroup.
+    pub(crate) cgroup: &'a Cgroup,
 }
 
 impl Prepared {
     /// Does what can be done outside of the container: the clock, its root, its user, its program.
-    /// The disks are put where they will be released from, whatever fails afterwards.
-    pub(crate) fn new(
-        spec: ContainerSpec,
-        disks: &mut Option<Disks>,
-        cgroup: &Cgroup,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn new(spec: ContainerSpec, parts: Parts<'_>) -> Result<Self, StartError> {
+        let Parts { disks, waiting, cgroup } = parts;
         clock::set(spec.wall_clock)?;
         clock::stir(&spec.entropy)?;
-        let root = disks.insert(Disks::mount(&spec)?).root();
+        let root = match disks {
+            Some(disks) => disks.root(),
+            none => none.insert(Disks::mount(spec.image_disk, spec.scratch_disk)?).root(),
+        };
         let account = user::find(root, &spec.process.user, &spec.process.more_groups)?;
-        let program = Program::new(&spec.process, &account.home)?;
-        let etc = EtcMounts::write(&spec)?;
-        let volumes = Volumes::prepare(&spec.volumes)?;
+        let root = match waiting {
+            Some(waiting) if waiting.serves(&spec) => {
+                EtcMounts::rewrite(&spec)?;
+                Root::Ready(waiting)
+            }
+            other => {
+                other.map_or(Ok(()), Waiting::dismiss)?;
+                Root::new(&spec, &account, cgroup)?
+            }
+        };
         cgroup.begin(&spec.limits)?;
-        let mut devices = DeviceNodes::default();
-        if spec.privileged {
-            cgroup.open_devices()?;
-            devices = DeviceNodes::of_the_machine()?;
-        }
-        Ok(Self { spec, account, program, etc, volumes, devices })
+        Ok(Self { spec, account, root })
     }
 
     /// The streams it waits for.
@@ -72,28 +89,47 @@ impl Prepared {
     ///
     /// Up to the clone the agent has one thread; those that carry the streams come after it.
     pub(crate) fn start(self, streams: Streams, cgroup: &Cgroup) -> Result<Running, StartError> {
-        let Self { spec, account, program, etc, volumes, devices } = self;
+        let Self { spec, account, root } = self;
         let process = &spec.process;
         let terminal =
             process.terminal.map(|size| Terminal::open(size, account.uid)).transpose()?;
         let (stdio, pumps) = Stdio::connect(process, terminal, streams, account.uid)?;
         let (report, child_report) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
-        let launch = Launch {
-            spec: &spec,
-            furniture: Furniture { etc, volumes, devices, terminal: stdio.terminal() },
-            stdio: &stdio,
-            confinement: Confinement { spec: process, account: &account },
-            program: &program,
+        let (pid, pidfd) = match root {
+            Root::Ready(waiting) => waiting.go(spec, account, &stdio, child_report.as_fd())?,
+            Root::New { program, etc, volumes, devices } => {
+                let furniture = Furniture { etc, volumes, devices, terminal: stdio.terminal() };
+                let confinement = Confinement { spec: process, account: &account };
+                let settling =
+                    Settling { spec: &spec, stdio: &stdio, confinement, program: &program };
+                let launch = Launch { furniture, settling };
+                match sys::clone_into_namespaces(cgroup.as_fd()).doing("make a process")? {
+                    Cloned::Parent { pid, pidfd } => (pid, pidfd),
+                    Cloned::Child => launch.carry_out(child_report.into()),
+                }
+            }
         };
-        let cloned = sys::clone_into_namespaces(cgroup.as_fd()).doing("make a process")?;
-        let Cloned::Parent { pid, pidfd } = cloned else { launch.carry_out(child_report.into()) };
         drop(child_report);
-        drop(launch);
         // The process's ends of the pipes must be its alone, or they would never hang up.
         let terminal = stdio.into_master();
         let drained = Some(pumps.start()?);
         read_report(report.into())?;
         Ok(Running { pid, pidfd: Some(pidfd), terminal, drained, status: None })
+    }
+}
+
+impl Root {
+    /// All that a root is furnished with by a process to come.
+    fn new(spec: &ContainerSpec, account: &Account, cgroup: &Cgroup) -> Result<Self, StartError> {
+        let program = Program::new(&spec.process, &account.home)?;
+        let etc = EtcMounts::write(spec)?;
+        let volumes = Volumes::prepare(&spec.volumes)?;
+        let mut devices = DeviceNodes::default();
+        if spec.privileged {
+            cgroup.open_devices()?;
+            devices = DeviceNodes::of_the_machine()?;
+        }
+        Ok(Self::New { program, etc, volumes, devices })
     }
 }
 

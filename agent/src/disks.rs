@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use protocol::{ContainerSpec, Device};
+use protocol::Device;
 use rustix::{
     fs::{
         Advice, AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmod, chown,
@@ -48,12 +48,11 @@ pub(crate) struct Disks {
 
 impl Disks {
     /// Mounts the disks and the overlay of both.
-    pub(crate) fn mount(spec: &ContainerSpec) -> Result<Self, StepError> {
+    pub(crate) fn mount(image: Device, scratch: Device) -> Result<Self, StepError> {
         for folder in [IMAGE, SCRATCH, CONTAINER] {
             make_folder(folder, Mode::RWXU)?;
         }
-        let image = device_path(spec.image_disk)?;
-        let scratch = device_path(spec.scratch_disk)?;
+        let (image, scratch) = (device_path(image)?, device_path(scratch)?);
         // Comes while the image is mounted. The blocks would be forgotten without somebody who has the
         // disk open.
         let _open = read_ahead(&scratch);

@@ -29,11 +29,19 @@ impl EtcMounts {
 
     /// Writes the files to the agent's own `/etc`.
     pub(crate) fn write(spec: &ContainerSpec) -> Result<Self, StepError> {
+        Self::rewrite(spec)?;
+        Self::find()
+    }
+
+    /// Writes the files where they are mounted already.
+    pub(crate) fn rewrite(spec: &ContainerSpec) -> Result<(), StepError> {
         let hostname = format!("{}\n", spec.hostname);
-        let contents = [&hostname, &spec.etc.hosts, &spec.etc.resolv_conf];
-        for (path, content) in Self::PATHS.into_iter().zip(contents) {
-            fs::write(path, content).doing(format_args!("write the container's {path}"))?;
-        }
+        write_all([&hostname, &spec.etc.hosts, &spec.etc.resolv_conf])
+    }
+
+    /// Makes empty files, to be mounted before it is known what will be in them.
+    pub(crate) fn write_blank() -> Result<Self, StepError> {
+        write_all([""; 3])?;
         Self::find()
     }
 
@@ -60,4 +68,11 @@ impl EtcMounts {
         }
         Ok(())
     }
+}
+
+fn write_all(contents: [&str; 3]) -> Result<(), StepError> {
+    for (path, content) in EtcMounts::PATHS.into_iter().zip(contents) {
+        fs::write(path, content).doing(format_args!("write the container's {path}"))?;
+    }
+    Ok(())
 }

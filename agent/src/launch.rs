@@ -14,18 +14,24 @@ use crate::{
     confinement::Confinement,
     first_process,
     program::Program,
-    rootfs::{self, Furniture},
+    rootfs::{self, Furniture, Interior},
     stdio::Stdio,
-    step::Doing,
+    step::{Doing, StepError},
     sys,
 };
 
 /// All that the new process needs to know, put together before it exists.
 pub(crate) struct Launch<'a> {
-    /// What was asked for.
-    pub(crate) spec: &'a ContainerSpec,
     /// What the container's root is furnished with.
     pub(crate) furniture: Furniture<'a>,
+    /// What comes in it.
+    pub(crate) settling: Settling<'a>,
+}
+
+/// What a process that stands in the container's root needs to become its program.
+pub(crate) struct Settling<'a> {
+    /// What was asked for.
+    pub(crate) spec: &'a ContainerSpec,
     /// Its standard input and output.
     pub(crate) stdio: &'a Stdio,
     /// What it is limited to.
@@ -42,24 +48,41 @@ impl Launch<'_> {
     /// Turns the calling process, PID 1 of its namespaces, into the container's program, or into
     /// the init that starts it. What fails is written to `report`, which an `execve` closes.
     pub(crate) fn carry_out(&self, report: File) -> ! {
+        let error = match self.furnish() {
+            Ok(()) => self.settling.become_program(),
+            Err(error) => error.into(),
+        };
+        give_up(report, &error)
+    }
+
+    fn furnish(&self) -> Result<(), StepError> {
+        umask(Mode::empty());
+        self.settling.confinement.adjust_oom_score()?;
+        rootfs::enter(&Interior::of(self.settling.spec), &self.furniture)
+    }
+}
+
+/// Says why there is no program, and ends.
+pub(crate) fn give_up(mut report: File, error: &StartError) -> ! {
+    let _ = protocol::write(&mut report, error);
+    sys::exit_now(FAILED)
+}
+
+impl Settling<'_> {
+    /// Becomes the program, or the init that starts it. Returns only when that fails.
+    pub(crate) fn become_program(&self) -> StartError {
         let execute = || match self.confinement.close() {
             Ok(()) => self.program.execute(),
             Err(error) => error.into(),
         };
-        let error = match self.prepare() {
+        match self.settle() {
             Ok(()) if self.spec.init => first_process::start(execute),
             Ok(()) => execute(),
             Err(error) => error,
-        };
-        let mut report = report;
-        let _ = protocol::write(&mut report, &error);
-        sys::exit_now(FAILED)
+        }
     }
 
-    fn prepare(&self) -> Result<(), StartError> {
-        umask(Mode::empty());
-        self.confinement.adjust_oom_score()?;
-        rootfs::enter(self.spec, &self.furniture)?;
+    fn settle(&self) -> Result<(), StartError> {
         sethostname(self.spec.hostname.as_bytes()).doing("set the host name")?;
         if !self.spec.domain_name.is_empty() {
             setdomainname(self.spec.domain_name.as_bytes()).doing("set the domain name")?;

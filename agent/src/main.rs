@@ -45,6 +45,8 @@ mod top;
 mod tty;
 mod user;
 mod volumes;
+mod waiting;
+mod warmth;
 
 use std::process::ExitCode;
 
@@ -52,7 +54,7 @@ use crate::{
     cgroup::Cgroup,
     doors::Doors,
     reaper::Reaper,
-    server::Server,
+    server::{Farewell, Server},
     step::{StepError, describe},
 };
 
@@ -77,8 +79,15 @@ fn live() -> Result<(), StepError> {
 
     let control = doors.wait_for_host()?;
     let mut server = Server::new(control, doors, reaper, cgroup);
-    if let Err(error) = server.serve() {
-        power::say_last_words(&describe(&error));
+    loop {
+        match server.serve() {
+            Ok(Farewell::PowerOff) => break,
+            Ok(Farewell::Prepared) => server = server.await_next()?,
+            Err(error) => {
+                power::say_last_words(&describe(&error));
+                break;
+            }
+        }
     }
     server.end_container();
     server.say_farewell();

@@ -56,6 +56,11 @@ impl Program {
     }
 }
 
+/// Where a program of this name may be, along a path that is not empty.
+pub(crate) fn places(name: &[u8], path: &[u8]) -> Vec<Vec<u8>> {
+    candidates(name, Some(path).filter(|path| !path.is_empty()))
+}
+
 /// Where a program of this name may be. `None` for the path stands for what execvp(3) takes then.
 fn candidates(name: &[u8], path: Option<&[u8]>) -> Vec<Vec<u8>> {
     const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
@@ -112,10 +117,10 @@ fn c_strings(strings: Vec<Vec<u8>>) -> Result<Vec<CString>, StartError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn spec(args: &[&str], env: &[&str]) -> ProcessSpec {
+    pub(crate) fn spec(args: &[&str], env: &[&str]) -> ProcessSpec {
         let bytes = |strings: &[&str]| strings.iter().map(|s| s.as_bytes().to_vec()).collect();
         ProcessSpec {
             args: bytes(args),

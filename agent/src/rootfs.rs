@@ -42,6 +42,26 @@ pub(crate) struct Furniture<'a> {
     pub(crate) terminal: Option<&'a Terminal>,
 }
 
+/// What of a container's spec its root depends on.
+pub(crate) struct Interior<'a> {
+    /// [`ContainerSpec::tmpfs`].
+    pub(crate) tmpfs: &'a [Tmpfs],
+    /// [`ContainerSpec::sysctls`].
+    pub(crate) sysctls: &'a [Sysctl],
+    /// [`ContainerSpec::privileged`].
+    pub(crate) privileged: bool,
+    /// [`ContainerSpec::shm_bytes`].
+    pub(crate) shm_bytes: u64,
+}
+
+impl<'a> Interior<'a> {
+    /// The one of a container.
+    pub(crate) fn of(spec: &'a ContainerSpec) -> Self {
+        let ContainerSpec { tmpfs, sysctls, privileged, shm_bytes, .. } = spec;
+        Self { tmpfs, sysctls, privileged: *privileged, shm_bytes: *shm_bytes }
+    }
+}
+
 /// Files and folders hidden from containers (moby's `oci.defaultLinuxMaskedPaths`; the one per CPU
 /// for thermal throttling is missing since the guest kernel has none).
 const MASKED: [&CStr; 12] = [
@@ -87,21 +107,21 @@ const LINKS: [(&str, &str); 5] = [
 ///
 /// The root is entered first and furnished then, so that a link in the image, wherever it points,
 /// ends inside.
-pub(crate) fn enter(spec: &ContainerSpec, furniture: &Furniture<'_>) -> Result<(), StepError> {
+pub(crate) fn enter(interior: &Interior<'_>, furniture: &Furniture<'_>) -> Result<(), StepError> {
     pivot()?;
     // Before /proc: as long as it is missing there are no magic links to stumble over.
     furniture.volumes.attach()?;
-    let (system, others): (Vec<_>, Vec<_>) = spec.tmpfs.iter().partition(|one| is_system(one));
+    let (system, others): (Vec<_>, Vec<_>) = interior.tmpfs.iter().partition(|one| is_system(one));
     others.into_iter().try_for_each(tmpfs::mount)?;
     furniture.etc.attach()?;
     for folder in ["proc", "sys", "dev"] {
         make_real_folder(folder)?;
     }
-    mount_system(if spec.privileged { DATA_ONLY } else { DATA_ONLY | MountFlags::RDONLY })?;
-    fill_dev(spec, furniture)?;
+    mount_system(if interior.privileged { DATA_ONLY } else { DATA_ONLY | MountFlags::RDONLY })?;
+    fill_dev(interior.shm_bytes, furniture)?;
     system.into_iter().try_for_each(tmpfs::mount)?;
-    spec.sysctls.iter().try_for_each(set)?;
-    if spec.privileged {
+    interior.sysctls.iter().try_for_each(set)?;
+    if interior.privileged {
         return Ok(());
     }
     FROZEN.iter().try_for_each(|path| mounts::freeze(path))?;
@@ -158,7 +178,7 @@ fn mount_system(flags: MountFlags) -> Result<(), StepError> {
     mounts::new(c"cgroup2", c"/sys/fs/cgroup", flags, c"")
 }
 
-fn fill_dev(spec: &ContainerSpec, furniture: &Furniture<'_>) -> Result<(), StepError> {
+fn fill_dev(shm_bytes: u64, furniture: &Furniture<'_>) -> Result<(), StepError> {
     let flags = MountFlags::NOSUID | MountFlags::STRICTATIME;
     mounts::new(c"tmpfs", c"/dev", flags, c"mode=755,size=65536k")?;
     for (path, major, minor) in DEVICES {
@@ -172,7 +192,7 @@ fn fill_dev(spec: &ContainerSpec, furniture: &Furniture<'_>) -> Result<(), StepE
     for folder in ["/dev/pts", "/dev/shm", "/dev/mqueue"] {
         mkdir(folder, Mode::from_raw_mode(0o755)).doing(format_args!("make {folder}"))?;
     }
-    let shm = CString::new(format!("mode=1777,size={}", spec.shm_bytes))
+    let shm = CString::new(format!("mode=1777,size={shm_bytes}"))
         .doing("write the options of /dev/shm")?;
     mounts::new(c"tmpfs", c"/dev/shm", DATA_ONLY, &shm)?;
     mounts::new(c"mqueue", c"/dev/mqueue", DATA_ONLY, c"")?;

@@ -1,7 +1,9 @@
 //! The agent's side of the conversation: takes the host's words one by one and answers them.
 
+mod asking;
 mod end;
 mod files;
+mod preparing;
 
 use std::{
     fs::File,
@@ -9,8 +11,8 @@ use std::{
 };
 
 use protocol::{
-    Answer, ContainerSpec, ExecSpec, ExitStatus, FrameError, FromAgent, ProcessId, Question,
-    RequestId, StartError, StreamHello, StreamKind, ToAgent, VERSION,
+    ContainerSpec, ExecSpec, ExitStatus, FrameError, FromAgent, ProcessId, StartError, StreamHello,
+    StreamKind, ToAgent, VERSION,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -27,11 +29,10 @@ use crate::{
     exec,
     files::{Helper, View},
     freezer::Freezer,
-    kernel_log,
     process::{Phase, Process, Running, Wish, no_container},
-    questions,
     reaper::Reaper,
     step::{Doing, StepError, describe},
+    waiting::Waiting,
 };
 
 /// The conversation and what it is about.
@@ -42,6 +43,8 @@ pub(crate) struct Server {
     /// Made before the host came; if that failed, the host hears of it when it wants a container.
     cgroup: Result<Cgroup, StepError>,
     disks: Option<Disks>,
+    /// The first process of a container that is not known yet.
+    waiting: Option<Waiting>,
     /// What jobs about files see, once there is a container.
     view: Option<View>,
     /// Those that are at such jobs.
@@ -67,6 +70,15 @@ enum Stage {
     Alive,
     /// It has ended or could not be started.
     Over,
+}
+
+/// How a conversation has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// The machine is to be switched off.
+    PowerOff,
+    /// The host has hung up, to come again for a container of the image that is prepared.
+    Prepared,
 }
 
 /// What the server waits for.
@@ -113,6 +125,7 @@ impl Server {
             reaper,
             cgroup,
             disks: None,
+            waiting: None,
             view: None,
             helpers: Vec::new(),
             freezer: Freezer::default(),
@@ -124,13 +137,18 @@ impl Server {
         }
     }
 
-    /// Serves until the host wants the machine off.
-    pub(crate) fn serve(&mut self) -> Result<(), ServeError> {
+    /// Serves until the host wants the machine off, or has had an image prepared.
+    pub(crate) fn serve(&mut self) -> Result<Farewell, ServeError> {
         self.shake_hands()?;
         loop {
             match self.wait()? {
                 Wake::Control => match protocol::read(&mut self.control)? {
-                    ToAgent::PowerOff => return Ok(()),
+                    ToAgent::PowerOff => return Ok(Farewell::PowerOff),
+                    ToAgent::Prepare(preparation) => {
+                        if self.prepare(&preparation)? {
+                            return Ok(Farewell::Prepared);
+                        }
+                    }
                     message => self.obey(message)?,
                 },
                 Wake::StreamDoor => self.admit_stream()?,
@@ -167,7 +185,8 @@ impl Server {
                 None => Ok(()),
             },
             ToAgent::Hello { .. } => return self.complain("the host said hello twice".into()),
-            ToAgent::PowerOff => Ok(()),
+            // Both end the conversation, and come no further than to who reads them.
+            ToAgent::PowerOff | ToAgent::Prepare(_) => Ok(()),
         };
         result.or_else(|error| self.complain(describe(&error)))
     }
@@ -179,7 +198,10 @@ impl Server {
         self.stage = Stage::Alive;
         self.view = Some(View::of(&spec));
         let prepared = match &self.cgroup {
-            Ok(cgroup) => container::Prepared::new(spec, &mut self.disks, cgroup),
+            Ok(cgroup) => {
+                let (disks, waiting) = (&mut self.disks, self.waiting.take());
+                container::Prepared::new(spec, container::Parts { disks, waiting, cgroup })
+            }
             Err(error) => Err(StartError::Setup { message: describe(error) }),
         };
         self.wish(ProcessId::OWN, prepared.map(|prepared| Wish::Container(Box::new(prepared))))
@@ -354,48 +376,6 @@ impl Server {
             self.stage = Stage::Over;
         }
         self.say(&FromAgent::StartFailed { id, error })
-    }
-
-    fn ask(&mut self, request: RequestId, question: Question) -> Result<(), ServeError> {
-        match self.answer(request, question) {
-            Ok(None) => Ok(()),
-            Ok(Some(answer)) => self.say(&FromAgent::Answer { request, answer }),
-            Err(message) => self.fail(request, message),
-        }
-    }
-
-    /// The answer, if it can be given at once.
-    fn answer(&mut self, request: RequestId, question: Question) -> Result<Option<Answer>, String> {
-        let (Ok(cgroup), Some(disks), Some(_)) = (&self.cgroup, &self.disks, self.container())
-        else {
-            return Err("the container is not running".into());
-        };
-        let answer = match question {
-            Question::Pause => return self.freezer.freeze(cgroup, request),
-            Question::Unpause => {
-                for overtaken in self.freezer.thaw(cgroup)? {
-                    let told = self.fail(overtaken, "the container was unpaused".into());
-                    told.map_err(|error| describe(&error))?;
-                }
-                Ok(Answer::Done)
-            }
-            Question::Top => questions::top(disks.root()),
-            Question::Stats => questions::stats(cgroup),
-            Question::Update(limits) => cgroup.update(&limits).map(|()| Answer::Done),
-            Question::KernelLog => kernel_log::read_all(),
-        };
-        answer.map(Some).map_err(|error| describe(&error))
-    }
-
-    fn hear_freezer(&mut self) -> Result<(), ServeError> {
-        for request in self.freezer.hear()? {
-            self.say(&FromAgent::Answer { request, answer: Answer::Done })?;
-        }
-        Ok(())
-    }
-
-    fn fail(&mut self, request: RequestId, message: String) -> Result<(), ServeError> {
-        self.say(&FromAgent::Answer { request, answer: Answer::Failed { message } })
     }
 
     fn complain(&mut self, message: String) -> Result<(), ServeError> {

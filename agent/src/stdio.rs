@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     thread,
 };
@@ -204,6 +204,20 @@ impl Stdio {
         };
         let pumps = connect_terminal(&terminal.sides.master, streams.take_terminal(), input)?;
         Ok((Self::Terminal(terminal), pumps))
+    }
+
+    /// The pipes that the process gets, in the order in which [`Self::of_pipes`] takes them.
+    pub(crate) fn pipes(&self) -> Vec<BorrowedFd<'_>> {
+        let Self::Pipes(Pipes { stdin, outputs }) = self else { return Vec::new() };
+        let outputs = outputs.iter().flat_map(|both| [&both.stdout, &both.stderr]);
+        outputs.chain(stdin).map(AsFd::as_fd).collect()
+    }
+
+    /// Standard output and error, and an input if there is one.
+    pub(crate) fn of_pipes(mut pipes: impl Iterator<Item = OwnedFd>) -> Self {
+        let both = pipes.next().zip(pipes.next());
+        let outputs = both.map(|(stdout, stderr)| Outputs { stdout, stderr });
+        Self::Pipes(Pipes { stdin: pipes.next(), outputs })
     }
 
     /// The terminal, if it is one.

@@ -106,8 +106,9 @@ pub(crate) fn run(arguments: &StartArguments) -> Result<(), Box<dyn Error>> {
 fn make_templates(stage: &Stage, subjects: &[Subject]) -> Result<(), Box<dyn Error>> {
     stage.tell("making templates");
     let from_template = subjects.iter().filter(|subject| subject.way == Way::Template);
-    let memories: BTreeSet<u32> = from_template.map(|subject| subject.memory_mib).collect();
-    memories.into_iter().try_for_each(|memory_mib| stage.make_template(memory_mib))
+    let wanted: BTreeSet<_> =
+        from_template.map(|subject| (stage::image(*subject), subject.memory_mib)).collect();
+    wanted.iter().try_for_each(|(image, memory_mib)| stage.make_template(image, *memory_mib))
 }
 
 /// Writes what was found to where it is wanted.

@@ -29,11 +29,11 @@ pub use question::{
 };
 pub use spec::{
     Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Limits, MountFlags,
-    ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User, WallClock, WindowSize,
+    Preparation, ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User, WallClock, WindowSize,
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

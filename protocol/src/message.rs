@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answer, ContainerSpec, ExecSpec, FileJob, Question, WindowSize};
+use crate::{Answer, ContainerSpec, ExecSpec, FileJob, Preparation, Question, WindowSize};
 
 /// What the host says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub enum ToAgent {
         /// What is to be done.
         job: Box<FileJob>,
     },
+    /// Do what every container of an image begins with, then listen anew, without a connection, and
+    /// ring: instead of [`Self::Run`], which comes over the next connection.
+    Prepare(Box<Preparation>),
 }
 
 /// What the agent says.
@@ -104,6 +107,9 @@ pub enum FromAgent {
     /// After [`ToAgent::PowerOff`]: all that was written is on the disks, so that the machine may as
     /// well be killed.
     Settled,
+    /// The answer to [`ToAgent::Prepare`], if it can be done; otherwise [`Self::StartFailed`] is. It
+    /// is the last word before the host hangs up.
+    Prepared,
 }
 
 /// A process of the container, by the number the host has given it.

@@ -43,6 +43,21 @@ pub struct ContainerSpec {
     pub process: ProcessSpec,
 }
 
+/// What all containers of an image have in common, and nothing of any one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preparation {
+    /// [`ContainerSpec::image_disk`].
+    pub image_disk: Device,
+    /// [`ContainerSpec::scratch_disk`].
+    pub scratch_disk: Device,
+    /// [`ContainerSpec::shm_bytes`].
+    pub shm_bytes: u64,
+    /// The image's own program, as it would be found through `PATH`; empty if it has none.
+    pub program: Vec<u8>,
+    /// The `PATH` of the image.
+    pub path: Vec<u8>,
+}
+
 /// What a container may use, as its cgroup has it. None is the kernel's default: no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -9,6 +9,7 @@ use vmm::process::Inherited;
 use vmm::residence;
 
 use crate::attach::{Attached, Attendance, Subject, attach, terminal_size};
+use crate::build::build_aside;
 use crate::containers::{Claim, Containers, Found, Home, Record, State, Status};
 use crate::error::Error;
 use crate::events::of_container;
@@ -16,12 +17,12 @@ use crate::keeping::{Keeping, RestartPolicy};
 use crate::link::{Blame, Link};
 use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
-use crate::preparation::Scene;
+use crate::preparation::{Choice, Resort, Scene};
 use crate::process::Independent;
 use crate::record_of::record_of;
 use crate::spec::{PullPolicy, RunSpec};
 use crate::supervisor::{Attachment, Task, supervise};
-use crate::templates::{Templates, Wanted};
+use crate::templates::Wanted;
 use crate::timings::{Clocks, Stopwatch};
 use crate::transfer::pull;
 use crate::voice::{say, tell};
@@ -198,15 +199,9 @@ impl Launch<'_> {
             }
         };
         let id = record.id.clone();
-        let outcome = match self.attempt(home, lock, &record, &state, (&templates, wanted.as_ref()))
-        {
-            Err(Error::Supervised(failure)) if failure.blame == Blame::Template => {
-                say("warning", format_args!("{}; booting instead", failure.message));
-                wanted.iter().for_each(|wanted| templates.set_aside(&wanted.key));
-                self.again(&record, &state, &templates)
-            }
-            outcome => outcome,
-        };
+        let choice =
+            Choice { templates: &templates, wanted: wanted.as_ref(), resort: Resort::Image };
+        let outcome = self.attempt_all((home, lock), &record, &state, choice);
         if matches!(outcome, Err(Error::SupervisorDied)) {
             // Who looks finds out, and puts it right.
             let _ = self.containers.look_again(&id);
@@ -214,18 +209,42 @@ impl Launch<'_> {
         outcome.map_err(ask_the_host)
     }
 
-    /// Tries once more what a template has spoilt.
-    fn again(
+    /// Tries with the best template there is; what that has spoilt with the next, and at last by a boot.
+    fn attempt_all(
         &self,
+        mut held: (Home, ImageLock),
         record: &Record,
         state: &State,
-        templates: &Templates,
+        mut choice: Choice<'_>,
     ) -> Result<Outcome, Error> {
-        match self.containers.claim(&record.id)? {
-            Claim::Ours(home, _) => {
-                let lock = self.image.lock()?;
-                self.attempt(home, lock, record, state, (templates, None))
+        loop {
+            let (origin, failure) = match self.attempt(held, record, state, choice) {
+                (Some(origin), Err(Error::Supervised(failure)))
+                    if failure.blame == Blame::Template =>
+                {
+                    (origin, failure)
+                }
+                (_, outcome) => return outcome,
+            };
+            choice.templates.set_aside(&origin.key);
+            let instead;
+            (choice.resort, instead) = match origin.image {
+                Some(_) => (Resort::Shape, "going on from another"),
+                None => (Resort::Boot, "booting instead"),
+            };
+            say("warning", format_args!("{}; {instead}", failure.message));
+            held = self.claim_again(record)?;
+            if origin.image.is_some() {
+                // Nothing of the container has happened in it.
+                held.0.remove_overlay();
             }
+        }
+    }
+
+    /// The container once more, whose supervisor has let go of it.
+    fn claim_again(&self, record: &Record) -> Result<(Home, ImageLock), Error> {
+        match self.containers.claim(&record.id)? {
+            Claim::Ours(home, _) => Ok((home, self.image.lock()?)),
             Claim::Taken(found) => {
                 let (name, state) = (found.record.name, found.state.status);
                 Err(Error::StillRunning { name, state })
@@ -233,26 +252,26 @@ impl Launch<'_> {
         }
     }
 
+    /// Tries once; tells also which template that went on from.
     fn attempt(
         &self,
-        home: Home,
-        lock: ImageLock,
+        (home, lock): (Home, ImageLock),
         record: &Record,
         state: &State,
-        templates: (&Templates, Option<&Wanted>),
-    ) -> Result<Outcome, Error> {
+        choice: Choice<'_>,
+    ) -> (Option<Wanted>, Result<Outcome, Error>) {
         let links = Link::pair()
             .map_err(|source| Error::System { action: "make a pair of sockets", source });
-        let prepared = links.and_then(|links| {
-            Ok((self.scene.prepare(&home, record, self.image, templates)?, links))
-        });
+        let prepared = links
+            .and_then(|links| Ok((self.scene.prepare(&home, record, self.image, choice)?, links)));
         let (prepared, (near, far)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 give_back(self.containers, home, record, state.clone());
-                return Err(error);
+                return (None, Err(error));
             }
         };
+        let (origin, lacks) = (prepared.origin.clone(), prepared.lacks);
         let task = Task {
             home,
             record: self.sized(record),
@@ -266,6 +285,16 @@ impl Launch<'_> {
             stopwatch: self.stopwatch,
             inherited: self.inherited.clone(),
         };
+        let outcome = self.carry_out(task, near, record);
+        // The first machine of all has just become a template itself.
+        if let (Some(_), Some(journal), Ok(_)) = (&origin, lacks, &outcome) {
+            build_aside(record, journal, &self.scene.places);
+        }
+        (origin, outcome)
+    }
+
+    /// Starts the supervisor, and is with the container as long as that is wanted.
+    fn carry_out(&self, task: Task, near: Link, record: &Record) -> Result<Outcome, Error> {
         let (supervisor, link) = fork_supervisor(task, near)?;
         let attached = attach(link, self.attendance, subject(record), self.stopwatch);
         // One that is started again is looked after as long as that goes on.

@@ -53,7 +53,7 @@ mod working_set;
 
 pub use attach::{Attendance, Presence, terminal_size};
 pub use boot::runs_after_boot;
-pub use build::build_template;
+pub use build::{build_image_template, build_template, stand_aside};
 pub use containers::{Containers, Found, Record, State, Status};
 pub use control::{
     Removal, Stop, attach_by_name, is_of_another_version, kill, remove, rename, restart, stop, wait,
@@ -73,6 +73,7 @@ pub use logs::{follow_log, read_log};
 pub use moment::Moment;
 pub use protocol::{ChangeKind, FileChange, Links, Owner, Processes, Stats, TopRow};
 pub use questions::{kernel_log, pause, stats, top, unpause};
+pub use scratch::Journal;
 pub use seccomp::SeccompError;
 pub use timings::{Clocks, Stopwatch};
 pub use transfer::{become_client, fetch_blobs};

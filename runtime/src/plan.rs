@@ -25,10 +25,10 @@ pub(crate) use limits::{check_cpus, weight};
 /// The `PATH` of a process whose image names none, as Docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The size of `/dev/shm`, as Docker has it.
-const SHM_BYTES: u64 = 64 << 20;
+pub(crate) const SHM_BYTES: u64 = 64 << 20;
 /// The image is the first disk, what the container writes goes to the second.
-const IMAGE_DISK: Device = Device { index: 0 };
-const SCRATCH_DISK: Device = Device { index: 1 };
+pub(crate) const IMAGE_DISK: Device = Device { index: 0 };
+pub(crate) const SCRATCH_DISK: Device = Device { index: 1 };
 /// The platform of every guest.
 const GUEST_PLATFORM: (&str, &str) = ("linux", "amd64");
 

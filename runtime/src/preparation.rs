@@ -4,16 +4,17 @@ use std::fs::File;
 use std::path::Path;
 
 use images::{Image, ImageLock, Store};
-use vmm::config::{BootFiles, DiskExtent, Start};
+use vmm::config::{BootFiles, DiskExtent, Ring, Save, Start};
 
 use crate::containers::{Home, OVERLAY, Record};
 use crate::error::Error;
 use crate::guest_files::{find_agent, find_kernel};
 use crate::host;
+use crate::limits::ScratchSize;
 use crate::places::Places;
-use crate::scratch::Scratch;
+use crate::scratch::{Journal, Scratch};
 use crate::supervisor::MachineParts;
-use crate::templates::{Templates, Unexplored, Unfinished, Wanted};
+use crate::templates::{Template, Templates, Unexplored, Unfinished, Wanted};
 use crate::voice::say;
 
 /// What every start of a container depends on beside the container.
@@ -33,6 +34,32 @@ pub(crate) struct Prepared {
     pub(crate) template: Option<Unfinished>,
     /// The template that it goes on from, if more is to be learnt about it.
     pub(crate) unexplored: Option<Unexplored>,
+    /// The template that it goes on from, if it does.
+    pub(crate) origin: Option<Wanted>,
+    /// For which disk a template of its image would have served, if there is none.
+    pub(crate) lacks: Option<Journal>,
+}
+
+/// Which templates there are for a start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice<'a> {
+    /// All of them.
+    pub(crate) templates: &'a Templates,
+    /// The one for all images; none where the machine shall boot.
+    pub(crate) wanted: Option<&'a Wanted>,
+    /// The best that may be taken.
+    pub(crate) resort: Resort,
+}
+
+/// What a start may go on from: this, or what stands below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resort {
+    /// The template of its image.
+    Image,
+    /// The template that serves all images.
+    Shape,
+    /// A boot, of which nothing is kept.
+    Boot,
 }
 
 impl Scene {
@@ -63,31 +90,59 @@ impl Scene {
         home: &Home,
         record: &Record,
         image: &Image,
-        (templates, wanted): (&Templates, Option<&Wanted>),
+        choice: Choice<'_>,
     ) -> Result<Prepared, Error> {
+        let Choice { templates, wanted, resort } = choice;
         let disk = open_disk(image)?;
         let blanks = self.places.scratch();
         let overlay = home.path().join(OVERLAY);
         // Files may have been put into it before its first start.
-        let scratch = if record.keeping.auto_remove && !overlay.exists() {
+        let mut scratch = if record.keeping.auto_remove && !overlay.exists() {
             Scratch::fleeting(&blanks, record.scratch)?
         } else {
             Scratch::lasting(&blanks, &overlay, record.scratch)?
         };
+        let wanted = wanted.filter(|_| resort != Resort::Boot);
+        let special = wanted.filter(|_| resort == Resort::Image && begins_afresh(&scratch));
+        // What cannot be looked at has no template.
+        let special = special.and_then(|one| one.with_image(image.id, &disk, &scratch.blank).ok());
+        let found =
+            special.as_ref().and_then(|wanted| find_filled(templates, wanted, &mut scratch));
+        let lacks = (special.is_some() && found.is_none()).then_some(scratch.blank.journal);
         // Last: what has begun is the supervisor's to end.
-        let Beginning { start, unfinished, unexplored } = begin(templates, wanted)?;
+        let beginning = match found {
+            Some(template) => Beginning::copy(template, special.expect("it was found"))?,
+            None => begin(templates, wanted)?,
+        };
+        let Beginning { start, unfinished, unexplored, origin } = beginning;
+        let files = unfinished.as_ref().and_then(|template| template.files().ok());
         let machine = MachineParts {
             shape: record.vm,
             host: record.host.clone(),
             container: Some((record.id.clone(), record.container.limits.clone())),
             start,
-            save: unfinished.as_ref().and_then(|template| template.files().ok()),
+            save: files.map(|files| Save { files, ring: Ring::First }),
             image: disk,
             scratch,
             trace: self.debug,
         };
-        Ok(Prepared { machine, template: unfinished, unexplored })
+        Ok(Prepared { machine, template: unfinished, unexplored, origin, lacks })
     }
+}
+
+/// Whether a machine in which an image is prepared serves a container with this writable disk: the one
+/// that it has mounted has the usual size, and nothing of any container in it.
+fn begins_afresh(scratch: &Scratch) -> bool {
+    scratch.blank.size == ScratchSize::DEFAULT && scratch.is_new()
+}
+
+/// The template of an image, if it is there, with the writable disk made what its own was.
+fn find_filled(templates: &Templates, wanted: &Wanted, scratch: &mut Scratch) -> Option<Template> {
+    let template = templates.find(wanted)?;
+    let Err(error) = template.fill(scratch) else { return Some(template) };
+    say("warning", format_args!("the image's template is broken: {error}; going on from another"));
+    templates.set_aside(&wanted.key);
+    None
 }
 
 /// How a machine starts, and what becomes of templates on the way.
@@ -95,14 +150,21 @@ struct Beginning {
     start: Start,
     unfinished: Option<Unfinished>,
     unexplored: Option<Unexplored>,
+    origin: Option<Wanted>,
+}
+
+impl Beginning {
+    fn copy(template: Template, wanted: Wanted) -> Result<Self, Error> {
+        let failed = |source| Error::System { action: "open a template", source };
+        let (start, unexplored) = template.start().map_err(failed)?;
+        Ok(Self { start, unfinished: None, unexplored, origin: Some(wanted) })
+    }
 }
 
 /// From the template that is wanted; or by a boot, which makes it.
 fn begin(templates: &Templates, wanted: Option<&Wanted>) -> Result<Beginning, Error> {
-    if let Some(template) = wanted.and_then(|wanted| templates.find(&wanted.key)) {
-        let failed = |source| Error::System { action: "open a template", source };
-        let (start, unexplored) = template.start().map_err(failed)?;
-        return Ok(Beginning { start, unfinished: None, unexplored });
+    if let Some((wanted, template)) = wanted.and_then(|one| Some((one, templates.find(one)?))) {
+        return Beginning::copy(template, wanted.clone());
     }
     let start = boot()?;
     let unfinished = wanted.map_or(Ok(None), |wanted| templates.begin(wanted));
@@ -111,7 +173,7 @@ fn begin(templates: &Templates, wanted: Option<&Wanted>) -> Result<Beginning, Er
         say("warning", format_args!("no template can be made: {error}"));
         None
     });
-    Ok(Beginning { start, unfinished, unexplored: None })
+    Ok(Beginning { start, unfinished, unexplored: None, origin: None })
 }
 
 /// From the guest's kernel and the agent.
@@ -132,4 +194,21 @@ pub(crate) fn open_disk(image: &Image) -> Result<Vec<DiskExtent>, Error> {
 
 fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(|source| Error::File { action: "open", path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn only_a_new_disk_of_the_usual_size_can_begin_where_an_image_was_prepared() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = |size| Scratch::fleeting(folder.path(), size).unwrap();
+        let mut usual = scratch(ScratchSize::DEFAULT);
+        assert!(begins_afresh(&usual));
+        usual.overlay.write_all(b"x").unwrap();
+        assert!(!begins_afresh(&usual));
+        assert!(!begins_afresh(&scratch("64m".parse().unwrap())));
+    }
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, SeekFrom, copy_file_range, flock, seek};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -26,18 +26,31 @@ const JOURNAL_MIB: u32 = 16;
 /// What a container's scratch disk is made of.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// The shared blank, open for reading.
-    pub(crate) blank: File,
+    /// What it begins as, shared.
+    pub(crate) blank: Blank,
     /// This container's own overlay.
     pub(crate) overlay: File,
-    /// The size of both.
+    /// Where that lies, if it is to outlive its machine.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// A blank, open for reading.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    /// The file.
+    pub(crate) file: File,
+    /// Of which kind it is.
+    pub(crate) journal: Journal,
+    /// How large it is.
     pub(crate) size: ScratchSize,
 }
 
 /// Whether a blank has a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Journal {
+pub enum Journal {
+    /// For containers that are kept.
     With,
+    /// For those that are removed when they end.
     Without,
 }
 
@@ -45,30 +58,83 @@ impl Scratch {
     /// A disk that is gone when the last process closes it. Opens the blank in `folder`, formatting
     /// it first where it is not there yet.
     pub(crate) fn fleeting(folder: &Path, size: ScratchSize) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(file_error("create", folder))?;
-        let blank = open_blank(folder, Journal::Without, size)?;
-        Ok(Self { blank, overlay: unnamed_file(folder)?, size })
+        let blank = Blank::open(folder, Journal::Without, size)?;
+        Ok(Self { blank, overlay: unnamed_file(folder)?, path: None })
     }
 
     /// The disk of a container that is kept, whose overlay is the file at `path`.
     pub(crate) fn lasting(folder: &Path, path: &Path, size: ScratchSize) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(file_error("create", folder))?;
-        let blank = open_blank(folder, Journal::With, size)?;
+        let blank = Blank::open(folder, Journal::With, size)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let overlay = options.open(path).map_err(file_error("open", path))?;
-        Ok(Self { blank, overlay, size })
+        Ok(Self { blank, overlay, path: Some(path.to_owned()) })
+    }
+
+    /// Whether nothing was ever written to it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.overlay.metadata().is_ok_and(|overlay| overlay.len() == 0)
+    }
+
+    /// Makes this disk, which is new, what that of a template was; it stays new where that fails. One that
+    /// is kept takes its place at once, and as a whole: a crash of the host leaves no half of a file system.
+    pub(crate) fn resemble(&mut self, template: &File) -> io::Result<()> {
+        let Some(path) = &self.path else {
+            let copied = copy_sparse(template, &self.overlay);
+            return copied.or_else(|error| self.overlay.set_len(0).and(Err(error)));
+        };
+        let new = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let overlay = options.open(&new)?;
+        copy_sparse(template, &overlay)?;
+        overlay.sync_data()?;
+        fs::rename(&new, path)?;
+        self.overlay = overlay;
+        Ok(())
     }
 }
 
-fn open_blank(folder: &Path, journal: Journal, size: ScratchSize) -> Result<File, Error> {
-    let path = folder.join(blank_name(journal, size));
-    match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            format_blank(folder, &path, journal, size)?;
-            File::open(&path).map_err(file_error("open", &path))
+impl Blank {
+    /// The one in `folder`, formatted first where it is not there yet.
+    pub(crate) fn open(folder: &Path, journal: Journal, size: ScratchSize) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(file_error("create", folder))?;
+        let path = folder.join(blank_name(journal, size));
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                format_blank(folder, &path, journal, size)?;
+                File::open(&path)
+            }
+            opened => opened,
+        };
+        let file = file.map_err(file_error("open", &path))?;
+        Ok(Self { file, journal, size })
+    }
+}
+
+/// Copies what is in a file, and its length, to an empty one.
+fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
+    let length = from.metadata()?.len();
+    let mut end = 0;
+    while let Some(start) = found(seek(from, SeekFrom::Data(end)))? {
+        end = found(seek(from, SeekFrom::Hole(start)))?.unwrap_or(length);
+        let (mut at, mut there) = (start, start);
+        while at < end {
+            let bytes = usize::try_from(end - at).unwrap_or(usize::MAX);
+            if copy_file_range(from, Some(&mut at), to, Some(&mut there), bytes)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
-        opened => opened.map_err(file_error("open", &path)),
+    }
+    to.set_len(length)
+}
+
+/// None where a file has nothing more.
+fn found(place: rustix::io::Result<u64>) -> io::Result<Option<u64>> {
+    match place {
+        Ok(place) => Ok(Some(place)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -177,6 +243,7 @@ fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{FileExt, MetadataExt};
 
     #[test]
     fn blanks_have_names_by_what_they_are() {
@@ -201,9 +268,47 @@ mod tests {
                 Scratch::fleeting(folder.path(), size).unwrap(),
                 Scratch::lasting(folder.path(), &path, size).unwrap(),
             ] {
-                assert_eq!(scratch.blank.metadata().unwrap().len(), size.bytes());
+                assert_eq!(scratch.blank.file.metadata().unwrap().len(), size.bytes());
             }
         }
         assert!(!folder.path().join("blank-2-64m.tmp").exists());
+    }
+
+    #[test]
+    fn a_new_disk_becomes_what_another_was_and_stays_as_sparse() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = || Scratch::fleeting(folder.path(), "64m".parse().unwrap()).unwrap();
+        let (saved, mut scratch) = (new(), new());
+        assert!(scratch.is_new());
+        for (at, byte) in [(0, 1), (5 << 20, 2), ((40 << 20) - 1, 3)] {
+            saved.overlay.write_all_at(&[byte], at).unwrap();
+        }
+        saved.overlay.set_len(64 << 20).unwrap();
+        scratch.resemble(&saved.overlay).unwrap();
+        assert!(!scratch.is_new());
+        let read = |at| {
+            let mut byte = [9];
+            scratch.overlay.read_exact_at(&mut byte, at).unwrap();
+            byte[0]
+        };
+        assert_eq!([0, 5 << 20, (40 << 20) - 1, (64 << 20) - 1].map(read), [1, 2, 3, 0]);
+        let taken = scratch.overlay.metadata().unwrap();
+        assert!(taken.len() == 64 << 20 && taken.blocks() * 512 < 1 << 20);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_copied_stays_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let (size, path) = ("64m".parse().unwrap(), folder.path().join("overlay.img"));
+        let lasting = || Scratch::lasting(folder.path(), &path, size).unwrap();
+        let fleeting = Scratch::fleeting(folder.path(), size).unwrap();
+        for mut scratch in [lasting(), fleeting] {
+            let file = File::options().write(true).open(folder.path().join("blank-2-64m.img"));
+            assert!(scratch.resemble(&file.unwrap()).is_err(), "it cannot be read");
+            assert!(scratch.is_new());
+        }
+        let mut kept = lasting();
+        kept.resemble(&kept.blank.file.try_clone().unwrap()).unwrap();
+        assert!(!kept.is_new() && !lasting().is_new());
     }
 }

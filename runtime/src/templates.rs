@@ -1,5 +1,6 @@
 //! Templates: machines saved when their agent was ready, from which others of the same shape go on.
-//! One serves every image. A machine that boots for want of one is saved on its way.
+//! One serves every image; a machine that boots for want of one is saved on its way. Others have the
+//! disks of one image mounted, and serve its containers.
 //!
 //! A template is a folder named by a hash of all that it depends on, so that one that no longer fits
 //! is never found. It is made under another name and a lock, and renamed when it is whole and synced.
@@ -13,6 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
 use rustix::io::{Errno, retry_on_intr};
@@ -21,13 +23,18 @@ use vmm::config::{SnapshotFiles, Start, WorkingSet};
 pub use self::checking::Checked;
 pub use self::clearing::{Listed, Pruned, TemplateError};
 pub use self::description::Description;
+use self::description::Sums;
 pub(crate) use self::recipe::Wanted;
 
+use crate::plan::VmConfig;
+use crate::scratch::Scratch;
 use crate::working_set;
 
 const STATE: &str = "state";
 const MEMORY: &str = "memory";
 const WORKING_SET: &str = "working-set";
+/// The writable disk of an image's template, as far as it differs from its blank.
+const SCRATCH: &str = "scratch";
 /// The endings of what is no template: one that is being made, its lock, and one that was set aside.
 const NEW: &str = ".new";
 const LOCK: &str = ".lock";
@@ -46,16 +53,31 @@ pub(crate) struct Template {
     files: SnapshotFiles,
     /// What its copies are known to touch; none before the first of them has told.
     working_set: Option<WorkingSet>,
+    /// What the writable disk of each copy begins as; none for a template that knows no disk.
+    scratch: Option<File>,
 }
 
 impl Template {
+    /// Makes the writable disk of a copy, which is new, what that of an image's template was.
+    ///
+    /// # Errors
+    /// When that was written to since, or cannot be copied; the copy's is new then.
+    pub(crate) fn fill(&self, scratch: &mut Scratch) -> io::Result<()> {
+        let Some(saved) = &self.scratch else { return Ok(()) };
+        if saved.metadata()?.modified()? != SystemTime::UNIX_EPOCH {
+            let problem = "its writable disk was changed after it was saved";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
+        scratch.resemble(saved)
+    }
+
     /// What a machine needs to go on from it; and where to note what that machine touches, if nobody
     /// has yet.
     ///
     /// # Errors
     /// When there are too many open files.
     pub(crate) fn start(self) -> io::Result<(Start, Option<Unexplored>)> {
-        let Self { folder, files, working_set } = self;
+        let Self { folder, files, working_set, .. } = self;
         let unexplored = match working_set {
             Some(_) => None,
             None => Some(Unexplored { folder, memory: files.memory.try_clone()? }),
@@ -97,6 +119,7 @@ pub(crate) struct Unfinished {
     wanted: Wanted,
     state: File,
     memory: File,
+    scratch: Option<File>,
     /// Never read: it is locked.
     #[expect(dead_code, reason = "holds the lock until the last process closes it")]
     lock: File,
@@ -109,15 +132,19 @@ impl Templates {
         Self { folder }
     }
 
-    /// The template of this name, if there is one.
-    pub(crate) fn find(&self, key: &str) -> Option<Template> {
-        let folder = self.folder.join(key);
+    /// This template, if it is there.
+    pub(crate) fn find(&self, wanted: &Wanted) -> Option<Template> {
+        let folder = self.folder.join(&wanted.key);
         let state = File::open(folder.join(STATE)).ok()?;
         let memory = File::open(folder.join(MEMORY)).ok()?;
         let working_set = fs::read_to_string(folder.join(WORKING_SET)).ok();
         let working_set = working_set.map(|text| working_set::from_text(&text));
+        let scratch = match wanted.image {
+            Some(_) => Some(File::open(folder.join(SCRATCH)).ok()?),
+            None => None,
+        };
         note_use(&folder);
-        Some(Template { folder, files: SnapshotFiles { state, memory }, working_set })
+        Some(Template { folder, files: SnapshotFiles { state, memory }, working_set, scratch })
     }
 
     /// Begins a template; none if somebody else is at it already, or has just made it.
@@ -130,7 +157,7 @@ impl Templates {
         let Some(lock) = try_lock(&self.folder.join(format!("{key}{LOCK}")))? else {
             return Ok(None);
         };
-        if self.find(key).is_some() {
+        if self.find(wanted).is_some() {
             return Ok(None);
         }
         // What is there and is no template would be in the way of the new one.
@@ -144,8 +171,9 @@ impl Templates {
             File::options().read(true).write(true).create_new(true).open(folder.join(name))
         };
         let (state, memory) = (create(STATE)?, create(MEMORY)?);
+        let scratch = wanted.image.map(|_| create(SCRATCH)).transpose()?;
         let templates = Self { folder: self.folder.clone() };
-        Ok(Some(Unfinished { templates, wanted: wanted.clone(), state, memory, lock }))
+        Ok(Some(Unfinished { templates, wanted: wanted.clone(), state, memory, scratch, lock }))
     }
 
     /// Waits until nobody makes this template any more.
@@ -167,12 +195,25 @@ impl Templates {
 }
 
 impl Unfinished {
+    /// Its machine's shape.
+    pub(crate) fn shape(&self) -> VmConfig {
+        self.wanted.shape
+    }
+
     /// Its files, for the machine to write.
     ///
     /// # Errors
     /// When there are too many open files.
     pub(crate) fn files(&self) -> io::Result<SnapshotFiles> {
         Ok(SnapshotFiles { state: self.state.try_clone()?, memory: self.memory.try_clone()? })
+    }
+
+    /// The overlay of its writable disk, for one of an image.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub(crate) fn scratch(&self) -> io::Result<Option<File>> {
+        self.scratch.as_ref().map(File::try_clone).transpose()
     }
 
     /// Makes it known, with all that was written in it on the disk.
@@ -195,7 +236,14 @@ impl Unfinished {
         let new = folder.join(format!("{}{NEW}", self.wanted.key));
         self.memory.sync_all()?;
         self.state.sync_all()?;
-        Description::new(&self.wanted, vmm::memory_sum(&self.memory)?).write(&new)?;
+        let mut sums = Sums { memory: vmm::memory_sum(&self.memory)?, scratch: None };
+        if let Some(scratch) = &self.scratch {
+            // As that of a memory, its date tells whether anybody has written to it later.
+            scratch.set_modified(SystemTime::UNIX_EPOCH)?;
+            scratch.sync_all()?;
+            sums.scratch = Some(vmm::memory_sum(scratch)?);
+        }
+        Description::new(&self.wanted, sums).write(&new)?;
         File::open(&new)?.sync_all()?;
         fs::rename(&new, folder.join(&self.wanted.key))
     }
@@ -230,7 +278,6 @@ fn is_same(named: &fs::Metadata, file: &File) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::plan::VmConfig;
     use std::io::Write;
 
     pub(crate) fn templates() -> (tempfile::TempDir, Templates) {
@@ -241,7 +288,13 @@ pub(crate) mod tests {
 
     pub(crate) fn wanted(key: &str) -> Wanted {
         let shape = VmConfig { memory_mib: 512, vcpus: 1 };
-        Wanted { key: key.to_owned(), basis: "basis".to_owned(), shape, kernel: "/k".into() }
+        Wanted {
+            key: key.to_owned(),
+            basis: "basis".to_owned(),
+            shape,
+            kernel: "/k".into(),
+            image: None,
+        }
     }
 
     pub(super) fn publish(templates: &Templates, key: &str) {
@@ -251,16 +304,16 @@ pub(crate) mod tests {
     #[test]
     fn a_template_is_found_once_it_is_published() {
         let (_folder, templates) = templates();
-        assert!(templates.find("k").is_none());
+        assert!(templates.find(&wanted("k")).is_none());
         let unfinished = templates.begin(&wanted("k")).unwrap().unwrap();
         unfinished.files().unwrap().memory.write_all(b"memory").unwrap();
-        assert!(templates.find("k").is_none());
+        assert!(templates.find(&wanted("k")).is_none());
         assert!(templates.begin(&wanted("k")).unwrap().is_none(), "somebody is at it");
         assert!(templates.begin(&wanted("other")).unwrap().is_some());
         unfinished.publish().unwrap();
         let mode = fs::metadata(templates.folder.join("k")).unwrap().mode();
         assert_eq!(mode & 0o077, 0, "nobody else looks into it");
-        assert_eq!(templates.find("k").unwrap().files.memory.metadata().unwrap().len(), 6);
+        assert_eq!(templates.find(&wanted("k")).unwrap().files.memory.metadata().unwrap().len(), 6);
         assert!(templates.begin(&wanted("k")).unwrap().is_none(), "somebody has made it");
         let listed = templates.list().unwrap();
         assert_eq!(listed.len(), 1);
@@ -273,7 +326,7 @@ pub(crate) mod tests {
         drop(templates.begin(&wanted("killed")).unwrap());
         publish(&templates, "killed");
         templates.set_aside("killed");
-        assert!(templates.find("killed").is_none());
+        assert!(templates.find(&wanted("killed")).is_none());
         templates.begin(&wanted("lost")).unwrap().unwrap().discard();
         assert!(templates.list().unwrap().is_empty());
     }
@@ -283,9 +336,9 @@ pub(crate) mod tests {
         let (_folder, templates) = templates();
         publish(&templates, "k");
         fs::remove_file(templates.folder.join("k").join(STATE)).unwrap();
-        assert!(templates.find("k").is_none());
+        assert!(templates.find(&wanted("k")).is_none());
         publish(&templates, "k");
-        assert!(templates.find("k").is_some());
+        assert!(templates.find(&wanted("k")).is_some());
     }
 
     #[test]
@@ -303,7 +356,8 @@ pub(crate) mod tests {
         let (_folder, templates) = templates();
         let unfinished = templates.begin(&wanted("k")).unwrap().unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| templates.await_other("k").map(|()| templates.find("k")));
+            let waiting =
+                scope.spawn(|| templates.await_other("k").map(|()| templates.find(&wanted("k"))));
             unfinished.publish().unwrap();
             assert!(waiting.join().unwrap().unwrap().is_some());
         });

@@ -17,8 +17,8 @@ use hyperrun_tests::load::{
 };
 use vmm::config::DiskLimits;
 use vmm::{
-    BootFiles, DiskBacking, DiskConfig, Event, Exit, Machine, MachineConfig, SnapshotFiles, Start,
-    VsockConfig,
+    BootFiles, DiskBacking, DiskConfig, Event, Exit, Machine, MachineConfig, Ring, Save,
+    SnapshotFiles, Start, VsockConfig,
 };
 
 /// How long a guest may take over anything in the lab.
@@ -54,7 +54,7 @@ impl Worker {
             memory_mib: 128,
             vcpus: 1,
             start,
-            save,
+            save: save.map(|files| Save { files, ring: Ring::First }),
             disks: vec![DiskConfig { backing, id: "work".to_owned() }],
             disk_limits: DiskLimits::default(),
             vsock: Some(VsockConfig { cid: 3, listener }),

@@ -2,6 +2,7 @@
 //! where that matters.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod images;
 mod trouble;
 
 use std::fs::{self, File};

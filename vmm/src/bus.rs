@@ -1,7 +1,8 @@
 //! Where the guest's port and memory-mapped accesses go.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::arch::x86_64::layout;
 use crate::devices::power::{self, PowerRequest};
@@ -14,6 +15,8 @@ use crate::wake::{Ending, Wake};
 const I8042_RESET: u8 = 0xfe;
 /// The reset control register's "reset now".
 const RESET_NOW: u8 = 1 << 2;
+/// How often an agent rings at most: when it is ready, and when it has prepared an image.
+const MOST_RINGS: u8 = 2;
 /// What an access to nothing reads.
 const NOTHING: u8 = 0xff;
 
@@ -24,14 +27,15 @@ pub(crate) struct Bus {
     /// Between vCPU threads.
     transports: Vec<Mutex<MmioTransport>>,
     wakes: SyncSender<Wake>,
-    agent_rang: Once,
+    /// How often the agent has rung; by vCPU threads.
+    rings: AtomicU8,
 }
 
 impl Bus {
     /// A bus with these devices; what they cause is sent to `wakes`.
     pub(crate) fn new(uart: Uart, transports: Vec<MmioTransport>, wakes: SyncSender<Wake>) -> Self {
         let transports = transports.into_iter().map(Mutex::new).collect();
-        Self { uart: Mutex::new(uart), transports, wakes, agent_rang: Once::new() }
+        Self { uart: Mutex::new(uart), transports, wakes, rings: AtomicU8::new(0) }
     }
 
     /// Serves a read from a port. `data` may hold several accesses of a string instruction.
@@ -111,7 +115,7 @@ impl Bus {
 
     /// The agent of a machine that was saved after it rang does not ring again.
     pub(crate) fn agent_has_rung(&self) {
-        self.agent_rang.call_once(|| {});
+        self.rings.store(MOST_RINGS, Ordering::Relaxed);
     }
 
     fn serve_power(&self, request: PowerRequest) -> Option<Ending> {
@@ -121,10 +125,11 @@ impl Bus {
             PowerRequest::Panic => Some(Ending::Panic),
             PowerRequest::Halt => Some(Ending::Exit(Exit::Halt)),
             PowerRequest::AgentReady => {
-                self.agent_rang.call_once(|| {
+                let rung = |rings| (rings < MOST_RINGS).then_some(rings + 1);
+                if self.rings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rung).is_ok() {
                     // Nobody listens once the machine has ended.
                     let _ = self.wakes.send(Wake::AgentReady);
-                });
+                }
                 None
             }
         }
@@ -189,7 +194,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(bus.port_write(layout::POWER_PORT, &[5, 0, 0, 0]), None);
         }
-        assert_eq!(wakes.try_iter().collect::<Vec<_>>(), [Wake::AgentReady]);
+        assert_eq!(wakes.try_iter().collect::<Vec<_>>(), [Wake::AgentReady, Wake::AgentReady]);
     }
 
     #[test]

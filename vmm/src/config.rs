@@ -21,9 +21,8 @@ pub struct MachineConfig {
     pub vcpus: u8,
     /// Where it begins.
     pub start: Start,
-    /// Where it is saved once its agent is ready; it goes on afterwards. Nothing is saved of a
-    /// machine that is traced.
-    pub save: Option<SnapshotFiles>,
+    /// When and where it is saved. Nothing is saved of a machine that is traced.
+    pub save: Option<Save>,
     /// Disks in the guest's order: vda, vdb and so on.
     pub disks: Vec<DiskConfig>,
     /// How fast they are at most, all together.
@@ -79,6 +78,25 @@ pub struct BootFiles {
     pub initramfs: Option<File>,
     /// Words appended to the default command line.
     pub command_line: String,
+}
+
+/// A machine that boots is to be saved.
+#[derive(Debug)]
+pub struct Save {
+    /// Where it is written to.
+    pub files: SnapshotFiles,
+    /// At which ring of the agent's.
+    pub ring: Ring,
+}
+
+/// The agent rings when it listens and has no connection open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ring {
+    /// When it is ready. The machine goes on once it is saved.
+    First,
+    /// When it has prepared what it was told to after the first. The machine is at its end once it is
+    /// saved, so that its writable disk stays as it was then.
+    Second,
 }
 
 /// The two files of a saved machine.

@@ -21,14 +21,15 @@ pub mod process;
 pub mod residence;
 pub mod selftest;
 mod snapshot;
+mod sparse;
 mod vcpu;
 pub mod virtio;
 mod wake;
 
 pub use config::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, FileRange, MAX_MEMORY_MIB,
-    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, NetLimits, SnapshotFiles, Start,
-    VsockConfig,
+    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, NetLimits, Ring, Save, SnapshotFiles,
+    Start, VsockConfig,
 };
 pub use error::{ConfigError, Error, UnfitKvm};
 pub use event::{Event, EventError};

@@ -16,7 +16,7 @@ use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
     BootFiles, DiskConfig, DiskLimits, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
-    NetConfig, SnapshotFiles, Start, VsockConfig, WorkingSet,
+    NetConfig, Ring, Save, SnapshotFiles, Start, VsockConfig, WorkingSet,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
@@ -56,8 +56,10 @@ pub struct Machine {
     vm: Vm,
     /// What is to be told when the vCPUs run.
     news: Vec<Event>,
-    /// Where to save the machine once its agent is ready.
-    save: Option<(SnapshotFiles, Pagemap)>,
+    /// When and where to save the machine.
+    save: Option<(Save, Pagemap)>,
+    /// Whether the agent has rung.
+    has_rung: bool,
     /// Touches a restored machine's memory ahead of the guest.
     prefaulting: Option<JoinHandle<()>>,
 }
@@ -65,7 +67,7 @@ pub struct Machine {
 /// Why vCPUs are stopped.
 enum Pause {
     End(Ending),
-    Save(SnapshotFiles, Pagemap),
+    Save(Save, Pagemap),
 }
 
 impl Machine {
@@ -139,6 +141,7 @@ impl Machine {
             vm,
             news,
             save,
+            has_rung: false,
             prefaulting,
         })
     }
@@ -175,9 +178,9 @@ impl Machine {
                 self.wakes = mpsc::sync_channel(0).1;
             }
             self.vcpus = stop(running);
-            let (files, pagemap) = match pause? {
+            let (Save { files, ring }, pagemap) = match pause? {
                 Pause::End(ending) => return Ok(ending),
-                Pause::Save(files, pagemap) => (files, pagemap),
+                Pause::Save(save, pagemap) => (save, pagemap),
             };
             // The end may have come before the pause.
             if let Some(ending) = self.wakes.try_iter().find_map(Wake::into_ending) {
@@ -188,6 +191,10 @@ impl Machine {
                 Ok(()) => Event::Saved,
                 Err(error) => Event::NotSaved(chain(&error)),
             };
+            if ring == Ring::Second {
+                tell(&mut self.events, saved)?;
+                return Ok(Ending::Exit(Exit::PowerOff));
+            }
             self.bus.resume();
             self.news.extend([saved, Event::AgentReady]);
         }
@@ -216,11 +223,15 @@ impl Machine {
         }
         loop {
             match self.wakes.recv() {
-                Ok(Wake::AgentReady) => match self.save.take() {
-                    // Nobody is told yet: a machine is saved without a connection.
-                    Some((files, pagemap)) => return Ok(Pause::Save(files, pagemap)),
-                    None => tell(&mut self.events, Event::AgentReady)?,
-                },
+                Ok(Wake::AgentReady) => {
+                    let ring = if self.has_rung { Ring::Second } else { Ring::First };
+                    self.has_rung = true;
+                    match self.save.take_if(|(save, _)| save.ring == ring) {
+                        // Nobody is told yet: a machine is saved without a connection.
+                        Some((save, pagemap)) => return Ok(Pause::Save(save, pagemap)),
+                        None => tell(&mut self.events, Event::AgentReady)?,
+                    }
+                }
                 Ok(Wake::Console(line)) => Event::Console(line).write_to(&mut self.events)?,
                 Ok(Wake::Ended(ending)) => return Ok(Pause::End(ending)),
                 Err(mpsc::RecvError) => {
@@ -245,9 +256,9 @@ impl Machine {
 }
 
 /// Opens what saving needs, since nothing is opened once the guest runs.
-fn with_pagemap(files: SnapshotFiles) -> Result<(SnapshotFiles, Pagemap), Error> {
+fn with_pagemap(save: Save) -> Result<(Save, Pagemap), Error> {
     let pagemap = Pagemap::open().map_err(Error::host("look at this process's memory"))?;
-    Ok((files, pagemap))
+    Ok((save, pagemap))
 }
 
 /// Where a machine's first instruction comes from.

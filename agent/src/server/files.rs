@@ -38,7 +38,7 @@ impl Server {
     fn lay_out(&mut self, spec: &ContainerSpec) -> Result<(), StartError> {
         clock::set(spec.wall_clock)?;
         clock::stir(&spec.entropy)?;
-        self.disks = Some(Disks::mount(spec)?);
+        self.disks = Some(Disks::mount(spec.image_disk, spec.scratch_disk)?);
         // They stay where they are, for the helpers to find.
         EtcMounts::write(spec)?;
         Volumes::prepare(&spec.volumes)?;

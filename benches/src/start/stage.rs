@@ -67,13 +67,13 @@ impl Stage {
         output_within(unpack.arg("-xpf").arg(archive), SETTING).map(drop)
     }
 
-    /// Makes the template for machines of this size.
+    /// Makes the template of an image for machines of this size.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn make_template(&self, memory_mib: u32) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn make_template(&self, image: &str, memory_mib: u32) -> Result<(), Box<dyn Error>> {
         let mut command = self.hyperrun();
-        command.args(["template", "build", "--cpus", "1", "-m"]);
+        command.args(["template", "build", "--rm", "--image", image, "--cpus", "1", "-m"]);
         run_to_end(command.arg(format!("{memory_mib}m")))
     }
 
@@ -117,6 +117,8 @@ impl Stage {
     pub(crate) fn hyperrun(&self) -> Command {
         let mut command = Command::new(&self.hyperrun);
         command.env("HYPERRUN_ROOT", self.folder.join("root"));
+        // What is not made ahead would be made beside what is measured.
+        command.env("HYPERRUN_IMAGE_TEMPLATES", "never");
         command
     }
 
@@ -199,12 +201,18 @@ const QEMU_COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=2 panic=-1 reboot=
                                  cryptomgr.notests rcupdate.rcu_expedited=1 dummy.numdummies=0";
 
 fn add_image(mut command: Command, subject: Subject) -> Command {
-    match (subject.program, subject.layers) {
-        (Program::FirstLine, _) => command.arg("hyperrun-bench"),
-        (Program::Echo, 1) => command.args([DEBIAN, "echo", "hello"]),
-        (Program::Echo, layers) => {
-            command.arg(format!("hyperrun-layers:{layers}")).args(["echo", "hello"])
-        }
-    };
+    command.arg(image(subject));
+    if subject.program == Program::Echo {
+        command.args(["echo", "hello"]);
+    }
     command
+}
+
+/// The image that a subject is started from.
+pub(crate) fn image(subject: Subject) -> String {
+    match (subject.program, subject.layers) {
+        (Program::FirstLine, _) => "hyperrun-bench".to_owned(),
+        (Program::Echo, 1) => DEBIAN.to_owned(),
+        (Program::Echo, layers) => format!("hyperrun-layers:{layers}"),
+    }
 }

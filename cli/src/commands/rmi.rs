@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use images::{Reference, Removed};
 
 use crate::arguments::Common;
+use crate::commands::template::templates;
 use crate::commands::{containers, note_images, open_store, print};
 use crate::failure::Failure;
 
@@ -36,12 +37,16 @@ pub(crate) fn run(args: &RmiArgs, common: &Common) -> Result<ExitCode, Failure> 
     Ok(code)
 }
 
-/// Writes down what is gone: names of an image, and the image.
+/// Writes down what is gone: names of an image, and the image, whose templates go with it.
 pub(crate) fn note(common: &Common, removed: &Removed) -> Result<(), Failure> {
     let names = removed.untagged.iter().map(Reference::familiar);
     note_images(common, "untag", names.map(|name| (name.clone(), name)))?;
     // What follows it are layers.
-    let image = removed.deleted.first().map(ToString::to_string);
+    let image = removed.deleted.first();
+    if let Some(id) = image {
+        templates(common)?.forget_image(*id)?;
+    }
+    let image = image.map(ToString::to_string);
     note_images(common, "delete", image.map(|id| (id.clone(), id)))
 }
 

@@ -367,6 +367,12 @@ impl Home {
         repair::remove_sockets(&self.path);
     }
 
+    /// Takes away its writable disk, which is new.
+    pub(crate) fn remove_overlay(&self) {
+        // It is not there where the container is not kept.
+        let _ = fs::remove_file(self.path.join(OVERLAY));
+    }
+
     /// Takes the folder away with all that is in it.
     pub(crate) fn remove(&self) {
         // Nobody is left to be told, and the next container that is made tries again.

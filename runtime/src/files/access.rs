@@ -139,7 +139,7 @@ fn start(found: &Found, lock: File, places: &Places) -> Result<Held, Error> {
     };
     let (templates, wanted) = scene.template(&record)?;
     let copied = wanted.and_then(|wanted| {
-        let (start, _) = templates.find(&wanted.key)?.start().ok()?;
+        let (start, _) = templates.find(&wanted)?.start().ok()?;
         Some((wanted, start))
     });
     let begun = match copied {

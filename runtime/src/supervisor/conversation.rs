@@ -104,8 +104,8 @@ impl Supervisor<'_> {
                 FromAgent::StartFailed { id, error } => self.exec_failed(id, error),
                 FromAgent::Exited { id, status, .. } => self.exec_exited(id, status),
                 FromAgent::Answer { request, answer } => self.answered(request, &answer),
-                // Only a machine that is opened for files alone is told so.
-                FromAgent::Opened => {}
+                // Only a machine that is opened for files alone, or becomes a template, is told so.
+                FromAgent::Opened | FromAgent::Prepared => {}
                 FromAgent::Settled => self.settled(),
                 FromAgent::Trouble { message } => {
                     let words = console::printable(&message);

@@ -22,7 +22,7 @@ use crate::containers::{Home, Record, State, Status};
 use crate::keeping::RestartPolicy;
 use crate::link::{Blame, Failure, FromSupervisor};
 use crate::moment::Moment;
-use crate::preparation::{Prepared, Scene};
+use crate::preparation::{Choice, Prepared, Resort, Scene};
 use crate::timings::Stopwatch;
 
 /// A container and those who have to do with it.
@@ -124,7 +124,7 @@ impl Charge {
         circumstances: &Circumstances,
         attachment: Attachment,
     ) -> (Self, End) {
-        let Prepared { machine, template, unexplored } = prepared;
+        let Prepared { machine, template, unexplored, .. } = prepared;
         let is_copy = matches!(machine.start, Start::Restore { .. });
         let listener = machine::bind(&self.home.folder);
         // The machine's process has no use for any of these.
@@ -218,7 +218,8 @@ impl Charge {
         let made = scene.refresh(&mut self.record).and_then(|(image, _)| {
             let (templates, wanted) = scene.template(&self.record)?;
             let wanted = wanted.as_ref();
-            let prepared = scene.prepare(&self.home, &self.record, &image, (&templates, wanted))?;
+            let choice = Choice { templates: &templates, wanted, resort: Resort::Shape };
+            let prepared = scene.prepare(&self.home, &self.record, &image, choice)?;
             Ok((prepared, image, templates, wanted.map(|wanted| wanted.key.clone())))
         });
         let (prepared, image, templates, key) = match made {
@@ -230,7 +231,8 @@ impl Charge {
             return (charge, end);
         }
         key.iter().for_each(|key| templates.set_aside(key));
-        match scene.prepare(&charge.home, &charge.record, &image, (&templates, None)) {
+        let choice = Choice { templates: &templates, wanted: None, resort: Resort::Boot };
+        match scene.prepare(&charge.home, &charge.record, &image, choice) {
             Ok(prepared) => charge.live(prepared, circumstances, Attachment::None),
             Err(error) => (charge, End::of(failure(&error))),
         }

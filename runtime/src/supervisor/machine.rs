@@ -8,9 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use protocol::Limits;
-use vmm::config::{
-    DiskBacking, DiskConfig, DiskExtent, MachineConfig, SnapshotFiles, Start, VsockConfig,
-};
+use vmm::config::{DiskBacking, DiskConfig, DiskExtent, MachineConfig, Save, Start, VsockConfig};
 use vmm::error::chain;
 use vmm::event::Event;
 use vmm::machine::Machine;
@@ -43,8 +41,8 @@ pub(crate) struct MachineParts {
     pub(crate) container: Option<(String, Limits)>,
     /// Where it begins.
     pub(crate) start: Start,
-    /// Where it is saved once its agent is ready.
-    pub(crate) save: Option<SnapshotFiles>,
+    /// When and where it is saved.
+    pub(crate) save: Option<Save>,
     /// The image's disk.
     pub(crate) image: Vec<DiskExtent>,
     /// The writable disk.
@@ -153,10 +151,10 @@ pub(super) fn bind(folder: &File) -> Result<UnixListener, Error> {
 }
 
 fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> MachineConfig {
-    let bytes = parts.scratch.size.bytes();
+    let bytes = parts.scratch.blank.size.bytes();
     // All disks have the same slots: a template knows none of them.
     let scratch = DiskBacking::CopyOnWrite {
-        base: Some(parts.scratch.blank),
+        base: Some(parts.scratch.blank.file),
         base_bytes: bytes,
         overlay: parts.scratch.overlay,
         usable_bytes: bytes,

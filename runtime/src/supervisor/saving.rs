@@ -70,7 +70,7 @@ mod tests {
         saving.publish();
         saving.discard();
         saving.end();
-        assert!(templates.find("k").is_some());
+        assert!(templates.find(&wanted("k")).is_some());
     }
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
         saving.discard();
         saving.publish();
         saving.end();
-        assert!(templates.find("k").is_none());
+        assert!(templates.find(&wanted("k")).is_none());
         assert!(templates.begin(&wanted("k")).unwrap().is_some(), "nobody is at it");
     }
 }

@@ -8,7 +8,7 @@ use vmm::config::SnapshotFiles;
 use vmm::error::chain;
 
 use super::description::Description;
-use super::{MEMORY, STATE, Templates};
+use super::{MEMORY, SCRATCH, STATE, Templates};
 use crate::error::Error;
 
 /// What a [`Templates::check`] has found.
@@ -47,11 +47,17 @@ fn check(folder: &Path, description: Option<&Description>) -> Result<(), String>
     };
     let mut files = SnapshotFiles { state: open(STATE)?, memory: open(MEMORY)? };
     vmm::check_saved(&mut files).map_err(|error| chain(&error))?;
-    let known = description.and_then(|description| description.memory_sum);
+    let known = description.and_then(|known| known.memory_sum);
     let known = known.ok_or("the checksum of its memory is lost")?;
-    let sum = vmm::memory_sum(&files.memory);
-    let sum = sum.map_err(|error| format!("cannot read its memory: {error}"))?;
-    if sum == known { Ok(()) } else { Err("its memory has a wrong checksum".to_owned()) }
+    compare(&files.memory, known, "memory")?;
+    let scratch = description.and_then(|known| known.scratch_sum);
+    scratch.map_or(Ok(()), |known| compare(&open(SCRATCH)?, known, "writable disk"))
+}
+
+/// Reads all that is in a file; `name` is what it is called.
+fn compare(file: &File, known: u32, name: &str) -> Result<(), String> {
+    let sum = vmm::memory_sum(file).map_err(|error| format!("cannot read its {name}: {error}"))?;
+    if sum == known { Ok(()) } else { Err(format!("its {name} has a wrong checksum")) }
 }
 
 #[cfg(test)]

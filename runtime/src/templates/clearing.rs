@@ -8,11 +8,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use images::Digest;
+
 use super::description::Description;
 use super::{BROKEN, LOCK, NEW, Templates, try_lock};
 use crate::error::Error;
 
-/// How many templates are kept; the one used longest ago goes first.
+/// How many templates are kept of those that serve all images, and as many of those of one image; the one
+/// used longest ago goes first.
 pub(super) const MOST: usize = 16;
 /// What another program or kernel made, and what went wrong, is kept for so long after its last use.
 const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -28,6 +31,14 @@ pub struct Listed {
     pub used: SystemTime,
     /// What else is known; none for one whose description is lost.
     pub description: Option<Description>,
+}
+
+impl Listed {
+    /// The image that it is of; none for one that serves all.
+    #[must_use]
+    pub fn image(&self) -> Option<Digest> {
+        self.description.as_ref()?.image
+    }
 }
 
 /// Why nothing is removed.
@@ -111,10 +122,22 @@ impl Templates {
         Ok(pruned)
     }
 
+    /// Removes those of an image that is gone.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn forget_image(&self, id: Digest) -> Result<(), Error> {
+        let mut gone = self.list()?.into_iter().filter(|template| template.image() == Some(id));
+        gone.try_for_each(|template| self.take_away(&template.key).map(drop))
+    }
+
     /// Makes room for a template of `basis` that was just made: removes those that were not used for
     /// longest until few enough are left, and what is of no use to this program any more.
     pub(super) fn thin_out(&self, basis: &str) -> Result<(), Error> {
-        for (place, template) in self.list()?.into_iter().enumerate() {
+        let (of_images, others): (Vec<_>, Vec<_>) =
+            self.list()?.into_iter().partition(|template| template.image().is_some());
+        let numbered = of_images.into_iter().enumerate().chain(others.into_iter().enumerate());
+        for (place, template) in numbered {
             let ours = template.description.is_some_and(|known| known.basis == basis);
             if place >= MOST || (!ours && is_older(template.used, STALE)) {
                 self.take_away(&template.key)?;
@@ -203,8 +226,10 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Wanted;
     use super::super::tests::{publish, templates, wanted};
     use super::*;
+    use crate::templates::description::Sums;
     use std::fs::File;
 
     fn age(templates: &Templates, name: &str, days: u64) {
@@ -230,6 +255,27 @@ mod tests {
             publish(&templates, &key);
         }
         assert_eq!(templates.list().unwrap().len(), MOST);
+    }
+
+    #[test]
+    fn those_of_images_are_counted_apart_and_go_with_their_image() {
+        let (_folder, templates) = templates();
+        let images = [1, 2].map(|byte| Digest::of(&[byte]));
+        publish(&templates, "all");
+        for number in 0..MOST + 1 {
+            let image = Some(images[number % 2]);
+            let wanted = Wanted { image, ..wanted(&format!("i{number:02}")) };
+            let unfinished = templates.begin(&wanted).unwrap().unwrap();
+            assert!(unfinished.scratch().unwrap().is_some());
+            unfinished.publish().unwrap();
+            assert!(templates.find(&wanted).is_some());
+        }
+        assert_eq!(templates.list().unwrap().len(), MOST + 1);
+        templates.forget_image(images[0]).unwrap();
+        let left = templates.list().unwrap();
+        assert!(left.iter().all(|template| template.image() != Some(images[0])));
+        assert!(left.iter().any(|template| template.image() == Some(images[1])));
+        assert!(left.iter().any(|template| template.key == "all"));
     }
 
     #[test]
@@ -266,7 +312,7 @@ mod tests {
         assert_eq!(names(&templates), ["busy.new"]);
         assert!(templates.folder.join("busy.lock").exists());
         unfinished.publish().unwrap();
-        assert!(templates.find("busy").is_some());
+        assert!(templates.find(&wanted("busy")).is_some());
     }
 
     #[test]
@@ -278,7 +324,9 @@ mod tests {
         for key in ["old", "fresh"] {
             let mut other = wanted(key);
             other.basis = "another".to_owned();
-            Description::new(&other, 0).write(&templates.folder.join(key)).unwrap();
+            Description::new(&other, Sums { memory: 0, scratch: None })
+                .write(&templates.folder.join(key))
+                .unwrap();
         }
         templates.set_aside("bad");
         drop(templates.begin(&wanted("killed")).unwrap());

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use images::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::recipe::Wanted;
@@ -35,11 +36,26 @@ pub struct Description {
     /// The checksum of its memory; none for one that was made before there was any.
     #[serde(default)]
     pub(super) memory_sum: Option<u32>,
+    /// The image that it is of; none for one that serves all.
+    #[serde(default)]
+    pub image: Option<Digest>,
+    /// The checksum of the writable disk of an image's template.
+    #[serde(default)]
+    pub(super) scratch_sum: Option<u32>,
+}
+
+/// The checksums of a template's files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sums {
+    /// Of its memory.
+    pub(super) memory: u32,
+    /// Of its writable disk, if it has one.
+    pub(super) scratch: Option<u32>,
 }
 
 impl Description {
-    /// Describes a template that is made now, with this checksum of its memory.
-    pub(super) fn new(wanted: &Wanted, memory_sum: u32) -> Self {
+    /// Describes a template that is made now, with these checksums.
+    pub(super) fn new(wanted: &Wanted, sums: Sums) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             version: VERSION,
@@ -48,7 +64,9 @@ impl Description {
             kernel: wanted.kernel.clone(),
             basis: wanted.basis.clone(),
             created: now.unwrap_or_default().as_secs(),
-            memory_sum: Some(memory_sum),
+            memory_sum: Some(sums.memory),
+            image: wanted.image,
+            scratch_sum: sums.scratch,
         }
     }
 
@@ -87,15 +105,18 @@ mod tests {
             basis: "b".to_owned(),
             shape: VmConfig { memory_mib: 512, vcpus: 2 },
             kernel: "/vmlinux".into(),
+            image: Some(Digest::of(b"image")),
         };
-        let description = Description::new(&wanted, 7);
+        let description = Description::new(&wanted, Sums { memory: 7, scratch: Some(9) });
         description.write(folder.path()).unwrap();
         assert_eq!(Description::read(folder.path()), Some(description.clone()));
         let text = serde_json::to_string(&description).unwrap();
-        let older = text.replace(",\"memory_sum\":7", "");
+        let (older, _) = text.split_once(",\"memory_sum\"").unwrap();
+        let older = format!("{older}}}");
         fs::write(folder.path().join(FILE), &older).unwrap();
-        let without = Description { memory_sum: None, ..description };
-        assert!(older != text && Description::read(folder.path()) == Some(without));
+        let without =
+            Description { memory_sum: None, image: None, scratch_sum: None, ..description };
+        assert!(Description::read(folder.path()) == Some(without));
         for wrong in ["", "{}", &text.replace(":1,", ":2,"), &text.replace("{", "{\"x\":1,")] {
             fs::write(folder.path().join(FILE), wrong).unwrap();
             assert_eq!(Description::read(folder.path()), None, "{wrong}");

@@ -1,15 +1,18 @@
 //! What a template depends on, and the name that follows from it.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use images::Digest;
+use vmm::config::DiskExtent;
 
 use crate::error::Error;
 use crate::guest_files::{find_agent, find_kernel};
 use crate::host;
 use crate::plan::VmConfig;
+use crate::scratch::Blank;
 
 /// How much of a hash is a name, in hexadecimal digits.
 const NAME_DIGITS: usize = 16;
@@ -36,6 +39,8 @@ pub(crate) struct Wanted {
     pub(crate) shape: VmConfig,
     /// The kernel in it.
     pub(crate) kernel: PathBuf,
+    /// The image that it is of; none for one that serves all.
+    pub(crate) image: Option<Digest>,
 }
 
 impl Wanted {
@@ -46,6 +51,25 @@ impl Wanted {
     pub(crate) fn of(shape: VmConfig) -> Result<Self, Error> {
         let (kernel, agent) = (find_kernel()?.path, find_agent()?.path);
         Recipe { kernel: &kernel, agent: &agent, shape }.wanted()
+    }
+
+    /// The template of the same machines with the disks of an image mounted: the image's pieces as they
+    /// lie on this host, and the blank of the writable one.
+    ///
+    /// # Errors
+    /// When one of the files cannot be looked at.
+    pub(crate) fn with_image(
+        &self,
+        id: Digest,
+        disk: &[DiskExtent],
+        blank: &Blank,
+    ) -> io::Result<Self> {
+        let mut text = format!("{}\n{}\n{:?}\n", self.key, id.hex(), blank.journal);
+        text.push_str(&identity(&blank.file.metadata()?));
+        for DiskExtent { file, offset, length } in disk {
+            text.push_str(&format!("{offset} {length} {}", identity(&file.metadata()?)));
+        }
+        Ok(Self { key: name(&text), image: Some(id), ..self.clone() })
     }
 }
 
@@ -64,20 +88,19 @@ impl Recipe<'_> {
                 path: path.to_owned(),
                 source,
             })?;
-            text.push_str(&format!(
-                "{} {} {} {}.{}\n",
-                metadata.dev(),
-                metadata.ino(),
-                metadata.len(),
-                metadata.mtime(),
-                metadata.mtime_nsec()
-            ));
+            text.push_str(&identity(&metadata));
         }
         let basis = name(&text);
         text.push_str(&format!("{} {}\n", self.shape.memory_mib, self.shape.vcpus));
         let kernel = self.kernel.to_owned();
-        Ok(Wanted { key: name(&text), basis, shape: self.shape, kernel })
+        Ok(Wanted { key: name(&text), basis, shape: self.shape, kernel, image: None })
     }
+}
+
+/// What tells a file from another one, and from what it was before.
+fn identity(file: &fs::Metadata) -> String {
+    let (device, inode, bytes) = (file.dev(), file.ino(), file.len());
+    format!("{device} {inode} {bytes} {}.{}\n", file.mtime(), file.mtime_nsec())
 }
 
 fn name(text: &str) -> String {
@@ -87,6 +110,9 @@ fn name(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ScratchSize;
+    use crate::scratch::Journal;
+    use std::fs::File;
 
     #[test]
     fn a_key_depends_on_the_shape_and_the_files() {
@@ -109,5 +135,40 @@ mod tests {
         fs::write(&agent, "another").unwrap();
         let other = wanted(512, 1).unwrap();
         assert!(other.key != first.key && other.basis != first.basis);
+    }
+
+    #[test]
+    fn an_images_key_depends_on_its_disk_and_on_the_blank() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("layer");
+        fs::write(&path, "layer").unwrap();
+        let base = crate::templates::tests::wanted("base");
+        let blank = |journal| Blank {
+            file: File::open(&path).unwrap(),
+            journal,
+            size: ScratchSize::DEFAULT,
+        };
+        let (with, without) = (blank(Journal::With), blank(Journal::Without));
+        let disk = |lengths: &[u64]| -> Vec<DiskExtent> {
+            let file = || File::open(&path).unwrap();
+            lengths.iter().map(|&length| DiskExtent { file: file(), offset: 0, length }).collect()
+        };
+        let key = |base: &Wanted, name: &[u8], lengths: &[u64], blank: &Blank| {
+            let wanted = base.with_image(Digest::of(name), &disk(lengths), blank).unwrap();
+            assert_eq!((wanted.image, &wanted.basis), (Some(Digest::of(name)), &base.basis));
+            wanted.key
+        };
+        let first = key(&base, b"i", &[4096], &with);
+        assert_eq!(key(&base, b"i", &[4096], &with), first);
+        let mut others = vec![
+            key(&base, b"j", &[4096], &with),
+            key(&base, b"i", &[8192], &with),
+            key(&base, b"i", &[4096, 4096], &with),
+            key(&base, b"i", &[4096], &without),
+            key(&crate::templates::tests::wanted("other"), b"i", &[4096], &with),
+        ];
+        fs::write(&path, "another layer").unwrap();
+        others.push(key(&base, b"i", &[4096], &with));
+        assert!(others.iter().all(|other| *other != first && *other != base.key));
     }
 }

@@ -6,12 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
-
 use super::{SnapshotError, format};
 use crate::config::SnapshotFiles;
 use crate::memory::place;
+use crate::sparse::next_data;
 
 /// The grain of a memory file.
 const PAGE: usize = 4096;
@@ -73,15 +71,6 @@ pub fn memory_sum(file: &File) -> io::Result<u32> {
         at += count as u64;
     }
     Ok(sum)
-}
-
-/// Where the file has something next, from `at` on.
-fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
-    match seek(file, SeekFrom::Data(at)) {
-        Ok(start) => Ok(Some(start)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ pub(crate) fn run(args: &TemplateArgs, common: &Common) -> Result<ExitCode, Fail
     }
 }
 
-fn templates(common: &Common) -> Result<Templates, Failure> {
+/// Those of this home.
+pub(crate) fn templates(common: &Common) -> Result<Templates, Failure> {
     Ok(Templates::new(Places::find(common.root.as_deref())?.templates()))
 }

@@ -18,6 +18,7 @@ use super::BLOCK_BYTES;
 use super::disk::DiskError;
 use super::extents::check_aligned;
 use super::file_io;
+use crate::sparse::next_data;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 const MAGIC: [u8; 8] = *b"hyprcow\n";
@@ -201,7 +202,23 @@ impl Overlay {
         if header != expected {
             return Err(DiskError::BadOverlay { what: "it was made for another disk" });
         }
-        self.file.read_exact_at(&mut self.bitmap, HEADER_BYTES).map_err(host)
+        self.load_bitmap().map_err(host)
+    }
+
+    /// Reads what of the bitmap the file has: most of a new disk's is a hole, and costs nothing as long as
+    /// it is not touched here either.
+    fn load_bitmap(&mut self) -> io::Result<()> {
+        let mut page = 0;
+        while let Some(start) = next_data(&self.file, HEADER_BYTES + page * BLOCK)? {
+            page = (start - HEADER_BYTES) / BLOCK;
+            let at = usize::try_from(page * BLOCK).unwrap_or(usize::MAX);
+            let Some(bytes) = self.bitmap.get_mut(at..).filter(|rest| !rest.is_empty()) else {
+                break;
+            };
+            self.file.read_exact_at(&mut bytes[..BITMAP_PAGE], HEADER_BYTES + page * BLOCK)?;
+            page += 1;
+        }
+        Ok(())
     }
 
     /// Whether the file holds what is at `offset`, and for how many bytes, at most `bytes`, this
