@@ -24,6 +24,7 @@ mod freezer;
 mod heap;
 mod init;
 mod inside;
+mod interface;
 mod kernel_log;
 mod launch;
 mod mounts;

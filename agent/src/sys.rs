@@ -1,7 +1,7 @@
 //! The system calls that rustix has no safe form for, each wrapped in a safe function.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_short, c_ulong},
+    ffi::{CStr, CString, c_char, c_int, c_ulong},
     io, mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
@@ -314,32 +314,6 @@ pub(crate) fn set_seccomp_filter(instructions: &[FilterInstruction]) -> io::Resu
     // SAFETY: the program points to as many live instructions as it says.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// `IFF_UP | IFF_RUNNING` in the width a request has it.
-const INTERFACE_UP: c_short = 0x41;
-const _: () = assert!(INTERFACE_UP as c_int == libc::IFF_UP | libc::IFF_RUNNING);
-
-/// Sets the flags that bring a network interface up.
-pub(crate) fn raise_interface(name: &CStr) -> io::Result<()> {
-    let socket = rustix::net::socket_with(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::DGRAM,
-        rustix::net::SocketFlags::CLOEXEC,
-        None,
-    )?;
-    // SAFETY: ifreq is integers and a union of plain data, for which zero is a value.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    let name = name.to_bytes();
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (place, byte) in request.ifr_name.iter_mut().zip(name) {
-        *place = byte.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = INTERFACE_UP;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq, which is live.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
 }
 
 /// What RNDADDENTROPY takes (`struct rand_pool_info`, random(4)).

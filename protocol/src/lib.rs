@@ -28,12 +28,13 @@ pub use question::{
     Answer, MAX_KERNEL_LOG_BYTES, MAX_TOP_COMMAND_BYTES, MAX_TOP_ROWS, Question, Stats, TopRow,
 };
 pub use spec::{
-    Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Limits, MountFlags,
-    Preparation, ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User, WallClock, WindowSize,
+    Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Interface, Limits,
+    MountFlags, Preparation, ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User, WallClock,
+    WindowSize,
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

@@ -1,5 +1,7 @@
 //! What the agent needs to know to make one container and start its process.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
 /// One container: its disks, its place in the system and its own process.
@@ -39,6 +41,9 @@ pub struct ContainerSpec {
     pub entropy: [u8; 32],
     /// What all its processes together may use.
     pub limits: Limits,
+    /// Its way to the network; without one it has the loopback alone.
+    #[serde(default)]
+    pub network: Option<Interface>,
     /// Its own process.
     pub process: ProcessSpec,
 }
@@ -56,6 +61,21 @@ pub struct Preparation {
     pub program: Vec<u8>,
     /// The `PATH` of the image.
     pub path: Vec<u8>,
+}
+
+/// A container's network interface, which it knows as `eth0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// How many of the address's bits are the network's, 0 to 32.
+    pub prefix_bits: u8,
+    /// Where all that is not in its network goes; none is nowhere.
+    pub gateway: Option<Ipv4Addr>,
+    /// The longest packet, in bytes.
+    pub mtu: u16,
 }
 
 /// What a container may use, as its cgroup has it. None is the kernel's default: no limit.

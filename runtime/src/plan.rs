@@ -133,6 +133,7 @@ pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan
         wall_clock: WallClock { seconds: 0, nanoseconds: 0 },
         entropy: entropy(host),
         limits: limits::container(spec)?,
+        network: None,
         domain_name: options.domain_name.as_ref().map_or_else(String::new, |name| name.to_string()),
         tmpfs: options.tmpfs.iter().map(|one| one.0.clone()).collect(),
         volumes: volumes(options, image.config)?,

@@ -1,4 +1,4 @@
-//! The network device under our kernel and a real tap.
+//! The network device under our kernel and a real tap, and what the agent makes of it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::io::{Read, Write};
@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use hyperrun_tests::guest::{Guest, read_all};
 use hyperrun_tests::{Output, initramfs};
+use protocol::Interface;
 
 /// The exit status of the example `boot` when the guest asked for a restart.
 const REBOOT: i32 = 10;
@@ -83,4 +85,42 @@ fn a_guest_and_its_host_exchange_megabytes_through_a_tap() {
         .stdout_has("3 packets received")
         .stdout_has("heard all of it");
     assert!(host.join().unwrap() == sent, "the host has heard something else");
+}
+
+#[test]
+fn the_agent_gives_a_container_the_address_it_is_told() {
+    let _tap = HostTap::new("198.51.100.129/25");
+    let listener = TcpListener::bind("198.51.100.129:7").unwrap();
+    let host = thread::spawn(move || {
+        let (mut guest, peer) = listener.accept().unwrap();
+        guest.write_all(b"the host greets you\n").unwrap();
+        peer.ip().to_string()
+    });
+    let interface = Interface {
+        mac: [2, 0x68, 0x72, 0, 0, 7],
+        address: "198.51.100.200".parse().unwrap(),
+        prefix_bits: 25,
+        gateway: Some("198.51.100.129".parse().unwrap()),
+        mtu: 1400,
+    };
+    let script = "cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu\n\
+                  ip -4 -o address show dev eth0 | sed 's/.*inet //; s/ .*//'\n\
+                  ip route | grep default\n\
+                  ip -6 -o address show dev eth0 | wc -l\n\
+                  nc 198.51.100.129 7 </dev/null";
+    let tap = vmm::open_tap(TAP).unwrap();
+    let (_guest, output) = Guest::with_network(script, Some(tap), Some(interface));
+    assert_eq!(
+        read_all(output),
+        "02:68:72:00:00:07\n1400\n198.51.100.200/25\n\
+         default via 198.51.100.129 dev eth0 \n0\nthe host greets you\n"
+    );
+    assert_eq!(host.join().unwrap(), "198.51.100.200");
+}
+
+#[test]
+fn a_container_without_a_network_sees_the_loopback_alone() {
+    let script = "ls /sys/class/net; ping -c 1 127.0.0.1 | grep -c 'bytes from'";
+    let (_guest, output) = Guest::with_network(script, None, None);
+    assert_eq!(read_all(output), "lo\n1\n");
 }

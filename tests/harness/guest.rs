@@ -9,11 +9,13 @@ use std::thread;
 use std::time::Duration;
 
 use protocol::{
-    CONTROL_PORT, Capabilities, ContainerSpec, Device, EtcFiles, FromAgent, Limits, ProcessId,
-    ProcessSpec, STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
+    CONTROL_PORT, Capabilities, ContainerSpec, Device, EtcFiles, FromAgent, Interface, Limits,
+    ProcessId, ProcessSpec, STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION,
+    WallClock,
 };
 use vmm::config::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, Start, VsockConfig,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, NetConfig, Start,
+    VsockConfig,
 };
 use vmm::event::Event;
 use vmm::machine::Machine;
@@ -36,13 +38,18 @@ pub struct Guest {
 impl Guest {
     /// Boots a machine with the busybox image.
     pub fn boot() -> Self {
+        Self::boot_with(None)
+    }
+
+    fn boot_with(net: Option<NetConfig>) -> Self {
         // It makes the blank disk, if no test has done so before.
         Sandbox::with_images().hyperrun(["run", "--rm", "busybox", "true"]).code_is(0);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("vsock");
         let listener = UnixListener::bind(&socket).expect("a short path");
         let (events, events_out) = std::io::pipe().expect("a pipe");
-        let config = machine(listener, OwnedFd::from(events_out).into(), folder.path());
+        let mut config = machine(listener, OwnedFd::from(events_out).into(), folder.path());
+        config.net = net;
         // It ends with the test's process at the latest.
         thread::spawn(move || Machine::new(config).and_then(Machine::run));
         let mut events = File::from(OwnedFd::from(events));
@@ -59,12 +66,25 @@ impl Guest {
     /// Boots a machine and starts a container with this script as its own process; its standard
     /// output.
     pub fn with_container(script: &str) -> (Self, UnixStream) {
-        let mut guest = Self::boot();
-        guest.tell(&ToAgent::Run(Box::new(container(script))));
-        let output = guest.stream(ProcessId::OWN, StreamKind::Stdout);
-        guest.stream(ProcessId::OWN, StreamKind::Stderr);
-        assert_eq!(guest.hear(), FromAgent::Started { id: ProcessId::OWN });
-        (guest, output)
+        Self::boot().running(container(script))
+    }
+
+    /// The same in a machine with a network device over this tap, or over nothing.
+    pub fn with_network(
+        script: &str,
+        tap: Option<File>,
+        network: Option<Interface>,
+    ) -> (Self, UnixStream) {
+        let net = NetConfig { tap, ..NetConfig::default() };
+        Self::boot_with(Some(net)).running(ContainerSpec { network, ..container(script) })
+    }
+
+    fn running(mut self, container: ContainerSpec) -> (Self, UnixStream) {
+        self.tell(&ToAgent::Run(Box::new(container)));
+        let output = self.stream(ProcessId::OWN, StreamKind::Stdout);
+        self.stream(ProcessId::OWN, StreamKind::Stderr);
+        assert_eq!(self.hear(), FromAgent::Started { id: ProcessId::OWN });
+        (self, output)
     }
 
     /// Says one thing.
@@ -130,6 +150,7 @@ fn container(script: &str) -> ContainerSpec {
         wall_clock: WallClock { seconds: 1_700_000_000, nanoseconds: 0 },
         entropy: [7; 32],
         limits: Limits::default(),
+        network: None,
         process: process(script),
     }
 }

@@ -224,6 +224,7 @@ pub(crate) mod tests {
             privileged: false,
             init: false,
             limits: Limits::default(),
+            network: None,
             process,
         };
         Record {

@@ -1,0 +1,129 @@
+//! A network interface and what is set on it, by the calls of netdevice(7).
+#![allow(unsafe_code, reason = "ioctls of interfaces have no safe form")]
+
+use std::{
+    ffi::{c_int, c_short},
+    io, mem,
+    net::Ipv4Addr,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+/// `IFF_UP | IFF_RUNNING` in the width an interface's request has them.
+const UP: c_short = 0x41;
+const _: () = assert!(UP as c_int == libc::IFF_UP | libc::IFF_RUNNING);
+/// `RTF_UP | RTF_GATEWAY` in the width a route has them.
+const THROUGH_GATEWAY: u16 = 3;
+const _: () = assert!(THROUGH_GATEWAY == libc::RTF_UP | libc::RTF_GATEWAY);
+
+/// An interface, by its name.
+pub(crate) struct Interface<'a> {
+    name: &'a str,
+    /// Any socket will do for these calls.
+    socket: OwnedFd,
+}
+
+impl<'a> Interface<'a> {
+    /// The interface of this name, which need not be there.
+    pub(crate) fn named(name: &'a str) -> io::Result<Self> {
+        if name.len() >= libc::IFNAMSIZ {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
+        Ok(Self { name, socket })
+    }
+
+    /// Gives it a hardware address of Ethernet; it must be down.
+    pub(crate) fn set_mac(&self, mac: [u8; 6]) -> io::Result<()> {
+        self.set(libc::SIOCSIFHWADDR, |request| {
+            request.ifr_ifru.ifru_hwaddr = address_of(libc::ARPHRD_ETHER, 0, mac);
+        })
+    }
+
+    /// Gives it the length of its longest packet, in bytes.
+    pub(crate) fn set_mtu(&self, bytes: u16) -> io::Result<()> {
+        self.set(libc::SIOCSIFMTU, |request| request.ifr_ifru.ifru_mtu = c_int::from(bytes))
+    }
+
+    /// Gives it an address, which has its class's netmask.
+    pub(crate) fn set_address(&self, address: Ipv4Addr) -> io::Result<()> {
+        self.set(libc::SIOCSIFADDR, |request| request.ifr_ifru.ifru_addr = internet(address))
+    }
+
+    /// Gives its address another netmask.
+    pub(crate) fn set_netmask(&self, netmask: Ipv4Addr) -> io::Result<()> {
+        self.set(libc::SIOCSIFNETMASK, |request| request.ifr_ifru.ifru_netmask = internet(netmask))
+    }
+
+    /// Brings it up.
+    pub(crate) fn raise(&self) -> io::Result<()> {
+        self.set(libc::SIOCSIFFLAGS, |request| request.ifr_ifru.ifru_flags = UP)
+    }
+
+    /// Sends all that has no other way to `gateway`, which it must reach.
+    pub(crate) fn route_through(&self, gateway: Ipv4Addr) -> io::Result<()> {
+        // SAFETY: rtentry is integers, addresses and a pointer, for which zero is a value.
+        let mut route: libc::rtentry = unsafe { mem::zeroed() };
+        route.rt_dst = internet(Ipv4Addr::UNSPECIFIED);
+        route.rt_genmask = internet(Ipv4Addr::UNSPECIFIED);
+        route.rt_gateway = internet(gateway);
+        route.rt_flags = THROUGH_GATEWAY;
+        // SAFETY: SIOCADDRT reads one rtentry, which is live and names no device.
+        check(unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCADDRT, &raw const route) })
+    }
+
+    fn set(&self, call: libc::Ioctl, fill: impl FnOnce(&mut libc::ifreq)) -> io::Result<()> {
+        // SAFETY: ifreq is integers and a union of plain data, for which zero is a value.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        for (place, byte) in request.ifr_name.iter_mut().zip(self.name.bytes()) {
+            *place = byte.cast_signed();
+        }
+        fill(&mut request);
+        // SAFETY: the calls of this file read one ifreq, which is live.
+        check(unsafe { libc::ioctl(self.socket.as_raw_fd(), call, &raw const request) })
+    }
+}
+
+/// An Internet address as a `sockaddr`: `sockaddr_in` has a port before it.
+fn internet(address: Ipv4Addr) -> libc::sockaddr {
+    let family = libc::sa_family_t::try_from(libc::AF_INET).expect("families are small");
+    address_of(family, 2, address.octets())
+}
+
+fn address_of<const BYTES: usize>(
+    family: libc::sa_family_t,
+    offset: usize,
+    bytes: [u8; BYTES],
+) -> libc::sockaddr {
+    let mut sa_data = [0; 14];
+    for (place, byte) in sa_data[offset..].iter_mut().zip(bytes) {
+        *place = byte.cast_signed();
+    }
+    libc::sockaddr { sa_family: family, sa_data }
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_where_the_kernel_looks() {
+        let address = internet(Ipv4Addr::new(192, 0, 2, 254));
+        assert_eq!(address.sa_family, 2);
+        assert_eq!(address.sa_data[..7], [0, 0, -64, 0, 2, -2, 0]);
+        let mac = address_of(libc::ARPHRD_ETHER, 0, [2, 0, 0, 0, 0, 255]);
+        assert_eq!((mac.sa_family, mac.sa_data[5]), (1, -1));
+    }
+
+    #[test]
+    fn a_name_that_no_interface_has_is_refused() {
+        assert!(Interface::named("sixteen-letters-").is_err());
+        assert!(Interface::named("nobody0").unwrap().raise().is_err());
+    }
+}
