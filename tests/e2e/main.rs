@@ -15,6 +15,7 @@ mod kernels;
 mod kills;
 mod lifecycle;
 mod logs;
+mod matrix;
 mod memory;
 mod network;
 mod process;

@@ -27,5 +27,16 @@ pub(crate) struct RmArgs {
 pub(crate) fn run(args: &RmArgs, common: &Common) -> Result<ExitCode, Failure> {
     let all = containers(common)?;
     let removal = if args.force { Removal::Forced } else { Removal::OnlyEnded };
-    each(&args.containers, |words| Ok(runtime::remove(&all, &all.find(words)?, removal)?))
+    let mut names = args.containers.clone();
+    if args.force {
+        // As with Docker: that there is nothing to remove is said, and no failure.
+        names.retain(|words| match all.find(words) {
+            Err(error @ runtime::Error::UnknownContainer { .. }) => {
+                Failure::from(error).report();
+                false
+            }
+            _ => true,
+        });
+    }
+    each(&names, |words| Ok(runtime::remove(&all, &all.find(words)?, removal)?))
 }

@@ -18,7 +18,7 @@ pub(super) struct Notes {
     /// The processes beside the container's own, by the ids that events have for them.
     execs: Vec<(ProcessId, String)>,
     /// Which record the container's name was read from.
-    record_number: Option<u64>,
+    version: Option<Version>,
     /// Whether somebody wants the container to stop, and to be told when it has.
     pub(super) stop_asked: bool,
 }
@@ -26,8 +26,8 @@ pub(super) struct Notes {
 impl Notes {
     /// For this log, of a container whose record was just read.
     pub(super) fn new(log: EventLog, home: &Home) -> Self {
-        let record_number = record_number(home);
-        Self { log, pending: Vec::new(), execs: Vec::new(), record_number, stop_asked: false }
+        let version = version(home);
+        Self { log, pending: Vec::new(), execs: Vec::new(), version, stop_asked: false }
     }
 
     /// Something has happened to the container.
@@ -67,11 +67,11 @@ impl Notes {
         if self.pending.is_empty() {
             return;
         }
-        let number = record_number(home);
-        if number != self.record_number
+        let version = version(home);
+        if version != self.version
             && let Some(now) = home.read_record()
         {
-            self.record_number = number;
+            self.version = version;
             record.name = now.name;
         }
         for event in &mut self.pending {
@@ -83,7 +83,10 @@ impl Notes {
     }
 }
 
-/// A record that is written anew is another file.
-fn record_number(home: &Home) -> Option<u64> {
-    home.record_path().metadata().ok().map(|file| file.ino())
+/// A record that is written anew is another file; its number may be that of the one before the last.
+type Version = (u64, i64, i64);
+
+fn version(home: &Home) -> Option<Version> {
+    let file = home.record_path().metadata().ok()?;
+    Some((file.ino(), file.mtime(), file.mtime_nsec()))
 }

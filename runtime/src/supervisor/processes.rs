@@ -13,7 +13,7 @@ use super::clients::ClientId;
 use super::error::Error;
 use super::serve::{Stage, Supervisor};
 use crate::containers::Status;
-use crate::link::FromSupervisor;
+use crate::link::{Failure, FromSupervisor};
 
 /// Who has asked for what.
 #[derive(Debug, Default)]
@@ -99,7 +99,10 @@ impl Supervisor<'_> {
         if self.check_failed(id, &error) {
             return;
         }
+        // Docker's code; for a container itself the folder is made.
+        let own = matches!(error, StartError::WorkingDirectory { .. }).then_some(127);
         let failure = Error::Start(error).into_failure("");
+        let failure = Failure { code: own.unwrap_or(failure.code), ..failure };
         self.exec_over(id, &FromSupervisor::Failed(failure));
     }
 

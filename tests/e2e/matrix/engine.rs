@@ -1,0 +1,137 @@
+//! hyperrun and podman, each with the same images and nothing else.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use hyperrun_tests::{Output, Sandbox, SmallDisk, busybox_archive};
+
+use super::Chosen;
+
+/// podman without systemd, its journal and a network, none of which a lab has.
+const CONFIGURATION: &str = "[containers]\nnetns = \"none\"\nlog_driver = \"k8s-file\"\n\
+                             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n";
+
+/// Who is asked to do what a row says.
+pub(super) struct Engine {
+    program: Command,
+    disk: SmallDisk,
+}
+
+/// What came of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    stdout: String,
+    stderr: Words,
+    code: i32,
+}
+
+/// Whose words stand on standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Words {
+    Nobodys,
+    /// An error of the engine's; each has its own words for it.
+    Engines,
+    Programs(String),
+}
+
+impl Engine {
+    pub(super) fn hyperrun() -> Self {
+        let disk = SmallDisk::new(512);
+        let program = Sandbox::beside_others(disk.path().join("root")).command([""; 0]);
+        Self { program, disk }
+    }
+
+    pub(super) fn podman() -> Self {
+        let disk = SmallDisk::new(512);
+        let file = |name: &str, content: &str| {
+            let path = disk.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let [root, run] = ["root", "run"].map(|name| disk.path().join(name).display().to_string());
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{root}\"\nrunroot = \"{run}\"\n"
+        );
+        let mut program = Command::new("podman");
+        program.env("CONTAINERS_CONF", file("containers.conf", CONFIGURATION));
+        program.env("CONTAINERS_STORAGE_CONF", file("storage.conf", &storage));
+        let engine = Self { program, disk };
+        engine.must(&format!("box load -q -i {}", busybox_archive()));
+        engine
+    }
+
+    /// Does what the rows of a group say; fails where it does not come to them.
+    pub(super) fn tell(&self, group: &Chosen) -> Result<Vec<Told>, String> {
+        let files = self.disk.path().join("files").join(group.name);
+        fs::create_dir_all(&files).unwrap();
+        let run = |script: &str| self.run(script, group.name, &files);
+        let before = run(group.before);
+        if before.code != 0 {
+            return Err(format!("{}: {}", group.before, before.stderr));
+        }
+        Ok(group.rows.iter().map(|row| told(&run(row.script))).collect())
+    }
+
+    #[track_caller]
+    fn must(&self, script: &str) {
+        self.run(script, "", Path::new("/")).code_is(0);
+    }
+
+    fn run(&self, script: &str, name: &str, files: &Path) -> Output {
+        // What hangs is told by its code, 124.
+        let mut shell = Command::new("timeout");
+        shell
+            .args(["-k", "1", "60", "sh", "-c"])
+            .arg(format!("box() {{ \"$ENGINE\" \"$@\"; }}\n{script}"));
+        shell.envs(self.program.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        shell.env("ENGINE", self.program.get_program());
+        shell.env("N", name).env("F", files).env("OF_THE_HOST", "seen");
+        let out = shell.stdin(Stdio::null()).output().expect("there is a shell");
+        Output::new(script.to_owned(), out)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let all = "box rm -f $(box ps -aq) >/dev/null; exit 0";
+        self.must(all);
+        // podman binds this folder to itself, and leaves it so.
+        let _none = Command::new("umount").arg(self.disk.path().join("root/overlay")).output();
+    }
+}
+
+fn told(out: &Output) -> Told {
+    Told { stdout: without_ids(&out.stdout), stderr: words(&out.stderr), code: out.code }
+}
+
+fn words(stderr: &str) -> Words {
+    let warning = |line: &&str| line.starts_with("warning: ") || line.contains("level=warning");
+    let rest: Vec<&str> = stderr.lines().filter(|line| !warning(line)).collect();
+    match rest.first() {
+        None => Words::Nobodys,
+        Some(line) if line.to_lowercase().starts_with("error: ") => Words::Engines,
+        Some(_) => Words::Programs(rest.join("\n")),
+    }
+}
+
+/// With the length of each id in its place.
+fn without_ids(text: &str) -> String {
+    let mut rest = text;
+    let mut told = String::new();
+    while let Some(at) = rest.find(|character: char| character.is_ascii_alphanumeric()) {
+        let word = &rest[at..];
+        let end = word.find(|character: char| !character.is_ascii_alphanumeric());
+        let (word, behind) = word.split_at(end.unwrap_or(word.len()));
+        let is_id = matches!(word.len(), 12 | 64)
+            && word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        told.push_str(&rest[..at]);
+        if is_id {
+            told.push_str(&format!("<{} digits>", word.len()))
+        } else {
+            told.push_str(word)
+        }
+        rest = behind;
+    }
+    told + rest
+}
