@@ -78,7 +78,7 @@ impl ExecArgs {
             return Attendance::Away;
         }
         Attendance::Here(Presence {
-            input: self.interactive || self.tty,
+            input: self.interactive || (self.tty && terminal_size().is_some()),
             proxy_signals: false,
             detach_keys: self.detach_keys.clone().unwrap_or_default(),
         })
@@ -87,7 +87,11 @@ impl ExecArgs {
     fn stdio(&self) -> Result<Stdio, runtime::Error> {
         match (self.tty, self.interactive) {
             (true, _) if self.detach => Ok(Stdio::Terminal(UNSEEN_SIZE)),
-            (true, _) => terminal_size().map(Stdio::Terminal).ok_or(runtime::Error::NotATerminal),
+            (true, interactive) => {
+                // One that nobody types into needs none here.
+                let size = terminal_size().or((!interactive).then_some(UNSEEN_SIZE));
+                size.map(Stdio::Terminal).ok_or(runtime::Error::NotATerminal)
+            }
             (false, true) if !self.detach => Ok(Stdio::Pipes),
             (false, _) => Ok(Stdio::OutputOnly),
         }
