@@ -23,18 +23,18 @@ const KNOWN: &str = r#"{"version":1,"memory_mib":512,"vcpus":2,"kernel":"/vmlinu
 #[test]
 fn templates_are_listed() {
     let (hyperrun, root) = empty_store();
-    let header = "TEMPLATE   MEMORY    CPUS      SIZE      LAST USED\n";
+    let header = "TEMPLATE   IMAGE     MEMORY    CPUS      SIZE      LAST USED\n";
     hyperrun.hyperrun(["template", "ls"]).code_is(0).stdout_is(header);
     make(root.path(), "0123456789abcdef", KNOWN);
     fs::create_dir(root.path().join("templates/other.new")).unwrap();
     let out = hyperrun.hyperrun(["template", "ls"]);
-    out.code_is(0).stdout_has("0123456789abcdef   512MiB    2         1").stdout_has(" ago\n");
+    out.code_is(0).stdout_has("0123456789abcdef   <any>     512MiB    2         1").stdout_has(" ago\n");
     assert_eq!(out.stdout.lines().count(), 2);
     hyperrun.hyperrun(["template", "ls", "-q"]).stdout_is("0123456789abcdef\n");
-    let format = "{{.Kernel}} {{.CreatedAt}}";
+    let format = "{{.Image}} {{.Kernel}} {{.CreatedAt}}";
     hyperrun
         .hyperrun(["template", "list", "--format", format])
-        .stdout_is("/vmlinux 2023-11-14T22:13:20Z\n");
+        .stdout_is("<any> /vmlinux 2023-11-14T22:13:20Z\n");
     hyperrun.hyperrun(["template", "ls", "--format", "json"]).stdout_has("\"Memory\":\"512MiB\"");
 }
 
