@@ -28,7 +28,9 @@ fn templates_are_listed() {
     make(root.path(), "0123456789abcdef", KNOWN);
     fs::create_dir(root.path().join("templates/other.new")).unwrap();
     let out = hyperrun.hyperrun(["template", "ls"]);
-    out.code_is(0).stdout_has("0123456789abcdef   <any>     512MiB    2         1").stdout_has(" ago\n");
+    out.code_is(0)
+        .stdout_has("0123456789abcdef   <any>     512MiB    2         1")
+        .stdout_has(" ago\n");
     assert_eq!(out.stdout.lines().count(), 2);
     hyperrun.hyperrun(["template", "ls", "-q"]).stdout_is("0123456789abcdef\n");
     let format = "{{.Image}} {{.Kernel}} {{.CreatedAt}}";

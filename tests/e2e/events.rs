@@ -52,6 +52,13 @@ fn what_is_done_to_a_container_is_told_as_it_happens() {
     events.wait_for("pause web\nunpause web\n");
     home.sandbox.does("exec web true");
     events.wait_for("exec_create: true web\nexec_start: true web\nexec_die web\n");
+    let copy = home.folder.path().join("copy");
+    home.sandbox.does(&format!("cp web:/etc/passwd {}", copy.display()));
+    events.wait_for("archive-path web\n");
+    home.sandbox.does("cp /etc/passwd web:/tmp/copy");
+    home.sandbox.does("commit -m why web made:1");
+    home.sandbox.does("update --pids-limit 77 web");
+    events.wait_for("extract-to-dir web\ncommit web\nupdate web\n");
     home.sandbox.does("rename web site");
     home.sandbox.does("kill -s USR1 site");
     events.wait_for("rename site\nkill site\n");

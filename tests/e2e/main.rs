@@ -30,3 +30,4 @@ mod stdio;
 mod templates;
 mod terminal;
 mod update;
+mod upgrade;

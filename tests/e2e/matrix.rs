@@ -5,6 +5,8 @@
 
 mod commands;
 mod engine;
+mod inside;
+mod shown;
 
 use std::sync::Mutex;
 
@@ -20,7 +22,8 @@ const SAMPLE: usize = 15;
 struct Row {
     what: &'static str,
     /// In a shell to which `box` is hyperrun or podman, `$N` a name of the group's own and `$F` an empty
-    /// folder.
+    /// folder; in a group [inside](Kind::Inside) a shell in the container; in one that is
+    /// [shown](Kind::Shown) a template.
     script: &'static str,
     /// Why we differ from podman, where we do.
     differs: Option<&'static str>,
@@ -39,22 +42,31 @@ const fn differs(what: &'static str, script: &'static str, why: &'static str) ->
 struct Group {
     /// Also what its containers are called.
     name: &'static str,
-    /// What is done before.
-    before: &'static str,
+    kind: Kind,
     rows: &'static [Row],
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// In one container, whose flags and image these are.
+    Inside(&'static str),
+    /// By one `inspect` of the container `$N`, which this script has made.
+    Shown(&'static str),
+    /// Each by itself, after this script.
+    After(&'static str),
 }
 
 /// A group of the rows that were chosen.
 struct Chosen {
     name: &'static str,
-    before: &'static str,
+    kind: Kind,
     rows: Vec<Row>,
 }
 
 /// As many rows as the sample has, or all with `HYPERRUN_TEST_FULL`, or those of the groups that
 /// `HYPERRUN_TEST_ROWS` names, with spaces between them.
 fn choose() -> Vec<Chosen> {
-    let groups = commands::GROUPS.iter();
+    let groups = [inside::GROUPS, shown::GROUPS, commands::GROUPS].into_iter().flatten();
     let rows = groups.clone().map(|group| group.rows.len()).sum();
     let named = std::env::var("HYPERRUN_TEST_ROWS").ok();
     let mut wanted =
@@ -68,7 +80,7 @@ fn choose() -> Vec<Chosen> {
     let chosen = groups.map(|group| {
         let rows = group.rows.iter().zip(wanted.by_ref()).filter(|(_, wanted)| *wanted);
         let rows = rows.map(|(row, _)| *row).collect();
-        Chosen { name: group.name, before: group.before, rows }
+        Chosen { name: group.name, kind: group.kind, rows }
     });
     let is_named = |group: &Chosen| match &named {
         Some(names) => names.split(' ').any(|name| name == group.name),

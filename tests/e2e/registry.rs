@@ -20,6 +20,8 @@ fn registry_with(name: &str) -> Registry {
     let target = format!("{}/{name}", registry.address);
     sandbox.hyperrun(["tag", "busybox", &target]).code_is(0);
     sandbox.hyperrun(["push", "-q", &target]).code_is(0);
+    let told = "events --since 1h --until 0s --filter event=push --format {{.Actor.ID}}";
+    sandbox.does(told).stdout_is(&format!("{target}\n"));
     registry
 }
 

@@ -69,6 +69,14 @@ fn a_terminal_needs_a_terminal() {
 }
 
 #[test]
+fn a_program_without_input_has_a_terminal_of_its_own() {
+    Sandbox::with_images()
+        .hyperrun(["run", "--rm", "-t", "busybox", "sh", "-c", "tty; [ -t 0 ] && stty size"])
+        .code_is(0)
+        .stdout_is("/dev/pts/0\r\n24 80\r\n");
+}
+
+#[test]
 fn a_signal_reaches_the_program_and_the_terminal_is_restored() {
     let script = "trap 'exit 9' TERM; echo ready; sleep 1000 & wait";
     let mut terminal = debian(&["bash", "-c", script]);

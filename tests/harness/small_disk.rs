@@ -2,6 +2,10 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long processes may take to let go of a disk.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file system of a few MiB, unmounted in the end. Needs root.
 pub struct SmallDisk {
@@ -26,7 +30,14 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(self.folder.path()).status();
-        assert!(std::thread::panicking() || status.is_ok_and(|status| status.success()));
+        // Whoever has done what they were told may still be ending.
+        let deadline = Instant::now() + PATIENCE;
+        let unmount = || Command::new("umount").arg(self.folder.path()).output();
+        while !unmount().is_ok_and(|out| out.status.success()) {
+            if std::thread::panicking() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "somebody still uses {:?}", self.folder.path());
+        }
     }
 }

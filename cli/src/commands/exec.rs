@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use runtime::spec::{EnvChange, Stdio};
-use runtime::{Attendance, DetachKeys, Exec, Presence, UNSEEN_SIZE, terminal_size};
+use runtime::{Attendance, DetachKeys, Exec, Presence, UNSEEN_SIZE};
 
 use crate::arguments::Common;
 use crate::commands::containers;
 use crate::commands::options::variables;
-use crate::commands::run::env_parser;
+use crate::commands::run::{env_parser, takes_input, terminal};
 use crate::failure::Failure;
 
 /// Run a program in a container that runs
@@ -78,7 +78,7 @@ impl ExecArgs {
             return Attendance::Away;
         }
         Attendance::Here(Presence {
-            input: self.interactive || (self.tty && terminal_size().is_some()),
+            input: takes_input(self.interactive, self.tty),
             proxy_signals: false,
             detach_keys: self.detach_keys.clone().unwrap_or_default(),
         })
@@ -87,11 +87,7 @@ impl ExecArgs {
     fn stdio(&self) -> Result<Stdio, runtime::Error> {
         match (self.tty, self.interactive) {
             (true, _) if self.detach => Ok(Stdio::Terminal(UNSEEN_SIZE)),
-            (true, interactive) => {
-                // One that nobody types into needs none here.
-                let size = terminal_size().or((!interactive).then_some(UNSEEN_SIZE));
-                size.map(Stdio::Terminal).ok_or(runtime::Error::NotATerminal)
-            }
+            (true, interactive) => terminal(interactive),
             (false, true) if !self.detach => Ok(Stdio::Pipes),
             (false, _) => Ok(Stdio::OutputOnly),
         }

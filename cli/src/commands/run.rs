@@ -144,7 +144,7 @@ pub(crate) fn run(
     let timings = args.timings;
     let (attendance, stay) = match detach {
         true => (Attendance::Away, Stay::Away),
-        false => (attending.here(args.interactive || args.tty), Stay::Here),
+        false => (attending.here(takes_input(args.interactive, args.tty)), Stay::Here),
     };
     let created = create(args, stay, common)?;
     let id = created.id().to_owned();
@@ -209,13 +209,22 @@ fn spec(args: RunArgs, stay: Stay, common: &Common, settings: &Settings) -> Resu
 /// A terminal of a container that is left alone has some size until somebody attaches to it.
 fn stdio(args: &RunArgs, stay: Stay) -> Result<Stdio, Error> {
     match (args.tty, args.interactive) {
-        (true, _) if stay == Stay::Here => {
-            terminal_size().map(Stdio::Terminal).ok_or(Error::NotATerminal)
-        }
+        (true, interactive) if stay == Stay::Here => terminal(interactive),
         (true, _) => Ok(Stdio::Terminal(UNSEEN_SIZE)),
         (false, true) => Ok(Stdio::Pipes),
         (false, false) => Ok(Stdio::OutputOnly),
     }
+}
+
+/// A terminal of this one's size; of any where there is none, and none is to be typed into.
+pub(crate) fn terminal(interactive: bool) -> Result<Stdio, Error> {
+    let size = terminal_size().or((!interactive).then_some(UNSEEN_SIZE));
+    size.map(Stdio::Terminal).ok_or(Error::NotATerminal)
+}
+
+/// Whether the program gets this process's input: with `-t` alone, if that is a terminal.
+pub(crate) fn takes_input(interactive: bool, tty: bool) -> bool {
+    interactive || (tty && terminal_size().is_some())
 }
 
 pub(crate) fn env_parser() -> impl TypedValueParser<Value = EnvChange> {

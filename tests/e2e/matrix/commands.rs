@@ -1,14 +1,49 @@
 //! Rows about what commands do, print and return.
 
-use super::{Group, Row, differs, same};
+use super::{Group, Kind, Row, differs, same};
 
-const fn group(name: &'static str, before: &'static str, rows: &'static [Row]) -> Group {
-    Group { name, before, rows }
+const fn group(name: &'static str, script: &'static str, rows: &'static [Row]) -> Group {
+    Group { name, kind: Kind::After(script), rows }
 }
 
 const CODE: &str = "podman returns another code for it; ours is Docker's, 1";
 
 pub(super) const GROUPS: &[Group] = &[
+    group(
+        "run",
+        ":",
+        &[
+            same("an exit code", "box run --rm busybox sh -c 'exit 7'"),
+            same("both outputs", "box run --rm busybox sh -c 'echo out; echo words >&2'"),
+            same("a program that is missing", "box run --rm busybox no-such-program"),
+            same("a program that is a folder", "box run --rm busybox /etc"),
+            same("a program without the right to be one", "box run --rm busybox /etc/passwd"),
+            same("a flag that is unknown", "box run --no-such-flag busybox true"),
+            same(
+                "a user that is unknown",
+                "box run --rm -u nobody-has-this busybox true; [ $? -ge 125 ]",
+            ),
+            same(
+                "a working folder that is a file",
+                "box run --rm -w /etc/passwd busybox true; [ $? -ge 125 ]",
+            ),
+            differs(
+                "a working folder that is missing",
+                "box run --rm -w /made/here busybox pwd",
+                "Docker makes it, podman does not",
+            ),
+            same("an image that is missing", "box run --rm --pull never no-such-image:1 true"),
+            same("a name that is none", "box run --rm --name 'a b' busybox true"),
+            same("a policy that is unknown", "box run --restart sometimes busybox true"),
+            same("--restart and --rm", "box run --rm --restart always busybox true"),
+            same("a limit that is no size", "box run --rm -m lots busybox true"),
+            same("a capability that is unknown", "box run --rm --cap-add BEES busybox true"),
+            same(
+                "an environment file that is missing",
+                "box run --rm --env-file $F/none busybox true",
+            ),
+        ],
+    ),
     group(
         "unknown",
         ":",
@@ -42,7 +77,7 @@ pub(super) const GROUPS: &[Group] = &[
             same("ended: attach", "box attach $N; [ $? != 0 ]"),
             same("logs", "box logs $N"),
             same("logs: output alone", "box logs $N 2>/dev/null"),
-            same("logs --tail", "box logs --tail 2 $N 2>/dev/null"),
+            same("logs --tail", "box logs --tail 0 $N; box logs --tail 9 $N 2>/dev/null"),
             same("logs -f comes to an end", "box logs -f $N 2>/dev/null"),
             same("logs of one that has not run", "box logs $N-new"),
             same(

@@ -4,9 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use hyperrun_tests::archive::{self, Layer, docker_archive_of, header};
 use hyperrun_tests::{Output, Sandbox, SmallDisk, busybox_archive};
 
-use super::Chosen;
+use super::{Chosen, Kind};
+
+/// Between two rows of one container, and between their parts.
+const MARK: char = '\u{1e}';
 
 /// podman without systemd, its journal and a network, none of which a lab has.
 const CONFIGURATION: &str = "[containers]\nnetns = \"none\"\nlog_driver = \"k8s-file\"\n\
@@ -39,7 +43,9 @@ impl Engine {
     pub(super) fn hyperrun() -> Self {
         let disk = SmallDisk::new(512);
         let program = Sandbox::beside_others(disk.path().join("root")).command([""; 0]);
-        Self { program, disk }
+        let engine = Self { program, disk };
+        engine.load_configured();
+        engine
     }
 
     pub(super) fn podman() -> Self {
@@ -58,34 +64,59 @@ impl Engine {
         program.env("CONTAINERS_STORAGE_CONF", file("storage.conf", &storage));
         let engine = Self { program, disk };
         engine.must(&format!("box load -q -i {}", busybox_archive()));
+        engine.load_configured();
         engine
+    }
+
+    fn load_configured(&self) {
+        let archive = self.disk.path().join("configured.tar");
+        fs::write(&archive, configured()).unwrap();
+        self.must(&format!("box load -i {}", archive.display()));
     }
 
     /// Does what the rows of a group say; fails where it does not come to them.
     pub(super) fn tell(&self, group: &Chosen) -> Result<Vec<Told>, String> {
         let files = self.disk.path().join("files").join(group.name);
         fs::create_dir_all(&files).unwrap();
-        let run = |script: &str| self.run(script, group.name, &files);
-        let before = run(group.before);
-        if before.code != 0 {
-            return Err(format!("{}: {}", group.before, before.stderr));
+        let run = |script: &str, program: &str| self.run(script, group.name, &files, program);
+        let before = |script: &str| {
+            let out = run(script, "");
+            if out.code == 0 { Ok(()) } else { Err(format!("{script}: {}", out.stderr)) }
+        };
+        match group.kind {
+            Kind::Inside(flags) => {
+                let out = run(&format!("box run --rm {flags} sh -c \"$PROGRAM\""), &inside(group));
+                apart(&out, group.rows.len())
+            }
+            Kind::Shown(script) => {
+                before(script)?;
+                let templates: String = group
+                    .rows
+                    .iter()
+                    .map(|row| format!("{}{MARK}0{MARK}{MARK}", row.script))
+                    .collect();
+                apart(&run("box inspect -f \"$PROGRAM\" $N", &templates), group.rows.len())
+            }
+            Kind::After(script) => {
+                before(script)?;
+                Ok(group.rows.iter().map(|row| told(&run(row.script, ""))).collect())
+            }
         }
-        Ok(group.rows.iter().map(|row| told(&run(row.script))).collect())
     }
 
     #[track_caller]
     fn must(&self, script: &str) {
-        self.run(script, "", Path::new("/")).code_is(0);
+        self.run(script, "", Path::new("/"), "").code_is(0);
     }
 
-    fn run(&self, script: &str, name: &str, files: &Path) -> Output {
+    fn run(&self, script: &str, name: &str, files: &Path, program: &str) -> Output {
         // What hangs is told by its code, 124.
         let mut shell = Command::new("timeout");
         shell
             .args(["-k", "1", "60", "sh", "-c"])
             .arg(format!("box() {{ \"$ENGINE\" \"$@\"; }}\n{script}"));
         shell.envs(self.program.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        shell.env("ENGINE", self.program.get_program());
+        shell.env("ENGINE", self.program.get_program()).env("PROGRAM", program);
         shell.env("N", name).env("F", files).env("OF_THE_HOST", "seen");
         let out = shell.stdin(Stdio::null()).output().expect("there is a shell");
         Output::new(script.to_owned(), out)
@@ -99,6 +130,31 @@ impl Drop for Engine {
         // podman binds this folder to itself, and leaves it so.
         let _none = Command::new("umount").arg(self.disk.path().join("root/overlay")).output();
     }
+}
+
+/// A program that does what all rows say, one after another.
+fn inside(group: &Chosen) -> String {
+    let one = |row: &super::Row| {
+        format!(
+            "(\n{}\n) 2>/dev/shm/words\nprintf '{MARK}%s{MARK}' $?; cat /dev/shm/words; printf '{MARK}'\n",
+            row.script
+        )
+    };
+    group.rows.iter().map(one).collect()
+}
+
+/// What each row has told of what all have.
+fn apart(out: &Output, rows: usize) -> Result<Vec<Told>, String> {
+    let parts: Vec<&str> = out.stdout.split(MARK).collect();
+    if parts.len() != 3 * rows + 1 {
+        return Err(format!("{}{}", out.stdout, out.stderr));
+    }
+    let one = |part: &[&str]| Told {
+        stdout: without_ids(part[0]),
+        code: part[1].parse().unwrap(),
+        stderr: words(part[2]),
+    };
+    Ok(parts.chunks_exact(3).map(one).collect())
 }
 
 fn told(out: &Output) -> Told {
@@ -134,4 +190,23 @@ fn without_ids(text: &str) -> String {
         rest = behind;
     }
     told + rest
+}
+
+/// An image that says about itself all that an image can: `configured`.
+fn configured() -> Vec<u8> {
+    let busybox = fs::read("/bin/busybox").unwrap();
+    let mut program = header(tar::EntryType::Regular, busybox.len() as u64);
+    program.set_mode(0o755);
+    let mut layer = Layer::new().dir("bin").entry("bin/busybox", program, &busybox).dir("etc");
+    for name in ["sh", "echo", "id", "pwd", "cat", "sleep"] {
+        layer = layer.symlink(&format!("bin/{name}"), "busybox");
+    }
+    let layers = [layer
+        .file("etc/passwd", b"root:x:0:0::/root:/bin/sh\nbee:x:7:8::/hive:/bin/sh\n")
+        .finish()];
+    let config = String::from_utf8(archive::config(&layers)).unwrap();
+    let settings = r#""Entrypoint":["echo","entry"],"User":"bee","WorkingDir":"/work",
+        "Labels":{"kind":"tested"},"StopSignal":"USR1","Env":["OF_THE_IMAGE=yes","#;
+    let config = config.replace("\"Env\":[", settings).replace("[\"sh\"]", "[\"a\",\"b c\"]");
+    docker_archive_of("configured:1", config.as_bytes(), &layers)
 }

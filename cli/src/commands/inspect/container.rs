@@ -210,6 +210,7 @@ fn host_config(record: &Record) -> Value {
         "Privileged": container.privileged,
         "ReadonlyRootfs": container.read_only,
         "ShmSize": container.shm_bytes,
+        "OomScoreAdj": container.process.oom_score_adjustment.unwrap_or(0),
         "CpusetCpus": record.host.cpu_set.as_ref().map_or_else(String::new, ToString::to_string),
         "BlkioDeviceReadBps": record.host.devices.read_bps,
         "BlkioDeviceWriteBps": record.host.devices.write_bps,
