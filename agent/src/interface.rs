@@ -10,6 +10,8 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use crate::sys::check;
+
 /// `IFF_UP | IFF_RUNNING` in the width an interface's request has them.
 const UP: c_short = 0x41;
 const _: () = assert!(UP as c_int == libc::IFF_UP | libc::IFF_RUNNING);
@@ -102,10 +104,6 @@ fn address_of<const BYTES: usize>(
         *place = byte.cast_signed();
     }
     libc::sockaddr { sa_family: family, sa_data }
-}
-
-fn check(result: c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

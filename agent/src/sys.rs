@@ -369,7 +369,8 @@ fn owned(descriptor: c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-fn check(result: c_int) -> io::Result<()> {
+/// The error of a call that has given this, if it was negative.
+pub(crate) fn check(result: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -106,6 +106,25 @@ pub(super) fn streams_of(process: &ProcessSpec) -> Vec<StreamKind> {
     }
 }
 
+/// Whether among what has come is the one word that is waited for, of an agent that is asked for
+/// nothing else.
+///
+/// # Errors
+/// When it says before that it cannot, or speaks another version.
+pub(super) fn has_said(messages: Vec<FromAgent>, awaited: &FromAgent) -> Result<bool, Error> {
+    for message in messages {
+        match message {
+            message if message == *awaited => return Ok(true),
+            FromAgent::StartFailed { error, .. } => return Err(Error::Start(error)),
+            FromAgent::Hello { version } if version != VERSION => {
+                return Err(Error::Version { version });
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
 /// Frames as they come, a piece at a time.
 #[derive(Default)]
 struct Frames(Vec<u8>);

@@ -9,7 +9,7 @@ use protocol::{FromAgent, Preparation, ToAgent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::event::Event;
 
-use super::agent::Agent;
+use super::agent::{Agent, has_said};
 use super::console::ConsoleTail;
 use super::error::Error;
 use super::knock::Door;
@@ -42,15 +42,8 @@ fn prepare(folder: &File, preparation: &Preparation, patience: Duration) -> Resu
     let mut agent = Agent::call(&Door::new(folder))?;
     agent.tell(&ToAgent::Prepare(Box::new(preparation.clone())))?;
     while speak_before(&[agent.control()], deadline)? {
-        for message in agent.listen()?.ok_or(Error::AgentGone)? {
-            match message {
-                FromAgent::Prepared => return Ok(()),
-                FromAgent::StartFailed { error, .. } => return Err(Error::Start(error)),
-                FromAgent::Hello { version } if version != protocol::VERSION => {
-                    return Err(Error::Version { version });
-                }
-                _ => {}
-            }
+        if has_said(agent.listen()?.ok_or(Error::AgentGone)?, &FromAgent::Prepared)? {
+            return Ok(());
         }
     }
     Err(Error::NotReady { seconds: patience.as_secs() })

@@ -11,7 +11,7 @@ use protocol::{ContainerSpec, FileJob, FromAgent, ProcessId, StreamKind, ToAgent
 use rustix::event::PollFlags;
 use vmm::event::Event;
 
-use super::agent::Agent;
+use super::agent::{Agent, has_said};
 use super::console::ConsoleTail;
 use super::conversation::wall_clock;
 use super::error::Error;
@@ -145,15 +145,8 @@ impl Visit {
                 return Err(Error::AgentGone);
             };
             self.agent_has_spoken |= !messages.is_empty();
-            for message in messages {
-                match message {
-                    FromAgent::Opened => return Ok(()),
-                    FromAgent::StartFailed { error, .. } => return Err(Error::Start(error)),
-                    FromAgent::Hello { version } if version != protocol::VERSION => {
-                        return Err(Error::Version { version });
-                    }
-                    _ => {}
-                }
+            if has_said(messages, &FromAgent::Opened)? {
+                return Ok(());
             }
             if speak_before(&[(self.machine.events(), PollFlags::IN)], Instant::now())? {
                 hear(&mut self.machine, &mut self.console)?;

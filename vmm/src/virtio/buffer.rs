@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
+use libc::iovec;
 use vm_memory::{
     Bytes, GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap, Permissions, VolatileSlice,
 };
 
+/// The most pieces of one system call, `UIO_MAXIOV`.
+pub(crate) const MAX_PARTS: usize = 1024;
 /// Zeros to copy from.
 static ZEROS: [u8; 4096] = [0; 4096];
 
@@ -110,6 +113,16 @@ impl<'m> Buffer<'m> {
             self.slices.push_back(slice);
         }
     }
+}
+
+/// The pieces as a system call takes them, at most [`MAX_PARTS`].
+pub(crate) fn io_vector<'a>(
+    slices: impl Iterator<Item = &'a VolatileSlice<'a>>,
+) -> impl Iterator<Item = iovec> {
+    slices.take(MAX_PARTS).map(|slice| iovec {
+        iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+        iov_len: slice.len(),
+    })
 }
 
 #[cfg(test)]

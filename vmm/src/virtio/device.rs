@@ -17,6 +17,9 @@ const INTERRUPT_CONFIG: u32 = 1 << 1;
 /// `VIRTIO_MMIO_INT_VRING`: a used ring has changed (virtio 1.2, 4.2.2.1).
 const INTERRUPT_USED_RING: u32 = 1 << 0;
 
+/// `VIRTIO_F_INDIRECT_DESC` (virtio 1.2, 6), which a device may have: a request takes one slot of the ring.
+pub(crate) const FEATURE_INDIRECT: u64 = 1 << 28;
+
 /// A virtio device: what kind it is, which queues it has, and what it does with them, in
 /// [`serve`](Self::serve) or in [`run`](Self::run).
 pub trait VirtioDevice: Send + 'static {
@@ -224,4 +227,16 @@ pub enum DeviceError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+impl DeviceError {
+    /// For a failure in the ring with this index.
+    pub(crate) fn queue(queue: usize) -> impl Fn(virtio_queue::Error) -> Self {
+        move |source| Self::Queue { queue, source }
+    }
+
+    /// For a failure of the host at `what`.
+    pub(crate) fn host(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Host { what, source }
+    }
 }

@@ -24,22 +24,22 @@ pub(crate) fn serve_all(
     index: usize,
     mut serve: impl FnMut(&GuestMemoryMmap, Chain<'_>) -> Result<u32, DeviceError>,
 ) -> Result<(), DeviceError> {
-    let broken = |source: Error| DeviceError::Queue { queue: index, source };
+    let broken = DeviceError::queue(index);
     let memory = &activated.memory;
     let queue = &mut activated.queues[index].queue;
     loop {
-        queue.disable_notification(memory).map_err(broken)?;
+        queue.disable_notification(memory).map_err(&broken)?;
         let mut served = false;
-        while let Some(chain) = queue.iter(memory).map_err(broken)?.next() {
+        while let Some(chain) = queue.iter(memory).map_err(&broken)?.next() {
             let head = chain.head_index();
             let written = serve(memory, chain)?;
-            queue.add_used(memory, head, written).map_err(broken)?;
+            queue.add_used(memory, head, written).map_err(&broken)?;
             served = true;
         }
-        if served && queue.needs_notification(memory).map_err(broken)? {
+        if served && queue.needs_notification(memory).map_err(&broken)? {
             activated.interrupt.signal_queue();
         }
-        if !queue.enable_notification(memory).map_err(broken)? {
+        if !queue.enable_notification(memory).map_err(&broken)? {
             return Ok(());
         }
     }

@@ -7,10 +7,7 @@ use std::os::fd::AsRawFd;
 
 use libc::{c_int, iovec, off_t};
 
-use super::super::buffer::Buffer;
-
-/// The most pieces of one system call, `UIO_MAXIOV`.
-const MAX_PIECES: usize = 1024;
+use super::super::buffer::{Buffer, io_vector};
 
 /// Fills `buffer` from `file` at `offset`.
 ///
@@ -45,10 +42,7 @@ fn transfer(
     let mut pieces = Vec::with_capacity(16);
     while buffer.len() > 0 {
         pieces.clear();
-        pieces.extend(buffer.slices().take(MAX_PIECES).map(|slice| iovec {
-            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-            iov_len: slice.len(),
-        }));
+        pieces.extend(io_vector(buffer.slices()));
         let count = c_int::try_from(pieces.len()).expect("there are at most 1024");
         let position = off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         match call(pieces.as_ptr(), count, position) {

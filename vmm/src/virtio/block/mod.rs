@@ -20,7 +20,7 @@ use vm_memory::GuestMemoryMmap;
 use self::disk::Disk;
 use self::pace::Pace;
 use self::request::Request;
-use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
+use super::device::{Activated, DeviceError, DeviceKind, FEATURE_INDIRECT, VirtioDevice};
 use super::poll::{Poll, Wake};
 use super::queue::{Chain, serve_all};
 use crate::config::DiskConfig;
@@ -48,8 +48,6 @@ const FEATURE_FLUSH: u64 = 1 << 9;
 const FEATURE_TOPOLOGY: u64 = 1 << 10;
 const FEATURE_DISCARD: u64 = 1 << 13;
 const FEATURE_WRITE_ZEROES: u64 = 1 << 14;
-/// `VIRTIO_F_INDIRECT_DESC`: a request takes one slot of the ring.
-const FEATURE_INDIRECT: u64 = 1 << 28;
 
 /// A disk of the guest.
 #[derive(Debug)]

@@ -10,16 +10,15 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 use self::receive::Receiver;
-use self::tap::{MAX_PARTS, Tap};
-use super::buffer::Buffer;
-use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
+use self::tap::Tap;
+use super::buffer::{Buffer, MAX_PARTS};
+use super::device::{Activated, DeviceError, DeviceKind, FEATURE_INDIRECT, VirtioDevice};
 use super::poll::{Poll, Wake};
 use super::rate::Rate;
 use crate::config::NetConfig;
@@ -50,8 +49,6 @@ const FEATURE_HOST_TSO4: u64 = 1 << 11;
 const FEATURE_HOST_TSO6: u64 = 1 << 12;
 const FEATURE_HOST_ECN: u64 = 1 << 13;
 const FEATURE_MRG_RXBUF: u64 = 1 << 15;
-/// `VIRTIO_F_INDIRECT_DESC`: a frame takes one slot of the ring.
-const FEATURE_INDIRECT: u64 = 1 << 28;
 
 /// What the guest can have the host do, and what it takes itself.
 const FEATURES: u64 = FEATURE_CSUM
@@ -96,7 +93,7 @@ impl Net {
     /// Hands frames of the guest to the host, or to nobody. What the host refuses is lost, as on any
     /// wire.
     fn transmit(&mut self, activated: &mut Activated) -> Result<Served, DeviceError> {
-        let broken = broken(TX);
+        let broken = DeviceError::queue(TX);
         let memory = &activated.memory;
         let queue = &mut activated.queues[TX].queue;
         let mut served = Served::Some;
@@ -165,8 +162,8 @@ impl VirtioDevice for Net {
         let mut poll = Poll::new(activated)?;
         if let Some(tap) = &self.tap {
             let offloads = offloads(activated.features);
-            tap.set_offloads(offloads).map_err(host("set a tap's offloads"))?;
-            poll.watch(tap).map_err(host("watch a tap"))?;
+            tap.set_offloads(offloads).map_err(DeviceError::host("set a tap's offloads"))?;
+            poll.watch(tap).map_err(DeviceError::host("watch a tap"))?;
         }
         let memory = activated.memory.clone();
         let mut receiver = Receiver::new(&memory, activated.features);
@@ -242,12 +239,4 @@ fn offloads(features: u64) -> u32 {
     .into_iter()
     .filter(|(feature, _)| features & feature != 0)
     .fold(0, |offloads, (_, offload)| offloads | offload)
-}
-
-fn broken(queue: usize) -> impl Fn(virtio_queue::Error) -> DeviceError {
-    move |source| DeviceError::Queue { queue, source }
-}
-
-fn host(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
-    move |source| DeviceError::Host { what, source }
 }

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
-use super::tap::{MAX_PARTS, Tap};
+use super::tap::Tap;
 use super::{
     BATCH, FEATURE_GUEST_TSO4, FEATURE_GUEST_TSO6, FEATURE_MRG_RXBUF, FRAME_BYTES, HEADER_BYTES,
-    RX, Served, broken, gather, host, pay, wait_of,
+    RX, Served, gather, pay, wait_of,
 };
-use crate::virtio::buffer::Buffer;
+use crate::virtio::buffer::{Buffer, MAX_PARTS};
 use crate::virtio::device::{Activated, DeviceError};
 use crate::virtio::queue::{UsedBatch, add_used_together};
 use crate::virtio::rate::Rate;
@@ -77,10 +77,10 @@ impl<'m> Receiver<'m> {
                     served = Served::All;
                     break;
                 }
-                Err(error) => return Err(host("read from a tap")(error)),
+                Err(error) => return Err(DeviceError::host("read from a tap")(error)),
             }
         }
-        if used.needs_notification(self.memory, queue).map_err(broken(RX))? {
+        if used.needs_notification(self.memory, queue).map_err(DeviceError::queue(RX))? {
             activated.interrupt.signal_queue();
         }
         Ok(served)
@@ -98,8 +98,9 @@ impl<'m> Receiver<'m> {
     /// added some.
     fn has_room(&mut self, queue: &mut Queue) -> Result<bool, DeviceError> {
         while !self.is_ready(queue) {
-            let Some(chain) = queue.iter(self.memory).map_err(broken(RX))?.next() else {
-                if queue.enable_notification(self.memory).map_err(broken(RX))? {
+            let Some(chain) = queue.iter(self.memory).map_err(DeviceError::queue(RX))?.next()
+            else {
+                if queue.enable_notification(self.memory).map_err(DeviceError::queue(RX))? {
                     continue;
                 }
                 return Ok(false);
@@ -163,7 +164,7 @@ impl<'m> Receiver<'m> {
             (chain.head, u32::try_from(bytes).expect("a frame is short"))
         });
         let filled: Vec<(u16, u32)> = filled.collect();
-        add_used_together(self.memory, queue, &filled).map_err(broken(RX))?;
+        add_used_together(self.memory, queue, &filled).map_err(DeviceError::queue(RX))?;
         used.add(count);
         Ok(())
     }

@@ -11,9 +11,8 @@ use libc::{c_int, c_uint, iovec};
 use vm_memory::VolatileSlice;
 
 use super::HEADER_BYTES;
+use crate::virtio::buffer::io_vector;
 
-/// The most parts of a frame: more than `UIO_MAXIOV` cannot be moved at once.
-pub(super) const MAX_PARTS: usize = 1024;
 /// Where taps come from.
 const DEVICE: &str = "/dev/net/tun";
 
@@ -102,11 +101,7 @@ impl AsFd for Tap {
 }
 
 fn vector<'a>(parts: impl Iterator<Item = &'a VolatileSlice<'a>>) -> (Vec<iovec>, c_int) {
-    let part = |slice: &VolatileSlice<'_>| iovec {
-        iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-        iov_len: slice.len(),
-    };
-    let parts: Vec<_> = parts.take(MAX_PARTS).map(part).collect();
+    let parts: Vec<_> = io_vector(parts).collect();
     let count = c_int::try_from(parts.len()).expect("there are at most 1024");
     (parts, count)
 }

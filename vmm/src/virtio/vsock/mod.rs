@@ -122,8 +122,8 @@ impl Vsock {
                 served = Served::All;
                 break;
             }
-            let Some(chain) = queue.iter(memory).map_err(broken(TX))?.next() else {
-                if queue.enable_notification(memory).map_err(broken(TX))? {
+            let Some(chain) = queue.iter(memory).map_err(DeviceError::queue(TX))?.next() else {
+                if queue.enable_notification(memory).map_err(DeviceError::queue(TX))? {
                     continue;
                 }
                 served = Served::All;
@@ -133,10 +133,10 @@ impl Vsock {
             if buffers.load(memory, chain, Direction::FromGuest) {
                 self.muxer.receive(Payload { buffers, memory }, poll).map_err(device_error)?;
             }
-            queue.add_used(memory, head, 0).map_err(broken(TX))?;
+            queue.add_used(memory, head, 0).map_err(DeviceError::queue(TX))?;
             used = true;
         }
-        if used && queue.needs_notification(memory).map_err(broken(TX))? {
+        if used && queue.needs_notification(memory).map_err(DeviceError::queue(TX))? {
             activated.interrupt.signal_queue();
         }
         Ok(served)
@@ -157,8 +157,8 @@ impl Vsock {
                 served = Served::All;
                 break;
             }
-            let Some(chain) = queue.iter(memory).map_err(broken(RX))?.next() else {
-                if queue.enable_notification(memory).map_err(broken(RX))? {
+            let Some(chain) = queue.iter(memory).map_err(DeviceError::queue(RX))?.next() else {
+                if queue.enable_notification(memory).map_err(DeviceError::queue(RX))? {
                     continue;
                 }
                 served = Served::All;
@@ -175,10 +175,10 @@ impl Vsock {
                 queue.set_next_avail(queue.next_avail().wrapping_sub(1));
                 continue;
             };
-            queue.add_used(memory, head, bytes).map_err(broken(RX))?;
+            queue.add_used(memory, head, bytes).map_err(DeviceError::queue(RX))?;
             used = true;
         }
-        if used && queue.needs_notification(memory).map_err(broken(RX))? {
+        if used && queue.needs_notification(memory).map_err(DeviceError::queue(RX))? {
             activated.interrupt.signal_queue();
         }
         Ok(served)
@@ -230,7 +230,8 @@ impl VirtioDevice for Vsock {
         if is_fresh(activated) {
             self.muxer.forget_driver();
         }
-        let mut poll = self.watch(activated).map_err(host("watch the vsock device's sockets"))?;
+        let mut poll =
+            self.watch(activated).map_err(DeviceError::host("watch the vsock device's sockets"))?;
         let mut wakes: Vec<Wake> = Vec::new();
         let mut buffers = Buffers::default();
         let mut connecting = false;
@@ -238,7 +239,8 @@ impl VirtioDevice for Vsock {
         // The guest may have filled the queues before we listened.
         let mut patience = Patience::Busy;
         loop {
-            poll.wait(&mut wakes, patience).map_err(host("wait for the vsock device"))?;
+            poll.wait(&mut wakes, patience)
+                .map_err(DeviceError::host("wait for the vsock device"))?;
             for wake in &wakes {
                 match wake.token {
                     Token::Stop => stopping = true,
@@ -249,11 +251,12 @@ impl VirtioDevice for Vsock {
                     Token::Connection(port) => self
                         .muxer
                         .socket_ready(port, *wake, &poll)
-                        .map_err(host("watch a vsock connection"))?,
+                        .map_err(DeviceError::host("watch a vsock connection"))?,
                 }
             }
             if connecting {
-                connecting = self.accept(&poll).map_err(host("accept a vsock connection"))?;
+                connecting =
+                    self.accept(&poll).map_err(DeviceError::host("accept a vsock connection"))?;
             }
             if stopping {
                 return self.serve_last(activated, &poll, &mut buffers);
@@ -279,14 +282,6 @@ impl fmt::Debug for Vsock {
 /// Whether the driver has just set up its queues, so that it knows of no connection.
 fn is_fresh(activated: &Activated) -> bool {
     [RX, TX].iter().all(|queue| activated.queues[*queue].queue.next_avail() == 0)
-}
-
-fn broken(queue: usize) -> impl Fn(virtio_queue::Error) -> DeviceError {
-    move |source| DeviceError::Queue { queue, source }
-}
-
-fn host(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
-    move |source| DeviceError::Host { what, source }
 }
 
 fn device_error(error: MuxerError) -> DeviceError {
