@@ -107,6 +107,48 @@ fn a_container_is_inspected_as_dockers() {
 }
 
 #[test]
+fn what_was_asked_for_is_inspected_in_dockers_words() {
+    let home = Home::new();
+    home.sandbox.does(
+        "create --name job --cap-add net_admin --cap-add CAP_BPF --cap-drop ALL --init \
+         --security-opt no-new-privileges --security-opt label=disable --group-add 7 --group-add wheel \
+         --tmpfs /run:size=1m,exec --tmpfs /tmp --shm-size 1m --ulimit nofile=5:6 --ulimit core=-1 \
+         --sysctl net.ipv4.ip_forward=1 --add-host db:192.0.2.7 --add-host six=::1 -c 512 --read-only \
+         --pids-limit 9 base:1",
+    );
+    home.sandbox.does("create --name plain -it base:1");
+    for (template, job, plain) in [
+        ("{{json .CapAdd}}", "[\"CAP_BPF\",\"CAP_NET_ADMIN\"]", "null"),
+        ("{{json .CapDrop}}", "[\"ALL\"]", "null"),
+        ("{{json .SecurityOpt}}", "[\"no-new-privileges\",\"label=disable\"]", "null"),
+        ("{{json .GroupAdd}}", "[\"7\",\"wheel\"]", "null"),
+        ("{{json .Tmpfs}}", "{\"/run\":\"size=1m,exec\",\"/tmp\":\"\"}", "{}"),
+        ("{{.ShmSize}} {{.Init}} {{.ReadonlyRootfs}}", "1048576 true true", "67108864 false false"),
+        (
+            "{{json .Ulimits}}",
+            "[{\"Hard\":6,\"Name\":\"nofile\",\"Soft\":5},{\"Hard\":-1,\"Name\":\"core\",\"Soft\":-1}]",
+            "null",
+        ),
+        ("{{json .Sysctls}}", "{\"net.ipv4.ip_forward\":\"1\"}", "{}"),
+        ("{{json .ExtraHosts}}", "[\"db:192.0.2.7\",\"six:::1\"]", "null"),
+        ("{{.CpuShares}} {{json .PidsLimit}} {{.IpcMode}}", "512 9 private", "0 null private"),
+    ] {
+        let template =
+            template.replace("json .", "json .HostConfig.").replace("{{.", "{{.HostConfig.");
+        for (name, wanted) in [("job", job), ("plain", plain)] {
+            let out = home.sandbox.hyperrun(["inspect", "-f", &template, name]);
+            out.code_is(0).stdout_is(&format!("{wanted}\n"));
+        }
+    }
+    home.sandbox.does("update -c 256 job");
+    home.sandbox.does("inspect -f {{.HostConfig.CpuShares}} job").stdout_is("256\n");
+    let attached =
+        "inspect -f {{.Config.AttachStdin}}{{.Config.AttachStdout}}{{.Config.AttachStderr}}";
+    home.sandbox.does(&format!("{attached} plain")).stdout_is("truetruetrue\n");
+    home.sandbox.does(&format!("{attached} job")).stdout_is("falsetruetrue\n");
+}
+
+#[test]
 fn names_states_and_labels_find_containers() {
     let home = Home::new();
     for (name, label) in [("apple", "kind=fruit"), ("carrot", "kind=root"), ("plum", "kind=fruit")]

@@ -1,5 +1,6 @@
 //! Capabilities by name, and which of them a container has.
 
+use std::fmt;
 use std::str::FromStr;
 
 use protocol::Capabilities;
@@ -82,6 +83,16 @@ impl FromStr for Capability {
         let number = NAMES.iter().position(|known| *known == name);
         let number = number.ok_or_else(|| CapabilityError(text.to_owned()))?;
         Ok(Self::Number(u8::try_from(number).expect("there are 41")))
+    }
+}
+
+impl fmt::Display for Capability {
+    /// The whole name, as Docker and the kernel have it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => formatter.write_str("ALL"),
+            Self::Number(number) => write!(formatter, "CAP_{}", NAMES[usize::from(*number)]),
+        }
     }
 }
 

@@ -49,6 +49,7 @@ mod timings;
 mod transfer;
 mod update;
 mod voice;
+mod wishes;
 mod working_set;
 
 pub use attach::{Attendance, Presence, terminal_size};
@@ -80,3 +81,4 @@ pub use transfer::{become_client, fetch_blobs};
 pub use trees::Owners;
 pub use update::{Changes, UpdateError, update};
 pub use vmm::error::chain;
+pub use wishes::Wishes;

@@ -135,7 +135,7 @@ pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan
         limits: limits::container(spec)?,
         network: None,
         domain_name: options.domain_name.as_ref().map_or_else(String::new, |name| name.to_string()),
-        tmpfs: options.tmpfs.iter().map(|one| one.0.clone()).collect(),
+        tmpfs: options.tmpfs.iter().map(|one| one.tmpfs.clone()).collect(),
         volumes: volumes(options, image.config)?,
         sysctls: options.sysctls.iter().map(|one| one.0.clone()).collect(),
         privileged: options.privileged,
@@ -330,7 +330,7 @@ fn volumes(options: &Options, image: &ImageConfig) -> Result<Vec<String>, PlanEr
             return Err(PlanError::Volume(path.clone()));
         }
         let same = |other: &str| Path::new(other).components().eq(Path::new(path).components());
-        if !options.tmpfs.iter().any(|tmpfs| same(&tmpfs.0.path)) {
+        if !options.tmpfs.iter().any(|tmpfs| same(&tmpfs.tmpfs.path)) {
             volumes.push(path.clone());
         }
     }

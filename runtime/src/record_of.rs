@@ -8,6 +8,7 @@ use crate::keeping::Keeping;
 use crate::moment::Moment;
 use crate::plan::Plan;
 use crate::spec::{RunSpec, TemplateUse};
+use crate::wishes::Wishes;
 
 /// The record of a container that has no id yet.
 pub(crate) fn record_of(
@@ -32,6 +33,7 @@ pub(crate) fn record_of(
         vm: plan.vm,
         scratch: spec.scratch,
         host: spec.options.host.clone(),
+        wishes: Wishes::of(&spec.options),
         container: plan.container,
     }
 }

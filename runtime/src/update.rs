@@ -108,6 +108,9 @@ fn changed(record: &Record, changes: &Changes, machine: Machine) -> Result<Recor
         }
         record.host.cpu_set = Some(set.clone());
     }
+    if let Some(shares) = changes.cpu_shares {
+        record.wishes.cpu_shares = shares;
+    }
     let (vm, limits) = (&mut record.vm, &mut record.container.limits);
     change_cpus(vm, limits, changes, machine)?;
     change_memory(vm, limits, changes, machine)?;

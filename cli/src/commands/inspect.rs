@@ -1,6 +1,7 @@
 //! `hyperrun inspect`: everything that is known about containers and images, as JSON of Docker's shape.
 
 mod container;
+mod host_config;
 mod image;
 
 use std::process::ExitCode;

@@ -134,6 +134,7 @@ impl OptionArgs {
             cap_add: self.cap_add,
             cap_drop: self.cap_drop,
             no_new_privileges: false,
+            security: self.security_opt.iter().map(ToString::to_string).collect(),
             seccomp_profile: None,
             groups: self.group_add,
             domain_name: self.domainname,
@@ -166,7 +167,7 @@ impl OptionArgs {
                     let text = String::from_utf8_lossy(&read(&path)?).into_owned();
                     options.seccomp_profile = Some(text);
                 }
-                SecurityOption::AsItIs => {}
+                SecurityOption::AsItIs(_) => {}
             }
         }
         Ok(options)

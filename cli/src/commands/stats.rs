@@ -88,11 +88,15 @@ impl StatsArgs {
             let named = self.containers.iter().map(|words| all.find(words));
             named.collect::<Result<Vec<_>, _>>()?
         };
-        // One that has ended meanwhile uses nothing.
-        Ok(found
-            .into_iter()
-            .map(|found| Look { stats: runtime::stats(&found).ok(), found })
-            .collect())
+        // All at once: one whose machine does not answer holds up no other.
+        let stats: Vec<Option<Stats>> = std::thread::scope(|scope| {
+            let ask = |found| scope.spawn(move || runtime::stats(found).ok());
+            let asked: Vec<_> = found.iter().map(ask).collect();
+            // One that has ended meanwhile uses nothing.
+            asked.into_iter().map(|asked| asked.join().ok().flatten()).collect()
+        });
+        let looks = found.into_iter().zip(stats);
+        Ok(looks.map(|(found, stats)| Look { found, stats }).collect())
     }
 
     fn row(&self, now: &Look, before: &[Look]) -> Value {

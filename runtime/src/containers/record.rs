@@ -14,6 +14,7 @@ use crate::limits::ScratchSize;
 use crate::moment::Moment;
 use crate::options::HostLimits;
 use crate::plan::VmConfig;
+use crate::wishes::Wishes;
 
 /// The version of both documents.
 pub(crate) const VERSION: u32 = 1;
@@ -49,6 +50,9 @@ pub struct Record {
     /// What its machine may use of the host.
     #[serde(default)]
     pub host: HostLimits,
+    /// What was asked for, in words.
+    #[serde(default)]
+    pub wishes: Wishes,
     /// What the agent is told.
     pub container: ContainerSpec,
 }
@@ -241,6 +245,7 @@ pub(crate) mod tests {
             vm: VmConfig { memory_mib: 512, vcpus: 1 },
             scratch: ScratchSize::DEFAULT,
             host: HostLimits::default(),
+            wishes: Wishes::default(),
             container,
         }
     }

@@ -24,7 +24,7 @@ pub use security::{SecurityError, SecurityOption};
 pub use storage::{StorageError, StorageOption};
 pub use sysctl::{SysctlError, SysctlOption};
 pub use tmpfs::{TmpfsError, TmpfsOption};
-pub use ulimit::{Ulimit, UlimitError};
+pub use ulimit::{Ulimit, UlimitError, ulimit_name};
 
 /// The options of one container; the default is that nothing was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Options {
     pub cap_drop: Vec<Capability>,
     /// `--security-opt no-new-privileges`.
     pub no_new_privileges: bool,
+    /// Every `--security-opt`, in its words.
+    pub security: Vec<String>,
     /// The text of the profile that `--security-opt seccomp=FILE` names.
     pub seccomp_profile: Option<String>,
     /// `--group-add`.

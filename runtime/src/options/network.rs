@@ -1,5 +1,6 @@
 //! Reads `--add-host NAME:ADDRESS`.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -46,6 +47,13 @@ impl FromStr for ExtraHost {
         let address = bare.unwrap_or(address);
         let address = address.parse().map_err(|_| ExtraHostError::Address(address.to_owned()))?;
         Ok(Self { name: name.to_owned(), address })
+    }
+}
+
+impl fmt::Display for ExtraHost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, address } = self;
+        write!(formatter, "{name}:{address}")
     }
 }
 

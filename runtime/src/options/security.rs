@@ -1,5 +1,6 @@
 //! Reads `--security-opt`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,8 +13,8 @@ pub enum SecurityOption {
     NoNewPrivileges(bool),
     /// `seccomp=FILE`.
     Seccomp(PathBuf),
-    /// What is so anyway: no profile of seccomp, AppArmor or SELinux.
-    AsItIs,
+    /// What is so anyway, in the words for it: no profile of seccomp, AppArmor or SELinux.
+    AsItIs(String),
 }
 
 /// Text that is no option.
@@ -33,10 +34,21 @@ impl FromStr for SecurityOption {
             ("no-new-privileges", None | Some("true")) => Ok(Self::NoNewPrivileges(true)),
             ("no-new-privileges", Some("false")) => Ok(Self::NoNewPrivileges(false)),
             ("seccomp" | "apparmor", Some("unconfined")) | ("label", Some("disable")) => {
-                Ok(Self::AsItIs)
+                Ok(Self::AsItIs(text.to_owned()))
             }
             ("seccomp", Some(file)) if !file.is_empty() => Ok(Self::Seccomp(file.into())),
             _ => Err(SecurityError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for SecurityOption {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNewPrivileges(true) => formatter.write_str("no-new-privileges"),
+            Self::NoNewPrivileges(false) => formatter.write_str("no-new-privileges=false"),
+            Self::Seccomp(file) => write!(formatter, "seccomp={}", file.display()),
+            Self::AsItIs(text) => formatter.write_str(text),
         }
     }
 }
@@ -51,10 +63,10 @@ mod tests {
             ("no-new-privileges", SecurityOption::NoNewPrivileges(true)),
             ("no-new-privileges:true", SecurityOption::NoNewPrivileges(true)),
             ("no-new-privileges=false", SecurityOption::NoNewPrivileges(false)),
-            ("seccomp=unconfined", SecurityOption::AsItIs),
-            ("apparmor=unconfined", SecurityOption::AsItIs),
-            ("label=disable", SecurityOption::AsItIs),
-            ("label:disable", SecurityOption::AsItIs),
+            ("seccomp=unconfined", SecurityOption::AsItIs("seccomp=unconfined".to_owned())),
+            ("apparmor=unconfined", SecurityOption::AsItIs("apparmor=unconfined".to_owned())),
+            ("label=disable", SecurityOption::AsItIs("label=disable".to_owned())),
+            ("label:disable", SecurityOption::AsItIs("label:disable".to_owned())),
             ("seccomp=a=b.json", SecurityOption::Seccomp("a=b.json".into())),
         ] {
             assert_eq!(text.parse(), Ok(wanted), "{text}");

@@ -9,7 +9,12 @@ use crate::limits::Size;
 
 /// One memory file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TmpfsOption(pub Tmpfs);
+pub struct TmpfsOption {
+    /// What it means.
+    pub tmpfs: Tmpfs,
+    /// Its options as they were given.
+    pub options: String,
+}
 
 /// Why text is no memory file system.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -41,7 +46,7 @@ impl FromStr for TmpfsOption {
         for option in options.split(',').filter(|option| !option.is_empty()) {
             set(&mut tmpfs, option).ok_or_else(|| TmpfsError::Option(option.to_owned()))?;
         }
-        Ok(Self(tmpfs))
+        Ok(Self { tmpfs, options: options.to_owned() })
     }
 }
 
@@ -74,7 +79,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Tmpfs {
-        text.parse::<TmpfsOption>().unwrap().0
+        text.parse::<TmpfsOption>().unwrap().tmpfs
     }
 
     #[test]

@@ -47,6 +47,12 @@ pub enum UlimitError {
     },
 }
 
+/// The name of a limit that `--ulimit` knows.
+#[must_use]
+pub fn ulimit_name(resource: u32) -> &'static str {
+    NAMES.iter().find(|(_, known)| *known == resource).map_or("", |(name, _)| name)
+}
+
 impl FromStr for Ulimit {
     type Err = UlimitError;
 

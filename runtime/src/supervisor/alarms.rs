@@ -9,6 +9,8 @@ pub(super) enum Alarm {
     Ready,
     /// The guest should have answered a knock.
     Answered,
+    /// The agent should have answered a question.
+    Replied,
     /// The program should have begun.
     Started,
     /// The machine of an agent that has hung up should have ended.

@@ -21,6 +21,7 @@ mod machine;
 mod notes;
 mod outputs;
 mod processes;
+mod questions;
 mod requests;
 mod restarts;
 mod saving;

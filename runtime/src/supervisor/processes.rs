@@ -1,12 +1,8 @@
-//! What concerns a container that runs beside its own process: more processes, and questions.
-
-use std::fs::File;
+//! Processes that are started beside a container's own.
 
 use protocol::{
-    Answer, ExecSpec, ExitStatus, FileJob, ProcessId, Question, RequestId, StartError, StreamKind,
-    ToAgent, WindowSize,
+    ExecSpec, ExitStatus, FileJob, ProcessId, StartError, StreamKind, ToAgent, WindowSize,
 };
-use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::answers::For;
 use super::clients::ClientId;
@@ -20,9 +16,7 @@ use crate::link::{Failure, FromSupervisor};
 pub(super) struct Asked {
     /// The processes that were started beside the container's own, and who waits for their ends.
     processes: Vec<(ProcessId, ClientId)>,
-    /// The questions that have no answer yet.
-    questions: Vec<(RequestId, Option<ClientId>, Question)>,
-    /// The last number that was given to either.
+    /// The last number that was given to any of them, or to a question.
     last: u32,
 }
 
@@ -125,69 +119,6 @@ impl Supervisor<'_> {
         let id = self.asked.process_of(client).unwrap_or(ProcessId::OWN);
         self.tell_agent(ToAgent::Resize { id, size })
     }
-
-    /// Passes a question on.
-    pub(super) fn ask(&mut self, client: ClientId, question: Question) -> Result<(), Error> {
-        let reason = match (self.stage, self.state.status, &question) {
-            (Stage::Running, Status::Paused, Question::Pause) => "it is already paused",
-            (Stage::Running, Status::Running, Question::Unpause) => "it is not paused",
-            (Stage::Running, ..) => "",
-            _ => "it is not running",
-        };
-        if !reason.is_empty() {
-            self.clients.tell(client, &FromSupervisor::Refused(reason.to_owned()));
-            return Ok(());
-        }
-        self.ask_for(Some(client), question)
-    }
-
-    /// Lets a container that stands still go on, for whoever wants to end it.
-    pub(super) fn thaw(&mut self) -> Result<(), Error> {
-        if self.state.status == Status::Paused {
-            self.ask_for(None, Question::Unpause)?;
-        }
-        Ok(())
-    }
-
-    fn ask_for(&mut self, client: Option<ClientId>, question: Question) -> Result<(), Error> {
-        let request = RequestId(self.asked.next());
-        self.asked.questions.push((request, client, question.clone()));
-        self.tell_agent(ToAgent::Ask { request, question })
-    }
-
-    /// Passes an answer on, and takes note of what has changed by it.
-    pub(super) fn answered(&mut self, request: RequestId, answer: &Answer) {
-        let Some(at) = self.asked.questions.iter().position(|(asked, ..)| *asked == request) else {
-            return;
-        };
-        let (_, client, question) = self.asked.questions.swap_remove(at);
-        match (&question, answer) {
-            (Question::Pause, Answer::Done) => {
-                self.enter(Status::Paused);
-                self.note("pause", &[]);
-            }
-            (Question::Unpause, Answer::Done) => {
-                self.enter(Status::Running);
-                self.note("unpause", &[]);
-            }
-            (Question::Update(limits), Answer::Done) => self.limited(limits),
-            _ => {}
-        }
-        let Some(client) = client.and_then(|client| self.clients.get(client)) else { return };
-        let told = match document(answer) {
-            Ok(file) => client.link.try_send_with(&FromSupervisor::Answer, &[file.into()]),
-            Err(error) => client.link.try_send(&FromSupervisor::Refused(error.to_string())),
-        };
-        // The client may be gone by now; the next wait sees it.
-        let _ = told;
-    }
-}
-
-/// An answer may be longer than a message: it travels as a file of memory.
-fn document(answer: &Answer) -> std::io::Result<File> {
-    let mut file = File::from(memfd_create("answer", MemfdFlags::CLOEXEC)?);
-    protocol::write(&mut file, answer).map_err(std::io::Error::other)?;
-    Ok(file)
 }
 
 fn streams_of(spec: &ExecSpec) -> Vec<StreamKind> {

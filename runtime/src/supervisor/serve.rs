@@ -20,6 +20,7 @@ use super::machine::MachineProcess;
 use super::notes::Notes;
 use super::outputs::Outputs;
 use super::processes::Asked;
+use super::questions::Questions;
 use super::saving::Saving;
 use crate::containers::{Home, Record, State, Status};
 use crate::keeping::LogDriver;
@@ -84,6 +85,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) stage: Stage,
     pub(super) alarms: Alarms,
     pub(super) asked: Asked,
+    pub(super) questions: Questions,
     /// The checks of the program's health, once it runs.
     pub(super) checks: Option<Checks>,
     pub(super) agent: Option<Agent>,
@@ -130,6 +132,7 @@ impl<'a> Supervisor<'a> {
             stage: Stage::Booting,
             alarms,
             asked: Asked::default(),
+            questions: Questions::default(),
             checks: None,
             agent: None,
             agent_has_spoken: false,
@@ -335,6 +338,7 @@ impl<'a> Supervisor<'a> {
         match alarm {
             Alarm::Ready => return Err(Error::NotReady { seconds }),
             Alarm::Answered => self.answers_overdue()?,
+            Alarm::Replied => self.questions_overdue(),
             Alarm::Started => return Err(Error::NotStarted { seconds }),
             Alarm::Gone => return Err(Error::AgentGone),
             Alarm::Stopped => {

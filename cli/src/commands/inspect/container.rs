@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use runtime::keeping::{LogDriver, RestartPolicy};
+use runtime::keeping::LogDriver;
 use runtime::{CheckResult, Found, Health, HealthCheck, Moment, Record, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use super::host_config::host_config;
 
 /// What Docker's API calls `ContainerInspect`, as far as there is something to tell.
 #[derive(Debug, Serialize)]
@@ -22,6 +24,11 @@ pub(super) struct Inspection {
     restart_count: u32,
     driver: &'static str,
     platform: &'static str,
+    mount_label: &'static str,
+    process_label: &'static str,
+    app_armor_profile: &'static str,
+    #[serde(rename = "ExecIDs")]
+    exec_ids: Option<Vec<String>>,
     host_config: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     size_rw: Option<u64>,
@@ -54,14 +61,19 @@ struct Config {
     hostname: String,
     domainname: String,
     user: String,
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
     tty: bool,
     open_stdin: bool,
     stdin_once: bool,
     env: Vec<String>,
     cmd: Option<Vec<String>>,
     image: String,
+    volumes: Option<BTreeMap<String, Value>>,
     working_dir: String,
     entrypoint: Option<Vec<String>>,
+    on_build: Option<Vec<String>>,
     labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     healthcheck: Option<Value>,
@@ -91,6 +103,11 @@ pub(super) fn inspection(found: &Found, size_rw: Option<u64>) -> Inspection {
         restart_count: found.state.restarts,
         driver: "overlay",
         platform: "linux",
+        // No such thing is laid on a machine, and its processes are no objects of their own.
+        mount_label: "",
+        process_label: "",
+        app_armor_profile: "",
+        exec_ids: None,
         host_config: host_config(record),
         size_rw,
         mounts: [],
@@ -165,14 +182,20 @@ fn config(record: &Record) -> Config {
         hostname: container.hostname.clone(),
         domainname: container.domain_name.clone(),
         user: record.user(),
+        attach_stdin: process.stdin && keeping.input_once,
+        attach_stdout: keeping.input_once,
+        attach_stderr: keeping.input_once,
         tty: process.terminal.is_some(),
         open_stdin: process.stdin,
         stdin_once: process.stdin && keeping.input_once,
         env: process.env.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect(),
         cmd: some(&record.command),
         image: record.image.clone(),
+        volumes: volumes(&container.volumes),
         working_dir: process.working_dir.clone(),
         entrypoint: some(&record.entrypoint),
+        // What an image says of later builds is no container's.
+        on_build: None,
         labels: keeping.labels.clone(),
         healthcheck: keeping.health.as_ref().map(health_check),
         stop_signal: keeping.stop_signal.map(|signal| signal.to_string()),
@@ -180,51 +203,8 @@ fn config(record: &Record) -> Config {
     }
 }
 
-fn host_config(record: &Record) -> Value {
-    let (container, keeping) = (&record.container, &record.keeping);
-    let log = match keeping.log.driver {
-        LogDriver::JsonFile => json!({
-            "Type": "json-file",
-            "Config": {
-                "max-size": keeping.log.max_bytes.to_string(),
-                "max-file": keeping.log.max_files.to_string(),
-            },
-        }),
-        LogDriver::None => json!({ "Type": "none", "Config": {} }),
-    };
-    let machine_bytes = u64::from(record.vm.memory_mib) << 20;
-    let most = match keeping.restart {
-        RestartPolicy::OnFailure(most) => most.unwrap_or(0),
-        _ => 0,
-    };
-    json!({
-        "AutoRemove": keeping.auto_remove,
-        "LogConfig": log,
-        "NetworkMode": "none",
-        "RestartPolicy": { "Name": keeping.restart.to_string(), "MaximumRetryCount": most },
-        "Memory": container.limits.memory_bytes.unwrap_or(machine_bytes),
-        "MachineMemory": machine_bytes,
-        "MemoryReservation": container.limits.memory_reserved_bytes.unwrap_or(0),
-        "PidsLimit": container.limits.pids,
-        "NanoCpus": nano_cpus(record),
-        "Privileged": container.privileged,
-        "ReadonlyRootfs": container.read_only,
-        "ShmSize": container.shm_bytes,
-        "OomScoreAdj": container.process.oom_score_adjustment.unwrap_or(0),
-        "CpusetCpus": record.host.cpu_set.as_ref().map_or_else(String::new, ToString::to_string),
-        "BlkioDeviceReadBps": record.host.devices.read_bps,
-        "BlkioDeviceWriteBps": record.host.devices.write_bps,
-        "BlkioDeviceReadIOps": record.host.devices.read_iops,
-        "BlkioDeviceWriteIOps": record.host.devices.write_iops,
-        "StorageOpt": { "size": record.scratch.to_string() },
-    })
-}
-
-/// The CPUs it may keep busy, in billionths: the machine's, or its share of them.
-fn nano_cpus(record: &Record) -> u64 {
-    match record.container.limits.cpu_quota_us {
-        // Microseconds in each tenth of a second.
-        Some(quota) => quota * 10_000,
-        None => u64::from(record.vm.vcpus) * 1_000_000_000,
-    }
+/// Docker's shape: folders as keys.
+fn volumes(folders: &[String]) -> Option<BTreeMap<String, Value>> {
+    let all: BTreeMap<_, _> = folders.iter().map(|folder| (folder.clone(), json!({}))).collect();
+    Some(all).filter(|all| !all.is_empty())
 }
