@@ -33,7 +33,8 @@ impl Home {
     #[track_caller]
     pub(crate) fn shows(&self, name: &str, template: &str, wanted: &str) {
         let out = self.sandbox.hyperrun(["inspect", "-f", template, name]);
-        out.code_is(0).stdout_is(&format!("{wanted}\n"));
+        let state = self.sandbox.hyperrun(["inspect", "-f", "{{json .State}}", name]).stdout;
+        assert_eq!(out.code_is(0).stdout, format!("{wanted}\n"), "{state}");
     }
 
     /// A container that runs a script, which has said in its log that it is ready.

@@ -37,6 +37,37 @@ fn an_editor_draws_itself_anew_when_the_window_changes() {
 }
 
 #[test]
+fn a_shell_is_left_and_taken_again_with_another_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sandbox, tmux) = desk(folder.path(), &["sh"]);
+    let types = |tmux: &Tmux, line: &str| tmux.send(&[line, "Enter"]);
+    types(&tmux, "n=4; echo fir''st $n");
+    tmux.wait_for("first 4");
+    tmux.send(&["C-p", "C-q"]);
+    tmux.wait_for_end();
+    sandbox.does("ps --format {{.Names}}").stdout_is("desk\n");
+    let again = Tmux::start(&sandbox.command(["attach", "desk"]), 100, 30);
+    let beside = Tmux::start(&sandbox.command(["exec", "-it", "desk", "sh"]), 60, 20);
+    types(&again, "until [ \"$(stty size)\" = '30 100' ]; do :; done; echo sec''ond $n");
+    again.wait_for("second 4");
+    types(&beside, "until [ \"$(stty size)\" = '20 60' ]; do :; done; tty >/file; echo besi''de");
+    beside.wait_for("beside");
+    types(&again, "tty; cat /file");
+    again.wait_for("/dev/pts/0");
+    again.wait_for("/dev/pts/1");
+    beside.resize(70, 25);
+    types(&beside, "until [ \"$(stty size)\" = '25 70' ]; do :; done; echo resi''zed");
+    beside.wait_for("resized");
+    // The keys are those of either.
+    beside.send(&["C-p", "C-q"]);
+    beside.wait_for_end();
+    types(&again, "exit 6");
+    again.wait_for_end();
+    sandbox.does("wait desk").stdout_is("6\n");
+    sandbox.remove_containers();
+}
+
+#[test]
 #[ignore = "takes long: the soak runs it"]
 fn twenty_run_side_by_side() {
     let folder = tempfile::tempdir().unwrap();

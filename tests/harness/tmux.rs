@@ -62,6 +62,17 @@ impl Tmux {
         }
     }
 
+    /// Waits until the program has ended. Not by the words that tmux puts on the screen then: it leaves
+    /// them out where the terminal hangs up before it has heard of the program's end.
+    #[track_caller]
+    pub fn wait_for_end(&self) {
+        let begin = Instant::now();
+        while self.done(self.tmux(&["display-message", "-p", "#{pane_dead}"])) != "1\n" {
+            let shown = || self.screen().join("\n");
+            assert!(begin.elapsed() < PATIENCE, "it runs on; the screen shows\n{}", shown());
+        }
+    }
+
     /// Waits until a line of the screen is this.
     #[track_caller]
     pub fn wait_for(&self, line: &str) {
