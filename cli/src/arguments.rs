@@ -248,12 +248,16 @@ mod tests {
             --ulimit nofile=1 --sysctl a.b=c --cap-add ALL --cap-drop=kill --group-add 7 \
             --security-opt no-new-privileges --add-host=a:::1 --domainname d --pids-limit -1 \
             --memory-reservation 1m --memory-swap -1 --oom-score-adj -7 --oom-kill-disable -c 2 \
-            --ipc private --env-file f debian";
+            --ipc private --env-file f -p 8080:80 -p 53:53/udp -P --expose 90-91 --dns 192.0.2.1 \
+            --dns-search a.example --dns-opt ndots:1 debian";
         let Ok(Command::OfContainers(OfContainers::Run(run))) = parse(line) else {
             panic!("a run")
         };
         let run = run.container;
         assert_eq!(run.options.env_file.len(), 1);
+        let (ports, dns) = run.publishing.parts();
+        assert_eq!((ports.published.len(), ports.exposed.len(), ports.all), (2, 2, true));
+        assert_eq!((dns.servers.len(), dns.search.len(), dns.options.len()), (1, 1, 1));
         let options = run.options.options().unwrap();
         assert!(options.init && options.privileged && options.oom_kill_disable);
         assert!(options.no_new_privileges);
@@ -287,6 +291,10 @@ mod tests {
             ("hyperrun run --sysctl x=1 debian", "invalid sysctl 'x=1'"),
             ("hyperrun run --cap-add FLY debian", "invalid capability: 'FLY'"),
             ("hyperrun run --security-opt x debian", "invalid --security-opt: \"x\""),
+            ("hyperrun run -p x:80 debian", "invalid hostPort: x"),
+            ("hyperrun run --expose 1:2 debian", "invalid port format for --expose: 1:2"),
+            ("hyperrun run --dns me debian", "me is not an ip address"),
+            ("hyperrun run --dns-search a..b debian", "a..b is not a valid domain"),
             ("hyperrun run --add-host db:x debian", "invalid IP address in add-host: \"x\""),
             (
                 "hyperrun run --oom-score-adj 1001 debian",

@@ -348,3 +348,31 @@ fn files_are_copied_between_a_container_and_this_machine() {
     home.fails("commit none UPPER", 1, "invalid image name");
     home.fails("commit -c FLY=1 none", 125, "FLY=1 is not a valid change command");
 }
+
+#[test]
+fn ports_and_servers_that_are_asked_for_are_kept() {
+    let home = Home::new();
+    let line = "create --name web -p 8080:80 -p 127.0.0.1::80 -p 8000-8010:53/udp --expose 90 \
+                --dns 192.0.2.1 --dns-search a.example --dns-option ndots:2 base:1";
+    home.sandbox.does(line).stderr_has("published ports are discarded: the container has no");
+    let shown = |name: &str, of: &str| {
+        let out = home.sandbox.hyperrun(["inspect", "-f", &format!("{{{{json {of}}}}}"), name]);
+        serde_json::from_str::<serde_json::Value>(&out.stdout).unwrap()
+    };
+    let is = |of: &str, wanted: &str| {
+        let wanted: serde_json::Value = serde_json::from_str(wanted).unwrap();
+        assert_eq!(shown("web", of), wanted, "{of}");
+    };
+    is(
+        ".HostConfig.PortBindings",
+        r#"{"80/tcp":[{"HostIp":"","HostPort":"8080"},{"HostIp":"127.0.0.1","HostPort":""}],
+            "53/udp":[{"HostIp":"","HostPort":"8000-8010"}]}"#,
+    );
+    is(".Config.ExposedPorts", r#"{"53/udp":{},"80/tcp":{},"90/tcp":{}}"#);
+    is(".HostConfig.PublishAllPorts", "false");
+    is(".HostConfig.Dns", r#"["192.0.2.1"]"#);
+    is(".HostConfig.DnsSearch", r#"["a.example"]"#);
+    is(".HostConfig.DnsOptions", r#"["ndots:2"]"#);
+    home.sandbox.does("create --name plain base:1").stderr_is("");
+    assert!(shown("plain", ".Config.ExposedPorts").is_null());
+}

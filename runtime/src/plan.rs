@@ -299,7 +299,7 @@ fn etc_files(spec: &RunSpec, hostname: &Hostname, host: &Host) -> EtcFiles {
     for ExtraHost { name, address } in &spec.options.hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));
     }
-    EtcFiles { hosts, resolv_conf: host.resolv_conf.clone() }
+    EtcFiles { hosts, resolv_conf: spec.options.dns.resolv_conf(&host.resolv_conf, None) }
 }
 
 /// The size of `/dev/shm` in bytes; 0 is Docker's default.
@@ -346,6 +346,9 @@ fn warnings(spec: &RunSpec, host: &Host) -> Vec<String> {
     if usize::from(spec.cpus.vcpus()) > host.cpus.len() {
         let (asked, there) = (spec.cpus, host.cpus.len());
         warnings.push(format!("--cpus {asked} is more than the {there} CPUs of this machine"));
+    }
+    if !spec.options.ports.published.is_empty() || spec.options.ports.all {
+        warnings.push("published ports are discarded: the container has no network".to_owned());
     }
     limits::warnings(spec, &mut warnings);
     warnings

@@ -80,7 +80,7 @@ impl Scene {
         let lock = image.lock()?;
         let host = host::look()?;
         record.container.entropy = *host.random.first_chunk().expect("40 bytes hold 32");
-        record.container.etc.resolv_conf = host.resolv_conf;
+        record.container.etc.resolv_conf = record.dns.resolv_conf(&host.resolv_conf, None);
         Ok((image, lock))
     }
 

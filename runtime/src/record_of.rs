@@ -33,6 +33,8 @@ pub(crate) fn record_of(
         vm: plan.vm,
         scratch: spec.scratch,
         host: spec.options.host.clone(),
+        ports: spec.options.ports.clone().with_images(&image.config.exposed_ports),
+        dns: spec.options.dns.clone(),
         wishes: Wishes::of(&spec.options),
         container: plan.container,
     }

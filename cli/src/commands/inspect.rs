@@ -86,7 +86,7 @@ fn show(args: &InspectArgs, kind: Option<Kind>, common: &Common) -> Result<ExitC
         Some(template) => {
             for inspection in &found {
                 let value = serde_json::to_value(inspection).map_err(std::io::Error::from)?;
-                let value = with_health(value);
+                let value = with_absent(value);
                 print(&(listing::render(&template, &value)? + "\n"))?;
             }
         }
@@ -102,10 +102,12 @@ fn show(args: &InspectArgs, kind: Option<Kind>, common: &Common) -> Result<ExitC
     Ok(code)
 }
 
-/// Templates may ask whether there is a health check: JSON leaves it out, as Docker's does.
-fn with_health(mut value: Value) -> Value {
-    if let Some(state) = value.get_mut("State").and_then(Value::as_object_mut) {
-        state.entry("Health").or_insert(Value::Null);
+/// Templates may ask for what JSON leaves out where there is nothing, as Docker's does.
+fn with_absent(mut value: Value) -> Value {
+    for (part, field) in [("State", "Health"), ("Config", "ExposedPorts")] {
+        if let Some(part) = value.get_mut(part).and_then(Value::as_object_mut) {
+            part.entry(field).or_insert(Value::Null);
+        }
     }
     value
 }

@@ -28,6 +28,7 @@ pub(crate) mod man;
 pub(crate) mod options;
 pub(crate) mod pause;
 pub(crate) mod ps;
+pub(crate) mod publishing;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rename;

@@ -159,6 +159,7 @@ impl OptionArgs {
                     write_iops: self.device_write_iops,
                 },
             },
+            ..Options::default()
         };
         for option in self.security_opt {
             match option {

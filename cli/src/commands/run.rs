@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::ArgAction;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use runtime::limits::{Cpus, MemorySize};
+use runtime::options::Options;
 use runtime::places::Places;
 use runtime::settings::Settings;
 use runtime::spec::{
@@ -20,6 +21,7 @@ use crate::commands::attach::AttendingArgs;
 use crate::commands::keeping::KeepingArgs;
 use crate::commands::options::OptionArgs;
 use crate::commands::print;
+use crate::commands::publishing::PublishingArgs;
 use crate::failure::Failure;
 
 /// Run a program of an image in a virtual machine of its own
@@ -91,6 +93,8 @@ pub(crate) struct RunArgs {
     pub(crate) read_only: bool,
     #[command(flatten)]
     pub(crate) options: Box<OptionArgs>,
+    #[command(flatten)]
+    pub(crate) publishing: Box<PublishingArgs>,
     /// Boot the machine, instead of going on from one that was saved when it had booted
     #[arg(long)]
     pub(crate) no_template: bool,
@@ -183,6 +187,7 @@ pub(crate) fn create(args: RunArgs, stay: Stay, common: &Common) -> Result<Creat
 
 fn spec(args: RunArgs, stay: Stay, common: &Common, settings: &Settings) -> Result<RunSpec, Error> {
     let stdio = stdio(&args, stay)?;
+    let (ports, dns) = args.publishing.parts();
     let mut words = args.image_and_command.into_iter();
     let image = words.next().expect("clap requires an image");
     Ok(RunSpec {
@@ -199,7 +204,7 @@ fn spec(args: RunArgs, stay: Stay, common: &Common, settings: &Settings) -> Resu
         cpus: args.cpus.unwrap_or(settings.cpus.value),
         scratch: args.options.scratch_size().unwrap_or(settings.scratch_size.value),
         read_only: args.read_only,
-        options: args.options.options()?,
+        options: Options { ports, dns, ..args.options.options()? },
         stdio,
         template: if args.no_template { TemplateUse::Never } else { TemplateUse::Allowed },
         debug: common.debug,

@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::keeping::Keeping;
 use crate::limits::ScratchSize;
 use crate::moment::Moment;
-use crate::options::HostLimits;
+use crate::options::{Dns, HostLimits, Ports};
 use crate::plan::VmConfig;
 use crate::wishes::Wishes;
 
@@ -50,6 +50,12 @@ pub struct Record {
     /// What its machine may use of the host.
     #[serde(default)]
     pub host: HostLimits,
+    /// Which of its ports are published or known.
+    #[serde(default)]
+    pub ports: Ports,
+    /// How it resolves names.
+    #[serde(default)]
+    pub dns: Dns,
     /// What was asked for, in words.
     #[serde(default)]
     pub wishes: Wishes,
@@ -245,6 +251,8 @@ pub(crate) mod tests {
             vm: VmConfig { memory_mib: 512, vcpus: 1 },
             scratch: ScratchSize::DEFAULT,
             host: HostLimits::default(),
+            ports: Ports::default(),
+            dns: Dns::default(),
             wishes: Wishes::default(),
             container,
         }

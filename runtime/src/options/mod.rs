@@ -2,8 +2,12 @@
 
 mod cpu_set;
 mod device_rate;
+mod dns;
 mod lines;
 mod network;
+mod port;
+mod ports;
+mod publish;
 mod security;
 mod storage;
 mod sysctl;
@@ -18,8 +22,12 @@ use crate::spec::Hostname;
 
 pub use cpu_set::{CpuSet, CpuSetError};
 pub use device_rate::{ByteRate, DeviceRate, DeviceRateError, DeviceRates, RequestRate};
+pub use dns::{Dns, SearchDomain, SearchDomainError};
 pub use lines::{LinesError, env_file, label_file};
 pub use network::{ExtraHost, ExtraHostError};
+pub use port::{ContainerPort, Expose, ExposeError, PortRange, PortRangeError, Protocol};
+pub use ports::Ports;
+pub use publish::{Publication, Publish, PublishError};
 pub use security::{SecurityError, SecurityOption};
 pub use storage::{StorageError, StorageOption};
 pub use sysctl::{SysctlError, SysctlOption};
@@ -73,6 +81,10 @@ pub struct Options {
     pub blkio_weight: Option<u16>,
     /// What the machine may use of the host.
     pub host: HostLimits,
+    /// `-p`, `-P` and `--expose`.
+    pub ports: Ports,
+    /// `--dns` and its siblings.
+    pub dns: Dns,
 }
 
 /// What a machine may use of the host beside its memory and its vCPUs.

@@ -64,6 +64,8 @@ struct Config {
     attach_stdin: bool,
     attach_stdout: bool,
     attach_stderr: bool,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    exposed_ports: Value,
     tty: bool,
     open_stdin: bool,
     stdin_once: bool,
@@ -174,6 +176,13 @@ fn health_check(check: &HealthCheck) -> Value {
     shown.into()
 }
 
+/// Each port that is known, by its name.
+fn exposed(record: &Record) -> Value {
+    let ports = record.ports.known().into_iter().map(|port| (port.to_string(), json!({})));
+    let ports: serde_json::Map<_, _> = ports.collect();
+    if ports.is_empty() { Value::Null } else { ports.into() }
+}
+
 fn config(record: &Record) -> Config {
     let (container, keeping) = (&record.container, &record.keeping);
     let process = &container.process;
@@ -185,6 +194,7 @@ fn config(record: &Record) -> Config {
         attach_stdin: process.stdin && keeping.input_once,
         attach_stdout: keeping.input_once,
         attach_stderr: keeping.input_once,
+        exposed_ports: exposed(record),
         tty: process.terminal.is_some(),
         open_stdin: process.stdin,
         stdin_once: process.stdin && keeping.input_once,

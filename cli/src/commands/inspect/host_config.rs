@@ -2,13 +2,14 @@
 
 use runtime::Record;
 use runtime::keeping::{LogConfig, LogDriver, RestartPolicy};
-use runtime::options::ulimit_name;
+use runtime::options::{Publication, ulimit_name};
 use serde_json::{Map, Value, json};
 
 /// What Docker's API calls `HostConfig`, as far as there is something to tell.
 pub(super) fn host_config(record: &Record) -> Value {
     let parts = [keeping(record), reach(record), files(record), resources(record), disks(record)];
-    let parts = parts.into_iter().filter_map(|part| match part {
+    let parts = parts.into_iter().chain([ports(record), names(record)]);
+    let parts = parts.filter_map(|part| match part {
         Value::Object(fields) => Some(fields),
         _ => None,
     });
@@ -58,6 +59,28 @@ fn reach(record: &Record) -> Value {
         "PidMode": "",
         "UTSMode": "",
         "UsernsMode": "",
+    })
+}
+
+/// Docker's words for what was asked for about its ports: each that is published, with the host's.
+fn ports(record: &Record) -> Value {
+    let mut bindings = Map::new();
+    for Publication { port, address, host } in &record.ports.published {
+        let binding = json!({
+            "HostIp": address.map_or_else(String::new, |address| address.to_string()),
+            "HostPort": host.map_or_else(String::new, |host| host.to_string()),
+        });
+        let all = bindings.entry(port.to_string()).or_insert_with(|| json!([]));
+        all.as_array_mut().expect("it was made as one").push(binding);
+    }
+    json!({ "PortBindings": bindings, "PublishAllPorts": record.ports.all })
+}
+
+fn names(record: &Record) -> Value {
+    json!({
+        "Dns": record.dns.servers,
+        "DnsOptions": record.dns.options,
+        "DnsSearch": record.dns.search,
     })
 }
 
