@@ -19,6 +19,17 @@ const _: () = assert!(UP as c_int == libc::IFF_UP | libc::IFF_RUNNING);
 const THROUGH_GATEWAY: u16 = 3;
 const _: () = assert!(THROUGH_GATEWAY == libc::RTF_UP | libc::RTF_GATEWAY);
 
+/// `SIOCETHTOOL` (linux/sockios.h) and `ETHTOOL_STXCSUM` (linux/ethtool.h).
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const ETHTOOL_STXCSUM: u32 = 0x17;
+
+/// `struct ethtool_value` (linux/ethtool.h).
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
 /// An interface, by its name.
 pub(crate) struct Interface<'a> {
     name: &'a str,
@@ -59,6 +70,15 @@ impl<'a> Interface<'a> {
         self.set(libc::SIOCSIFNETMASK, |request| request.ifr_ifru.ifru_netmask = internet(netmask))
     }
 
+    /// Has the kernel compute the checksums of what leaves it, and so cut it in pieces too: nobody behind
+    /// it does (`ETHTOOL_STXCSUM`).
+    pub(crate) fn keep_checksums(&self) -> io::Result<()> {
+        let mut value = EthtoolValue { command: ETHTOOL_STXCSUM, data: 0 };
+        self.set(SIOCETHTOOL, |request| {
+            request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        })
+    }
+
     /// Brings it up.
     pub(crate) fn raise(&self) -> io::Result<()> {
         self.set(libc::SIOCSIFFLAGS, |request| request.ifr_ifru.ifru_flags = UP)
@@ -83,7 +103,7 @@ impl<'a> Interface<'a> {
             *place = byte.cast_signed();
         }
         fill(&mut request);
-        // SAFETY: the calls of this file read one ifreq, which is live.
+        // SAFETY: the calls of this file read one ifreq, which is live, as is what it points at.
         check(unsafe { libc::ioctl(self.socket.as_raw_fd(), call, &raw const request) })
     }
 }

@@ -1,7 +1,9 @@
 //! The machine's network: the loopback interface, the container's own, and what Docker sets in a new
 //! network.
 
-use std::{fs, io, net::Ipv4Addr};
+use std::{fs, io, net::Ipv4Addr, path::Path};
+
+use protocol::MmioDevice;
 
 use crate::{
     interface::Interface,
@@ -15,16 +17,11 @@ const SETTINGS: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
 ];
 
-/// Settings of a container's interface: it has no IPv6, and says where it is when it comes up, since
-/// somebody else may have had its address (`arp_notify`, Documentation/networking/ip-sysctl.rst).
-const INTERFACE_SETTINGS: [(&str, &str); 2] = [
-    ("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1"),
-    ("/proc/sys/net/ipv4/conf/eth0/arp_notify", "1"),
-];
-
-/// The one network device that a machine can have, and its driver.
+/// The network device that a machine begins with, and its driver.
 const DEVICE: &str = "eth0";
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_net/unbind";
+/// The driver of the places in which further devices appear.
+const PLACES: &str = "/sys/bus/platform/drivers/virtio-mmio";
 
 /// Brings the loopback up and makes the settings.
 pub(crate) fn prepare() -> Result<(), StepError> {
@@ -36,16 +33,62 @@ pub(crate) fn prepare() -> Result<(), StepError> {
 /// Connects the container as it is said; one that has no network does not see the machine's device.
 pub(crate) fn connect(asked: Option<&protocol::Interface>) -> Result<(), StepError> {
     match asked {
-        Some(asked) => {
-            write_all(&INTERFACE_SETTINGS)?;
-            set_up(asked).doing(format_args!("set up {DEVICE}"))
-        }
+        Some(asked) => set_up(DEVICE, asked),
         None => hide().doing(format_args!("hide {DEVICE}")),
     }
 }
 
-fn set_up(asked: &protocol::Interface) -> io::Result<()> {
-    let interface = Interface::named(DEVICE)?;
+/// Takes over the interface of a device that the machine has now.
+pub(crate) fn join(device: MmioDevice, asked: &protocol::Interface) -> Result<(), StepError> {
+    let place = place(device);
+    let doing = format!("find the interface at {place}");
+    // The driver has found what was there when the kernel booted.
+    if !fs::exists(format!("{PLACES}/{place}")).doing(&doing)? {
+        fs::write(format!("{PLACES}/bind"), &place).doing(&doing)?;
+    }
+    let name = name_of(&place).doing(&doing)?;
+    set_up(&name, asked).inspect_err(|_| {
+        // What was being done is told; the device is given back as well as can be.
+        let _left = leave(device);
+    })
+}
+
+/// Lets go of a device, whose interface is gone then.
+pub(crate) fn leave(device: MmioDevice) -> Result<(), StepError> {
+    let place = place(device);
+    fs::write(format!("{PLACES}/unbind"), &place).doing(format_args!("let go of {place}"))
+}
+
+/// What the kernel calls the places on its command line (drivers/virtio/virtio_mmio.c).
+fn place(device: MmioDevice) -> String {
+    format!("virtio-mmio.{}", device.index)
+}
+
+/// The name of the interface at a place, which its driver has given it by now.
+fn name_of(place: &str) -> io::Result<String> {
+    let first = |path: &Path| fs::read_dir(path).ok()?.next()?.ok().map(|entry| entry.file_name());
+    // The place has a folder of its virtio device among others, which has one of its interfaces.
+    let name = fs::read_dir(format!("{PLACES}/{place}"))?
+        .find_map(|entry| first(&entry.ok()?.path().join("net")))
+        .ok_or(io::ErrorKind::NotFound)?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// Sets an interface up as it is said. It has no IPv6, and says where it is when it comes up, since
+/// somebody else may have had its address (`arp_notify`, Documentation/networking/ip-sysctl.rst).
+fn set_up(name: &str, asked: &protocol::Interface) -> Result<(), StepError> {
+    write_all(&[
+        (&format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1"),
+        (&format!("/proc/sys/net/ipv4/conf/{name}/arp_notify"), "1"),
+    ])?;
+    configure(name, asked).doing(format_args!("set up {name}"))
+}
+
+fn configure(name: &str, asked: &protocol::Interface) -> io::Result<()> {
+    let interface = Interface::named(name)?;
+    if !asked.offloads {
+        interface.keep_checksums()?;
+    }
     interface.set_mac(asked.mac)?;
     interface.set_mtu(asked.mtu)?;
     interface.set_address(asked.address)?;

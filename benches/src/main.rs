@@ -8,6 +8,7 @@
 mod bound;
 mod images;
 mod life;
+mod net;
 mod patience;
 mod registry;
 mod sample;
@@ -25,6 +26,8 @@ enum Arguments {
     Start(start::StartArguments),
     /// How fast a container's commands are, and what it writes comes out.
     Life(life::LifeArguments),
+    /// How fast bytes get into guests and out of them.
+    Net(net::NetArguments),
     /// How fast images are pulled, and what they cost.
     Images(images::ImagesArguments),
 }
@@ -33,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match Arguments::parse() {
         Arguments::Start(arguments) => start::run(&arguments),
         Arguments::Life(arguments) => life::run(&arguments),
+        Arguments::Net(arguments) => net::run(&arguments),
         Arguments::Images(arguments) => images::run(&arguments),
     }
 }

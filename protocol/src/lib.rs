@@ -25,7 +25,8 @@ pub use message::{
     ToAgent,
 };
 pub use question::{
-    Answer, MAX_KERNEL_LOG_BYTES, MAX_TOP_COMMAND_BYTES, MAX_TOP_ROWS, Question, Stats, TopRow,
+    Answer, MAX_KERNEL_LOG_BYTES, MAX_TOP_COMMAND_BYTES, MAX_TOP_ROWS, MmioDevice, Question, Stats,
+    TopRow,
 };
 pub use spec::{
     Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Interface, Limits,
@@ -34,7 +35,7 @@ pub use spec::{
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

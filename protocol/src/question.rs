@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
+use crate::{Interface, Limits};
 
 /// What the host asks of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,25 @@ pub enum Question {
     Update(Limits),
     /// What has its kernel said?
     KernelLog,
+    /// Take over the interface that was plugged in.
+    Connect {
+        /// Which device it is.
+        device: MmioDevice,
+        /// How it is set up.
+        interface: Interface,
+    },
+    /// Let go of an interface that is to be unplugged.
+    Disconnect {
+        /// Which device it is.
+        device: MmioDevice,
+    },
+}
+
+/// A device of the machine, by its place among all its virtio-mmio devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MmioDevice {
+    /// The place.
+    pub index: u8,
 }
 
 /// What the agent answers.

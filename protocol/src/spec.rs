@@ -76,6 +76,8 @@ pub struct Interface {
     pub gateway: Option<Ipv4Addr>,
     /// The longest packet, in bytes.
     pub mtu: u16,
+    /// Whether what is behind it computes checksums and cuts long packets in pieces.
+    pub offloads: bool,
 }
 
 /// What a container may use, as its cgroup has it. None is the kernel's default: no limit.

@@ -3,48 +3,14 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use hyperrun_tests::guest::{Guest, process, read_all};
+use hyperrun_tests::guest::{Guest, ask, end, exec, exec_to_end, process, read_all};
 use protocol::{
     Answer, ExecSpec, ExitStatus, FromAgent, Limits, OutOfMemory, ProcessId, ProcessSpec, Question,
-    RequestId, StartError, Stats, StreamKind, ToAgent, TopRow, User, WindowSize,
+    StartError, Stats, StreamKind, ToAgent, TopRow, User, WindowSize,
 };
 
 /// What the container runs in most tests.
 const WAIT: &str = "echo ready; exec sleep 1000";
-
-fn exec(guest: &mut Guest, id: u32, process: ProcessSpec) -> ProcessId {
-    let spec = Box::new(ExecSpec { process, detached: false });
-    guest.tell(&ToAgent::Exec { id: ProcessId(id), spec });
-    ProcessId(id)
-}
-
-/// Runs a script in the container to its end; what it wrote, and how it ended.
-fn exec_to_end(guest: &mut Guest, id: u32, process: ProcessSpec) -> (String, ExitStatus) {
-    let id = exec(guest, id, process);
-    let output = guest.stream(id, StreamKind::Stdout);
-    let errors = guest.stream(id, StreamKind::Stderr);
-    assert_eq!(guest.hear(), FromAgent::Started { id });
-    let text = read_all(output) + &read_all(errors);
-    (text, end(guest, id))
-}
-
-/// How a process ends, which is the next thing to be heard.
-#[track_caller]
-fn end(guest: &mut Guest, id: ProcessId) -> ExitStatus {
-    match guest.hear() {
-        FromAgent::Exited { id: ended, status, out_of_memory: None } if ended == id => status,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn ask(guest: &mut Guest, question: Question) -> Answer {
-    let request = RequestId(77);
-    guest.tell(&ToAgent::Ask { request, question });
-    match guest.hear() {
-        FromAgent::Answer { request: RequestId(77), answer } => answer,
-        other => panic!("{other:?}"),
-    }
-}
 
 fn waiting() -> Guest {
     let (guest, mut output) = Guest::with_container(WAIT);

@@ -1,21 +1,27 @@
 //! The network device under our kernel and a real tap, and what the agent makes of it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use hyperrun_tests::guest::{Guest, read_all};
+use hyperrun_tests::guest::{Beginning, Guest, ask, exec_to_end, process, read_all};
 use hyperrun_tests::{Output, initramfs};
-use protocol::Interface;
+use protocol::{Answer, Interface, MmioDevice, Question};
+use vmm::config::{NetBackend, NetConfig, SnapshotFiles};
+use vmm::event::InterfaceOutcome;
+use vmm::order::Order;
 
 /// The exit status of the example `boot` when the guest asked for a restart.
 const REBOOT: i32 = 10;
 const TAP: &str = "hyperruntest0";
 /// What the guest sends: the numbers up to this one, a line each; some 4 MB.
 const NUMBERS: u32 = 600_000;
+/// The same, for what need not be much.
+const FEW: u32 = 50_000;
 
 /// An interface of the host that is gone with this value.
 struct HostTap;
@@ -41,9 +47,9 @@ fn ip(words: &[&str]) {
     assert!(status.success(), "ip {words:?}");
 }
 
-fn numbers() -> Vec<u8> {
+fn numbers(last: u32) -> Vec<u8> {
     let mut text = Vec::new();
-    for number in 1..=NUMBERS {
+    for number in 1..=last {
         writeln!(text, "{number}").unwrap();
     }
     text
@@ -51,6 +57,16 @@ fn numbers() -> Vec<u8> {
 
 #[test]
 fn a_guest_and_its_host_exchange_megabytes_through_a_tap() {
+    exchange_megabytes("--tap");
+}
+
+#[test]
+fn a_guest_and_its_host_exchange_megabytes_by_the_hosts_kernel() {
+    exchange_megabytes("--vhost");
+}
+
+/// Boots a guest with this option of the example `boot` for the tap.
+fn exchange_megabytes(option: &str) {
     let _tap = HostTap::new("192.0.2.1/24");
     let listener = TcpListener::bind("192.0.2.1:7").unwrap();
     // Hears all that the guest has to say, and says it again.
@@ -77,9 +93,9 @@ fn a_guest_and_its_host_exchange_megabytes_through_a_tap() {
     let mut command = Command::new(example);
     command.arg("--kernel").arg(Path::new(&hyperrun).with_file_name("vmlinux"));
     command.arg("--initramfs").arg(file.path());
-    command.args(["--tap", TAP, "--append", "quiet"]);
+    command.args([option, TAP, "--append", "quiet"]);
     let told = format!("{command:?}");
-    let sent = numbers();
+    let sent = numbers(NUMBERS);
     Output::new(told, command.output().unwrap())
         .code_is(REBOOT)
         .stdout_has("3 packets received")
@@ -102,6 +118,7 @@ fn the_agent_gives_a_container_the_address_it_is_told() {
         prefix_bits: 25,
         gateway: Some("198.51.100.129".parse().unwrap()),
         mtu: 1400,
+        offloads: true,
     };
     let script = "cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu\n\
                   ip -4 -o address show dev eth0 | sed 's/.*inet //; s/ .*//'\n\
@@ -123,4 +140,140 @@ fn a_container_without_a_network_sees_the_loopback_alone() {
     let script = "ls /sys/class/net; ping -c 1 127.0.0.1 | grep -c 'bytes from'";
     let (_guest, output) = Guest::with_network(script, None, None);
     assert_eq!(read_all(output), "lo\n1\n");
+}
+
+/// What a program of the host says to whoever connects, once.
+fn greet(address: &'static str) -> thread::JoinHandle<()> {
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || listener.accept().unwrap().0.write_all(b"hello\n").unwrap())
+}
+
+fn second_interface() -> Interface {
+    Interface {
+        mac: [2, 0x42, 203, 0, 113, 2],
+        address: "203.0.113.2".parse().unwrap(),
+        prefix_bits: 24,
+        gateway: None,
+        mtu: 1500,
+        offloads: true,
+    }
+}
+
+fn plug(guest: &Guest, interface: u8) -> InterfaceOutcome {
+    let backend = NetBackend::Tap(vmm::open_tap(TAP).unwrap());
+    guest.order(Order::Plug { interface, net: NetConfig { backend, ..NetConfig::default() } })
+}
+
+#[test]
+fn interfaces_come_and_go_while_a_container_runs() {
+    let _tap = HostTap::new("203.0.113.1/24");
+    let script = "ls /sys/class/net; exec sleep 1000";
+    let (mut guest, mut output) = Guest::with_network(script, None, None);
+    let mut begun = [0; 3];
+    output.read_exact(&mut begun).unwrap();
+    assert_eq!(begun, *b"lo\n");
+    let asked = second_interface();
+    let look = "cat /sys/class/net/eth*/address; nc 203.0.113.1 7 </dev/null 2>&1";
+    for round in 0..2 {
+        let place = 2 - round;
+        let plugged = plug(&guest, place);
+        let InterfaceOutcome::Plugged { device: index } = plugged else { panic!("{plugged:?}") };
+        let device = MmioDevice { index };
+        let connected = ask(&mut guest, Question::Connect { device, interface: asked });
+        assert_eq!(connected, Answer::Done);
+        let again = guest.order(Order::Plug { interface: place, net: NetConfig::default() });
+        assert!(matches!(again, InterfaceOutcome::Refused { .. }), "{again:?}");
+        let host = greet("203.0.113.1:7");
+        let (text, _) = exec_to_end(&mut guest, 1 + 2 * u32::from(round), process(look));
+        assert_eq!(text, "02:42:cb:00:71:02\nhello\n");
+        host.join().unwrap();
+        assert_eq!(ask(&mut guest, Question::Disconnect { device }), Answer::Done);
+        let unplugged = guest.order(Order::Unplug { interface: place });
+        assert_eq!(unplugged, InterfaceOutcome::Unplugged);
+        let seen = exec_to_end(&mut guest, 2 + 2 * u32::from(round), process("ls /sys/class/net"));
+        assert_eq!(seen.0, "lo\n");
+        // The agent finds nothing where nothing is plugged.
+        let nothing = ask(&mut guest, Question::Connect { device, interface: asked });
+        assert!(matches!(nothing, Answer::Failed { .. }), "{nothing:?}");
+    }
+    for interface in [1, 3] {
+        let refused = guest.order(Order::Unplug { interface });
+        assert!(matches!(refused, InterfaceOutcome::Refused { .. }), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_driver_that_holds_on_to_its_device_loses_it() {
+    let _tap = HostTap::new("203.0.113.1/24");
+    let (mut guest, mut output) = Guest::with_network("echo; exec sleep 1000", None, None);
+    output.read_exact(&mut [0]).unwrap();
+    let InterfaceOutcome::Plugged { device: index } = plug(&guest, 1) else { panic!("no") };
+    let asked = second_interface();
+    let device = MmioDevice { index };
+    let connected = ask(&mut guest, Question::Connect { device, interface: asked });
+    assert_eq!(connected, Answer::Done);
+    assert_eq!(guest.order(Order::Unplug { interface: 1 }), InterfaceOutcome::Unplugged);
+    // Its tap is anybody's, and the guest lives.
+    drop(vmm::open_tap(TAP).unwrap());
+    let (text, _) = exec_to_end(&mut guest, 1, process("echo alive"));
+    assert_eq!(text, "alive\n");
+}
+
+/// A saved machine's files, in a folder.
+fn files(folder: &Path) -> SnapshotFiles {
+    let open = |name| {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        options.open(folder.join(name)).unwrap()
+    };
+    SnapshotFiles { state: open("state"), memory: open("memory") }
+}
+
+#[test]
+fn the_hosts_kernel_gives_the_queues_back_before_a_machine_is_saved() {
+    let _tap = HostTap::new("203.0.113.1/24");
+    let folder = tempfile::tempdir().unwrap();
+    let beginnings = [Beginning::BootAndSave, Beginning::Copy];
+    for beginning in beginnings {
+        let backend = NetBackend::Tap(vmm::open_tap(TAP).unwrap());
+        let vhost = Some(vmm::open_vhost().unwrap());
+        let net = NetConfig { backend, vhost, ..NetConfig::default() };
+        let script = format!("seq {FEW} | nc 203.0.113.1 7; exec sleep 1000");
+        let listener = TcpListener::bind("203.0.113.1:7").unwrap();
+        let host = thread::spawn(move || {
+            let mut heard = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut heard).unwrap();
+            heard
+        });
+        let beginning = beginning(files(folder.path()));
+        let (guest, _output) =
+            Guest::with_devices(beginning, vec![net], &script, Some(second_interface()));
+        assert!(host.join().unwrap() == numbers(FEW), "the host has heard something else");
+        // The next one needs the tap.
+        assert_eq!(guest.order(Order::Unplug { interface: 0 }), InterfaceOutcome::Unplugged);
+    }
+}
+
+#[test]
+fn what_a_machine_begins_with_is_there_after_it_was_saved_too() {
+    let _tap = HostTap::new("203.0.113.1/24");
+    let folder = tempfile::tempdir().unwrap();
+    let beginnings =
+        [|_| Beginning::Boot, Beginning::BootAndSave as fn(_) -> _, Beginning::Copy as fn(_) -> _];
+    for beginning in beginnings {
+        let backend = NetBackend::Tap(vmm::open_tap(TAP).unwrap());
+        let nets = vec![NetConfig::default(), NetConfig { backend, ..NetConfig::default() }];
+        let beginning = beginning(files(folder.path()));
+        let (mut guest, mut output) =
+            Guest::with_devices(beginning, nets, "echo; exec sleep 1000", None);
+        output.read_exact(&mut [0]).unwrap();
+        let device = MmioDevice { index: guest.devices[1].try_into().unwrap() };
+        let interface = second_interface();
+        assert_eq!(ask(&mut guest, Question::Connect { device, interface }), Answer::Done);
+        let host = greet("203.0.113.1:7");
+        let (text, _) = exec_to_end(&mut guest, 1, process("nc 203.0.113.1 7 </dev/null"));
+        assert_eq!(text, "hello\n");
+        host.join().unwrap();
+        assert_eq!(guest.order(Order::Unplug { interface: 1 }), InterfaceOutcome::Unplugged);
+    }
 }

@@ -59,6 +59,9 @@ impl Worker {
             disk_limits: DiskLimits::default(),
             vsock: Some(VsockConfig { cid: 3, listener }),
             net: None,
+            spare_interfaces: 0,
+            plugged: Vec::new(),
+            orders: None,
             events: OwnedFd::from(events_out).into(),
             trace: false,
         };

@@ -5,20 +5,22 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
 use protocol::{
-    CONTROL_PORT, Capabilities, ContainerSpec, Device, EtcFiles, FromAgent, Interface, Limits,
-    ProcessId, ProcessSpec, STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION,
-    WallClock,
+    Answer, CONTROL_PORT, Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, ExitStatus,
+    FromAgent, Interface, Limits, ProcessId, ProcessSpec, Question, RequestId, STREAM_PORT,
+    StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
 };
 use vmm::config::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, NetConfig, Start,
-    VsockConfig,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, NetBackend,
+    NetConfig, Ring, Save, SnapshotFiles, Start, VsockConfig, WorkingSet,
 };
-use vmm::event::Event;
+use vmm::event::{Event, InterfaceOutcome};
 use vmm::machine::Machine;
+use vmm::order::{Order, OrderSender};
 
 use crate::Sandbox;
 
@@ -31,17 +33,32 @@ const CAPABILITIES: Capabilities = Capabilities { bits: 0xa804_25fb };
 pub struct Guest {
     socket: PathBuf,
     control: UnixStream,
+    orders: OrderSender,
+    /// What became of them.
+    outcomes: Receiver<InterfaceOutcome>,
+    /// The number of each interface's device.
+    pub devices: Vec<usize>,
     /// Where the socket and the scratch disk lie.
     _folder: tempfile::TempDir,
+}
+
+/// How a machine comes to its agent.
+pub enum Beginning {
+    /// It boots.
+    Boot,
+    /// It boots, and is saved to these files when its agent is ready.
+    BootAndSave(SnapshotFiles),
+    /// It goes on from these.
+    Copy(SnapshotFiles),
 }
 
 impl Guest {
     /// Boots a machine with the busybox image.
     pub fn boot() -> Self {
-        Self::boot_with(None)
+        Self::begin(Beginning::Boot, Vec::new())
     }
 
-    fn boot_with(net: Option<NetConfig>) -> Self {
+    fn begin(beginning: Beginning, nets: Vec<NetConfig>) -> Self {
         // It makes the blank disk, if no test has done so before.
         Sandbox::with_images().hyperrun(["run", "--rm", "busybox", "true"]).code_is(0);
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -49,16 +66,37 @@ impl Guest {
         let listener = UnixListener::bind(&socket).expect("a short path");
         let (events, events_out) = std::io::pipe().expect("a pipe");
         let mut config = machine(listener, OwnedFd::from(events_out).into(), folder.path());
-        config.net = net;
+        let mut nets = nets.into_iter();
+        config.net = nets.next();
+        config.plugged = nets.collect();
+        let devices = (0..=config.spare_interfaces).map(|interface| config.device_of(interface));
+        let devices = devices.collect();
+        match beginning {
+            Beginning::Boot => {}
+            Beginning::BootAndSave(files) => config.save = Some(Save { files, ring: Ring::First }),
+            Beginning::Copy(files) => {
+                config.start = Start::Restore { files, working_set: WorkingSet::default() };
+            }
+        }
+        let (orders, receiver) = vmm::orders().expect("descriptors");
+        config.orders = Some(receiver);
         // It ends with the test's process at the latest.
         thread::spawn(move || Machine::new(config).and_then(Machine::run));
         let mut events = File::from(OwnedFd::from(events));
         while Event::read_from(&mut events).expect("an event") != Some(Event::AgentReady) {}
-        thread::spawn(move || while let Ok(Some(_)) = Event::read_from(&mut events) {});
+        let (tell, outcomes) = mpsc::channel();
+        thread::spawn(move || {
+            while let Ok(Some(event)) = Event::read_from(&mut events) {
+                if let Event::Interface { outcome, .. } = event {
+                    // A test that does not ask does not listen.
+                    let _ = tell.send(outcome);
+                }
+            }
+        });
         let mut control = connect(&socket, CONTROL_PORT);
         control.set_read_timeout(Some(PATIENCE)).expect("a socket has one");
         protocol::write(&mut control, &ToAgent::Hello { version: VERSION }).expect("it listens");
-        let mut guest = Self { socket, control, _folder: folder };
+        let mut guest = Self { socket, control, orders, outcomes, devices, _folder: folder };
         assert_eq!(guest.hear(), FromAgent::Hello { version: VERSION });
         guest
     }
@@ -75,8 +113,20 @@ impl Guest {
         tap: Option<File>,
         network: Option<Interface>,
     ) -> (Self, UnixStream) {
-        let net = NetConfig { tap, ..NetConfig::default() };
-        Self::boot_with(Some(net)).running(ContainerSpec { network, ..container(script) })
+        let backend = tap.map_or(NetBackend::Nothing, NetBackend::Tap);
+        let net = NetConfig { backend, ..NetConfig::default() };
+        Self::with_devices(Beginning::Boot, vec![net], script, network)
+    }
+
+    /// The same in a machine with these network devices, its own and spare ones, however it begins.
+    pub fn with_devices(
+        beginning: Beginning,
+        nets: Vec<NetConfig>,
+        script: &str,
+        network: Option<Interface>,
+    ) -> (Self, UnixStream) {
+        let container = ContainerSpec { network, ..container(script) };
+        Self::begin(beginning, nets).running(container)
     }
 
     fn running(mut self, container: ContainerSpec) -> (Self, UnixStream) {
@@ -85,6 +135,12 @@ impl Guest {
         self.stream(ProcessId::OWN, StreamKind::Stderr);
         assert_eq!(self.hear(), FromAgent::Started { id: ProcessId::OWN });
         (self, output)
+    }
+
+    /// Has the machine do something about one of its interfaces; what became of it.
+    pub fn order(&self, order: Order) -> InterfaceOutcome {
+        self.orders.send(order).expect("the machine listens");
+        self.outcomes.recv_timeout(PATIENCE).expect("the machine tells")
     }
 
     /// Says one thing.
@@ -104,6 +160,42 @@ impl Guest {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket has one");
         protocol::write(&mut stream, &StreamHello { id, kind }).expect("it is accepted");
         stream
+    }
+}
+
+/// Asks for one more process; its number.
+pub fn exec(guest: &mut Guest, id: u32, process: ProcessSpec) -> ProcessId {
+    let spec = Box::new(ExecSpec { process, detached: false });
+    guest.tell(&ToAgent::Exec { id: ProcessId(id), spec });
+    ProcessId(id)
+}
+
+/// Runs a script in the container to its end; what it wrote, and how it ended.
+pub fn exec_to_end(guest: &mut Guest, id: u32, process: ProcessSpec) -> (String, ExitStatus) {
+    let id = exec(guest, id, process);
+    let output = guest.stream(id, StreamKind::Stdout);
+    let errors = guest.stream(id, StreamKind::Stderr);
+    assert_eq!(guest.hear(), FromAgent::Started { id });
+    let text = read_all(output) + &read_all(errors);
+    (text, end(guest, id))
+}
+
+/// How a process ends, which is the next thing to be heard.
+#[track_caller]
+pub fn end(guest: &mut Guest, id: ProcessId) -> ExitStatus {
+    match guest.hear() {
+        FromAgent::Exited { id: ended, status, out_of_memory: None } if ended == id => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks the agent, and waits for its answer.
+pub fn ask(guest: &mut Guest, question: Question) -> Answer {
+    let request = RequestId(77);
+    guest.tell(&ToAgent::Ask { request, question });
+    match guest.hear() {
+        FromAgent::Answer { request: RequestId(77), answer } => answer,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -207,6 +299,9 @@ fn machine(listener: UnixListener, events: File, folder: &Path) -> MachineConfig
         disk_limits: DiskLimits::default(),
         vsock: Some(VsockConfig { cid: 3, listener }),
         net: None,
+        spare_interfaces: 2,
+        plugged: Vec::new(),
+        orders: None,
         events,
         trace: false,
     }

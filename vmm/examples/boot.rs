@@ -1,7 +1,8 @@
 //! Boots a kernel and shows its console; for tests of the machine without anything around it.
 //!
 //! `boot --kernel FILE [--initramfs FILE] [--cpus N] [--memory MIB] [--disk FILE]…
-//! [--scratch FILE:MIB]… [--tap NAME] [--append WORDS]`. The exit code tells how the machine ended: 0 power-off,
+//! [--scratch FILE:MIB]… [--tap NAME] [--vhost NAME] [--append WORDS]`; `--vhost` is a tap whose frames the
+//! host's kernel moves. The exit code tells how the machine ended: 0 power-off,
 //! 10 reboot, 11 panic, 12 triple fault, 13 halt, 14 anything else, 1 an error.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "an example talks to a person")]
 
@@ -14,7 +15,7 @@ use std::thread;
 use hyperrun_vmm::error::chain;
 use hyperrun_vmm::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, Event, Exit, Machine,
-    MachineConfig, NetConfig, Start, open_tap,
+    MachineConfig, NetBackend, NetConfig, Start, open_tap, open_vhost,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -51,8 +52,8 @@ fn show(mut events: File) -> io::Result<()> {
             }
             Ok(Some(Event::Running)) => eprintln!("boot: running"),
             Ok(Some(Event::AgentReady)) => eprintln!("boot: agent ready"),
-            Ok(Some(Event::Saved | Event::NotSaved(_))) => {}
             Ok(Some(Event::Ended(_)) | None) => return Ok(()),
+            Ok(Some(_)) => {}
             Err(error) => return Err(io::Error::other(error)),
         }
     }
@@ -78,7 +79,13 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
             "--disk" => disks.push(read_only(&value)?),
             "--scratch" => disks.push(scratch(&value)?),
             "--tap" => {
-                net = Some(NetConfig { tap: Some(open_tap(&value)?), ..NetConfig::default() })
+                let backend = NetBackend::Tap(open_tap(&value)?);
+                net = Some(NetConfig { backend, ..NetConfig::default() })
+            }
+            "--vhost" => {
+                let backend = NetBackend::Tap(open_tap(&value)?);
+                let vhost = Some(open_vhost()?);
+                net = Some(NetConfig { backend, vhost, ..NetConfig::default() })
             }
             _ => return Err(format!("unknown option {option}").into()),
         }
@@ -93,6 +100,9 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
         disk_limits: DiskLimits::default(),
         vsock: None,
         net,
+        spare_interfaces: 0,
+        plugged: Vec::new(),
+        orders: None,
         events,
         trace,
     })

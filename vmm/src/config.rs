@@ -1,7 +1,11 @@
 //! What a machine is made of: plain data and open files, no paths.
 
 use std::fs::File;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use serde::{Deserialize, Serialize};
+
+use crate::order::OrderReceiver;
 
 /// KVM's device file.
 pub const KVM_DEVICE: &str = "/dev/kvm";
@@ -31,10 +35,31 @@ pub struct MachineConfig {
     pub vsock: Option<VsockConfig>,
     /// A network interface.
     pub net: Option<NetConfig>,
+    /// How many more there can be: devices that are not there until they are
+    /// [plugged](crate::order::Order::Plug).
+    pub spare_interfaces: u8,
+    /// What is in the first of them when the guest begins, or when it goes on after it was saved.
+    pub plugged: Vec<NetConfig>,
+    /// What is to be done while the guest runs.
+    pub orders: Option<OrderReceiver>,
     /// Where [`crate::event::Event`]s are written to.
     pub events: File,
     /// Send the console as it comes, and let the kernel speak.
     pub trace: bool,
+}
+
+impl MachineConfig {
+    /// The number among the machine's virtio-mmio devices that an interface has: 0 is its own, the spare
+    /// ones follow.
+    #[must_use]
+    pub fn device_of(&self, interface: u8) -> usize {
+        let before = self.disks.len() + usize::from(self.vsock.is_some());
+        match interface {
+            0 => before,
+            // Behind the entropy device and the balloon.
+            spare => before + usize::from(self.net.is_some()) + 1 + usize::from(spare),
+        }
+    }
 }
 
 /// How a machine comes to life.
@@ -188,14 +213,31 @@ pub struct VsockConfig {
 /// The network device.
 #[derive(Debug, Default)]
 pub struct NetConfig {
-    /// A tap that [`crate::open_tap`] gave; without one the interface leads nowhere.
-    pub tap: Option<File>,
+    /// What is behind it.
+    pub backend: NetBackend,
+    /// What moves the frames of a tap without limits: with what [`crate::open_vhost`] gave the host's
+    /// kernel does, otherwise, or where that does not work, the device itself.
+    pub vhost: Option<File>,
     /// How fast it is at most.
     pub limits: NetLimits,
 }
 
+/// What is behind a network device.
+#[derive(Debug, Default)]
+pub enum NetBackend {
+    /// Nothing: the interface leads nowhere.
+    #[default]
+    Nothing,
+    /// A tap that [`crate::open_tap`] gave.
+    Tap(File),
+    /// A program at the other end of a socket, each frame behind its length in four bytes, the highest
+    /// first, as passt speaks (passt(1), `--fd`). It computes no checksums and cuts nothing in pieces:
+    /// frames that ask for it are dropped, so the guest must not be told to ask.
+    Stream(UnixStream),
+}
+
 /// How fast a network interface is at most; none is without a limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetLimits {
     /// The bytes that the guest gets in each second, Ethernet headers among them.
     pub received_bytes: Option<u64>,

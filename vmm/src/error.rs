@@ -7,6 +7,7 @@ use vm_memory::GuestMemoryError;
 
 use crate::event::EventError;
 use crate::loader::LoadError;
+use crate::slots::SlotError;
 use crate::snapshot::SnapshotError;
 use crate::virtio::block::DiskError;
 
@@ -81,6 +82,9 @@ pub enum Error {
         /// Why not.
         source: DiskError,
     },
+    /// A network interface.
+    #[error("cannot plug a network interface")]
+    Plug(#[source] SlotError),
     /// The host refused a descriptor or a thread.
     #[error("cannot {what}")]
     Host {
@@ -149,5 +153,11 @@ pub enum ConfigError {
     Devices {
         /// What was asked for.
         devices: usize,
+    },
+    /// More interfaces are plugged than there are places.
+    #[error("there is no place for {interfaces} more interfaces")]
+    Interfaces {
+        /// What was asked for.
+        interfaces: usize,
     },
 }

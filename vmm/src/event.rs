@@ -20,11 +20,35 @@ pub enum Event {
     Saved,
     /// The machine could not be saved, for this reason, and goes on.
     NotSaved(String),
+    /// What became of an [`Order`](crate::order::Order) about an interface.
+    Interface {
+        /// Its number.
+        interface: u8,
+        /// How it is.
+        outcome: InterfaceOutcome,
+    },
     /// What the guest wrote to its console: as it comes when tracing, the tail of it before the
     /// end otherwise.
     Console(Vec<u8>),
     /// The machine is no more; nothing follows.
     Ended(Exit),
+}
+
+/// What became of an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InterfaceOutcome {
+    /// It has a device now.
+    Plugged {
+        /// The device's number among the machine's virtio-mmio devices.
+        device: u8,
+    },
+    /// It has none any more.
+    Unplugged,
+    /// It is as it was.
+    Refused {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Event {
@@ -115,6 +139,7 @@ mod tests {
             Event::Running,
             Event::AgentReady,
             Event::Console(b"hello".to_vec()),
+            Event::Interface { interface: 1, outcome: InterfaceOutcome::Plugged { device: 6 } },
             Event::Ended(Exit::Panic { console_tail: "Kernel panic".into() }),
         ];
         let mut stream = Vec::new();

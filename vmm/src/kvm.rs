@@ -135,9 +135,18 @@ impl Vm {
     /// When the host or KVM refuses.
     pub(crate) fn irqfd(&mut self, irq: u32) -> Result<Arc<EventFd>, Error> {
         let fd = Arc::new(event_fd()?);
-        self.fd.register_irqfd(&fd, irq).map_err(Error::kvm("connect an interrupt line"))?;
-        self.irqfds.push((Arc::clone(&fd), irq));
+        self.connect_interrupt(&fd, irq)?;
         Ok(fd)
+    }
+
+    /// Raises interrupt line `irq` when `fd` is written to.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub(crate) fn connect_interrupt(&mut self, fd: &Arc<EventFd>, irq: u32) -> Result<(), Error> {
+        self.fd.register_irqfd(fd, irq).map_err(Error::kvm("connect an interrupt line"))?;
+        self.irqfds.push((Arc::clone(fd), irq));
+        Ok(())
     }
 
     /// A descriptor that is readable once the guest has notified queue `queue` of the virtio-mmio
@@ -147,11 +156,25 @@ impl Vm {
     /// When the host or KVM refuses.
     pub(crate) fn queue_kick(&self, address: u64, queue: u32) -> Result<EventFd, Error> {
         let fd = event_fd()?;
+        self.connect_queue(&fd, address, queue)?;
+        Ok(fd)
+    }
+
+    /// Makes `fd` readable once the guest has notified queue `queue` of the virtio-mmio device at
+    /// `address`.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub(crate) fn connect_queue(
+        &self,
+        fd: &EventFd,
+        address: u64,
+        queue: u32,
+    ) -> Result<(), Error> {
         let address = IoEventAddress::Mmio(address + QUEUE_NOTIFY);
         self.fd
-            .register_ioevent(&fd, &address, queue)
-            .map_err(Error::kvm("connect a queue's notification"))?;
-        Ok(fd)
+            .register_ioevent(fd, &address, queue)
+            .map_err(Error::kvm("connect a queue's notification"))
     }
 
     fn set_memory_slots(&self) -> Result<(), Error> {

@@ -17,25 +17,30 @@ mod kvm;
 mod loader;
 pub mod machine;
 mod memory;
+pub mod order;
 pub mod process;
 pub mod residence;
 pub mod selftest;
+mod slots;
 mod snapshot;
 mod sparse;
 mod vcpu;
 pub mod virtio;
 mod wake;
+mod wiring;
 
 pub use config::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, FileRange, MAX_MEMORY_MIB,
-    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, NetLimits, Ring, Save, SnapshotFiles,
-    Start, VsockConfig,
+    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetBackend, NetConfig, NetLimits, Ring, Save,
+    SnapshotFiles, Start, VsockConfig,
 };
 pub use error::{ConfigError, Error, UnfitKvm};
-pub use event::{Event, EventError};
+pub use event::{Event, EventError, InterfaceOutcome};
 pub use exit::Exit;
 pub use loader::LoadError;
 pub use machine::Machine;
+pub use order::{Order, OrderReceiver, OrderSender, orders};
+pub use slots::SlotError;
 pub use snapshot::{SnapshotError, check_saved, memory_sum};
 pub use virtio::block::DiskError;
-pub use virtio::net::open_tap;
+pub use virtio::net::{open_tap, open_vhost};

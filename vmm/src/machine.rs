@@ -5,40 +5,34 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::x86_64::{boot_params, layout, mptable, regs};
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
-    BootFiles, DiskConfig, DiskLimits, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig,
-    NetConfig, Ring, Save, SnapshotFiles, Start, VsockConfig, WorkingSet,
+    BootFiles, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, Ring, Save,
+    SnapshotFiles, Start, WorkingSet,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
-use crate::event::Event;
+use crate::event::{Event, InterfaceOutcome};
 use crate::exit::Exit;
 use crate::kick;
-use crate::kvm::{self, Vm};
+use crate::kvm::Vm;
 use crate::loader;
 use crate::memory;
+use crate::order::{Listener, Order, OrderReceiver};
 use crate::residence;
+use crate::slots::Slots;
 use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::vcpu::RunningVcpu;
-use crate::virtio::balloon::Balloon;
-use crate::virtio::block::Block;
-use crate::virtio::block::pace::Pace;
-use crate::virtio::device::{Interrupt, Server, VirtioDevice};
-use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
-use crate::virtio::net::Net;
-use crate::virtio::rng::Rng;
-use crate::virtio::vsock::Vsock;
+use crate::virtio::mmio::{MmioTransport, TransportState};
 use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
+use crate::wiring::{Parts, Wired, devices, wire};
 
 /// How many messages may wait for the machine's own thread before vCPUs wait for it.
 const WAKES: usize = 64;
@@ -60,6 +54,14 @@ pub struct Machine {
     save: Option<(Save, Pagemap)>,
     /// Whether the agent has rung.
     has_rung: bool,
+    /// Where its network interfaces are.
+    slots: Slots,
+    /// What is to be plugged once the machine is not to be saved any more.
+    plugged: Vec<NetConfig>,
+    /// Where orders come from, until they are listened to.
+    orders: Option<OrderReceiver>,
+    /// Listens to them.
+    listener: Option<Listener>,
     /// Touches a restored machine's memory ahead of the guest.
     prefaulting: Option<JoinHandle<()>>,
 }
@@ -104,28 +106,30 @@ impl Machine {
         let (wake_sender, wakes) = mpsc::sync_channel(WAKES);
         let console = Console::new(trace.then(|| wake_sender.clone()));
         let devices = devices(parts)?;
-        let device_count = devices.len();
-        let make = || wire(&memory, &console, devices);
-        let (uart, vm, transports, vcpus, news, prefaulting) = match origin {
+        let spare = usize::from(config.spare_interfaces);
+        let device_count = devices.len() + spare;
+        let make = || wire(&memory, &console, devices, spare);
+        let (uart, wired, vcpus, news, prefaulting) = match origin {
             Origin::Boot(files) => {
                 let line = command_line::build(trace, device_count, &files.command_line);
                 let load = || load(&memory, memory_bytes, vcpus, files, &line);
                 // Making a machine is mostly waiting for the host's kernel.
                 let (made, entry) = beside(make, load)?;
-                let (vm, transports, irqfd) = made?;
-                let vcpus = vm.create_vcpus(vcpus, entry?)?;
-                let uart = serial::uart(&console, irqfd);
-                (uart, vm, transports, vcpus, vec![Event::Running], None)
+                let wired = made?;
+                let vcpus = wired.vm.create_vcpus(vcpus, entry?)?;
+                let uart = serial::uart(&console, Arc::clone(&wired.uart_irq));
+                (uart, wired, vcpus, vec![Event::Running], None)
             }
             Origin::Saved(state, prefaulting) => {
-                let (vm, mut transports, irqfd) = make()?;
-                let vcpus = vm.restore(&state)?;
-                restore_devices(&mut transports, &state.devices).map_err(Error::Restore)?;
-                let uart = serial::restore(&state.uart, &console, irqfd);
+                let mut wired = make()?;
+                let vcpus = wired.vm.restore(&state)?;
+                restore_devices(&mut wired.transports, &state.devices).map_err(Error::Restore)?;
+                let uart = serial::restore(&state.uart, &console, Arc::clone(&wired.uart_irq));
                 let news = vec![Event::Running, Event::AgentReady];
-                (uart, vm, transports, vcpus, news, Some(prefaulting))
+                (uart, wired, vcpus, news, Some(prefaulting))
             }
         };
+        let Wired { vm, transports, slots, .. } = wired;
         let bus = Arc::new(Bus::new(uart, transports, wake_sender.clone()));
         if news.contains(&Event::AgentReady) {
             bus.agent_has_rung();
@@ -142,6 +146,10 @@ impl Machine {
             news,
             save,
             has_rung: false,
+            slots,
+            plugged: config.plugged,
+            orders: config.orders,
+            listener: None,
             prefaulting,
         })
     }
@@ -154,6 +162,11 @@ impl Machine {
         kick::install().map_err(Error::host("install the signal handler for vCPUs"))?;
         let outcome = self.live();
         self.bus.stop();
+        if let Some(listener) = self.listener.take() {
+            // It may be waiting for room, and nobody makes any.
+            self.wakes = mpsc::sync_channel(0).1;
+            listener.stop();
+        }
         if let Some(thread) = self.prefaulting.take() {
             // It touches memory and does not panic.
             let _ = thread.join();
@@ -218,9 +231,13 @@ impl Machine {
 
     /// Reports what happens until the first vCPU comes to an end, or it is time to save.
     fn serve(&mut self) -> Result<Pause, Error> {
+        if self.save.is_none() {
+            self.plug_first()?;
+        }
         for event in self.news.drain(..) {
             tell(&mut self.events, event)?;
         }
+        self.listen()?;
         loop {
             match self.wakes.recv() {
                 Ok(Wake::AgentReady) => {
@@ -232,6 +249,7 @@ impl Machine {
                         None => tell(&mut self.events, Event::AgentReady)?,
                     }
                 }
+                Ok(Wake::Order(order)) => self.obey(order).write_to(&mut self.events)?,
                 Ok(Wake::Console(line)) => Event::Console(line).write_to(&mut self.events)?,
                 Ok(Wake::Ended(ending)) => return Ok(Pause::End(ending)),
                 Err(mpsc::RecvError) => {
@@ -240,6 +258,42 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Fills the first spare places, of which the guest's agent hears later.
+    fn plug_first(&mut self) -> Result<(), Error> {
+        for (interface, net) in (1..).zip(std::mem::take(&mut self.plugged)) {
+            self.slots.plug(&mut self.vm, &self.bus, interface, net).map_err(Error::Plug)?;
+        }
+        Ok(())
+    }
+
+    /// Listens to the owner from now on, unless the machine is still to be saved: one that is has no
+    /// threads.
+    fn listen(&mut self) -> Result<(), Error> {
+        if self.save.is_none()
+            && let Some(orders) = self.orders.take()
+        {
+            let listener = Listener::start(orders, self.wake_sender.clone());
+            self.listener = Some(listener.map_err(Error::host("start a thread"))?);
+        }
+        Ok(())
+    }
+
+    /// Does what was ordered, and says what became of it.
+    fn obey(&mut self, order: Order) -> Event {
+        let (interface, done) = match order {
+            Order::Plug { interface, net } => {
+                let plugged = self.slots.plug(&mut self.vm, &self.bus, interface, net);
+                (interface, plugged.map(|device| InterfaceOutcome::Plugged { device }))
+            }
+            Order::Unplug { interface } => {
+                let unplugged = self.slots.unplug(&self.bus, interface);
+                (interface, unplugged.map(|()| InterfaceOutcome::Unplugged))
+            }
+        };
+        let refused = |error| InterfaceOutcome::Refused { reason: chain(&error) };
+        Event::Interface { interface, outcome: done.unwrap_or_else(refused) }
     }
 
     /// Writes the machine, which is paused, to its files.
@@ -336,51 +390,14 @@ fn check(config: &MachineConfig) -> Result<(), ConfigError> {
     }
     let devices = config.disks.len() + usize::from(config.vsock.is_some());
     let devices = devices + usize::from(config.net.is_some()) + 2;
+    let devices = devices + usize::from(config.spare_interfaces);
     if devices > layout::MAX_DEVICES {
         return Err(ConfigError::Devices { devices });
     }
+    if config.plugged.len() > usize::from(config.spare_interfaces) {
+        return Err(ConfigError::Interfaces { interfaces: config.plugged.len() });
+    }
     Ok(())
-}
-
-/// What devices are made of.
-#[derive(Debug, Default)]
-pub(crate) struct Parts {
-    pub(crate) disks: Vec<DiskConfig>,
-    pub(crate) disk_limits: DiskLimits,
-    pub(crate) vsock: Option<VsockConfig>,
-    pub(crate) net: Option<NetConfig>,
-}
-
-/// The devices in the guest's order: disks, so that their names are known, then the others.
-pub(crate) fn devices(parts: Parts) -> Result<Vec<Box<dyn VirtioDevice>>, Error> {
-    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(parts.disks.len() + 4);
-    let pace = Pace::new(parts.disk_limits, Instant::now()).map(Arc::new);
-    for disk in parts.disks {
-        let id = disk.id.clone();
-        let block = Block::open(disk).map_err(|source| Error::Disk { id, source })?;
-        devices.push(Box::new(block.with_pace(pace.clone())));
-    }
-    if let Some(config) = parts.vsock {
-        devices.push(Box::new(Vsock::new(config)));
-    }
-    if let Some(config) = parts.net {
-        devices.push(Box::new(Net::new(config)));
-    }
-    devices.push(Box::new(Rng));
-    devices.push(Box::new(Balloon));
-    Ok(devices)
-}
-
-/// Makes a virtual machine with its devices and the UART's interrupt.
-fn wire(
-    memory: &GuestMemoryMmap,
-    console: &Console,
-    devices: Vec<Box<dyn VirtioDevice>>,
-) -> Result<(Vm, Vec<MmioTransport>, Arc<EventFd>), Error> {
-    let mut vm = Vm::create(memory)?;
-    let transports = attach(&mut vm, memory, console, devices)?;
-    let irqfd = vm.irqfd(layout::SERIAL_IRQ)?;
-    Ok((vm, transports, irqfd))
 }
 
 /// Runs `there` on a thread of its own while `here` runs on this one.
@@ -394,35 +411,6 @@ fn beside<A, B: Send>(
         let here = here();
         Ok((here, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
     })
-}
-
-/// Gives each device its place, its interrupt line and its queues' notifications.
-fn attach(
-    vm: &mut Vm,
-    memory: &GuestMemoryMmap,
-    console: &Console,
-    devices: Vec<Box<dyn VirtioDevice>>,
-) -> Result<Vec<MmioTransport>, Error> {
-    let mut transports = Vec::with_capacity(devices.len());
-    for (index, device) in devices.into_iter().enumerate() {
-        let address = layout::device_address(index);
-        let kicks = (0..)
-            .zip(device.queue_sizes())
-            .map(|(queue, _)| match device.server() {
-                Server::OwnThread => vm.queue_kick(address, queue),
-                // The vCPU leaves the guest for it, and tells the transport.
-                Server::Notifier => kvm::event_fd(),
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        let wiring = Wiring {
-            memory: memory.clone(),
-            interrupt: Interrupt::new(vm.irqfd(layout::device_irq(index))?),
-            kicks,
-            console: console.clone(),
-        };
-        transports.push(MmioTransport::new(device, wiring));
-    }
-    Ok(transports)
 }
 
 /// Gets all vCPUs out of the guest; one whose thread panicked is lost.
@@ -456,7 +444,7 @@ fn report_end(events: &mut File, console: &Console, exit: Exit) -> Result<Exit, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DiskBacking;
+    use crate::config::{DiskBacking, DiskConfig, DiskLimits};
 
     fn config(memory_mib: u32, vcpus: u8, disks: usize) -> MachineConfig {
         let file = || File::open("/dev/null").expect("it is always there");
@@ -474,6 +462,9 @@ mod tests {
             disk_limits: DiskLimits::default(),
             vsock: None,
             net: None,
+            spare_interfaces: 0,
+            plugged: Vec::new(),
+            orders: None,
             events: file(),
             trace: false,
         }
@@ -487,5 +478,9 @@ mod tests {
         assert!(matches!(check(&config(512, 0, 0)), Err(ConfigError::Vcpus { vcpus: 0 })));
         assert!(matches!(check(&config(512, 33, 0)), Err(ConfigError::Vcpus { vcpus: 33 })));
         assert!(matches!(check(&config(512, 1, 18)), Err(ConfigError::Devices { devices: 20 })));
+        let spare = |spare_interfaces| MachineConfig { spare_interfaces, ..config(512, 1, 10) };
+        assert!(check(&spare(7)).is_ok());
+        assert_eq!([0, 1, 7].map(|interface| spare(7).device_of(interface)), [10, 12, 18]);
+        assert!(matches!(check(&spare(8)), Err(ConfigError::Devices { devices: 20 })));
     }
 }

@@ -1,14 +1,17 @@
 //! What the machine's own thread is woken for.
 
 use crate::exit::Exit;
+use crate::order::Order;
 
-/// A message from a vCPU's thread to the machine's own.
-#[derive(Debug, PartialEq, Eq)]
+/// A message to the machine's own thread, from a vCPU's or from that which listens to its owner.
+#[derive(Debug)]
 pub(crate) enum Wake {
     /// The agent rang.
     AgentReady,
     /// A line of the guest's console, when tracing.
     Console(Vec<u8>),
+    /// What the owner wants done.
+    Order(Order),
     /// The guest is at its end; the first such message counts.
     Ended(Ending),
 }
@@ -18,7 +21,7 @@ impl Wake {
     pub(crate) fn into_ending(self) -> Option<Ending> {
         match self {
             Self::Ended(ending) => Some(ending),
-            Self::AgentReady | Self::Console(_) => None,
+            Self::AgentReady | Self::Console(_) | Self::Order(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use protocol::{Answer, FromAgent, Question, RequestId};
 
 use super::{ServeError, Server};
-use crate::{kernel_log, questions, step::describe};
+use crate::{kernel_log, network, questions, step::describe};
 
 impl Server {
     pub(super) fn ask(&mut self, request: RequestId, question: Question) -> Result<(), ServeError> {
@@ -33,6 +33,10 @@ impl Server {
             Question::Stats => questions::stats(cgroup),
             Question::Update(limits) => cgroup.update(&limits).map(|()| Answer::Done),
             Question::KernelLog => kernel_log::read_all(),
+            Question::Connect { device, interface } => {
+                network::join(device, &interface).map(|()| Answer::Done)
+            }
+            Question::Disconnect { device } => network::leave(device).map(|()| Answer::Done),
         };
         answer.map(Some).map_err(|error| describe(&error))
     }

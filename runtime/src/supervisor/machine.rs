@@ -173,6 +173,9 @@ fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> 
         disk_limits: parts.host.devices.limits(),
         vsock: Some(VsockConfig { cid: GUEST_CID, listener }),
         net: None,
+        spare_interfaces: 0,
+        plugged: Vec::new(),
+        orders: None,
         events,
         trace: parts.trace,
     }

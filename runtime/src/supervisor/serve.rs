@@ -244,6 +244,7 @@ impl<'a> Supervisor<'a> {
                 self.clients.tell_all(&FromSupervisor::Warning(words));
             }
             Event::Console(bytes) => self.hear_console(&bytes),
+            Event::Interface { .. } => {}
             Event::Ended(exit) => {
                 self.machine_ended = true;
                 self.machine_is_done = true;

@@ -200,6 +200,8 @@ fn hear(machine: &mut MachineProcess, console: &mut ConsoleTail) -> Result<Heard
             console.add(&bytes);
             Ok(Heard::Other)
         }
-        Event::Running | Event::Saved | Event::NotSaved(_) => Ok(Heard::Other),
+        Event::Running | Event::Saved | Event::NotSaved(_) | Event::Interface { .. } => {
+            Ok(Heard::Other)
+        }
     }
 }

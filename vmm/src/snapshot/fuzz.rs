@@ -14,11 +14,12 @@ use crate::bus::Bus;
 use crate::config::{DiskBacking, DiskConfig, DiskExtent, NetConfig, VsockConfig};
 use crate::devices::serial::{self, Console, UartState};
 use crate::fuzz::file;
-use crate::machine::{Parts, check_fit, devices, restore_devices};
+use crate::machine::{check_fit, restore_devices};
 use crate::memory;
 use crate::virtio::device::{Interrupt, VirtioDevice};
 use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
 use crate::virtio::vsock::fuzz::listener;
+use crate::wiring::{Parts, devices};
 
 /// The machine that is to go on: the smallest there is, with what a container's has.
 const MEMORY_MIB: u32 = 64;

@@ -158,6 +158,11 @@ impl Interrupt {
         Self { irqfd, pending: Arc::new(AtomicU32::new(0)) }
     }
 
+    /// What to write to when a used ring has news, for who does not write it himself.
+    pub(crate) fn event(&self) -> &EventFd {
+        &self.irqfd
+    }
+
     /// Tells the guest that a used ring has news.
     pub fn signal_queue(&self) {
         self.raise();

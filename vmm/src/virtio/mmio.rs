@@ -60,12 +60,14 @@ const MAGIC: u32 = 0x7472_6976;
 const VERSION: u32 = 2;
 /// "hyrn": any number will do.
 const VENDOR: u32 = 0x6e72_7968;
+/// The id of a device that is not there (4.2.2).
+const NO_DEVICE: u32 = 0;
 /// A shared memory region that is not there has this length.
 const NO_REGION: u32 = u32::MAX;
 /// `VIRTIO_F_VERSION_1` (6).
-const FEATURE_VERSION_1: u64 = 1 << 32;
+pub(crate) const FEATURE_VERSION_1: u64 = 1 << 32;
 /// `VIRTIO_F_EVENT_IDX` (6).
-const FEATURE_EVENT_IDX: u64 = 1 << 29;
+pub(crate) const FEATURE_EVENT_IDX: u64 = 1 << 29;
 
 /// What connects a device to its machine.
 #[derive(Debug)]
@@ -92,6 +94,8 @@ pub(crate) struct MmioTransport {
 
 /// Where the device is.
 enum Place {
+    /// There is none, and none is found here (4.2.2, `DeviceID`).
+    Empty,
     /// Here: no driver uses it.
     Idle(Box<dyn VirtioDevice>),
     /// At work.
@@ -143,14 +147,40 @@ impl Driver {
 impl MmioTransport {
     /// Shows `device` to the guest.
     pub(crate) fn new(device: Box<dyn VirtioDevice>, wiring: Wiring) -> Self {
+        let empty = Self::empty(&*device, wiring);
+        Self { device: Place::Idle(device), ..empty }
+    }
+
+    /// Shows nothing to the guest until a device such as this is [plugged](Self::plug).
+    pub(crate) fn empty(device: &dyn VirtioDevice, wiring: Wiring) -> Self {
         Self {
             wiring,
             features: device.features() | FEATURE_VERSION_1 | FEATURE_EVENT_IDX,
             device_id: device.kind().id(),
             config: device.config().to_vec(),
             driver: Driver::new(device.queue_sizes()),
-            device: Place::Idle(device),
+            device: Place::Empty,
         }
+    }
+
+    /// Puts a device of the kind it was made for where there is none; whether there was none.
+    pub(crate) fn plug(&mut self, device: Box<dyn VirtioDevice>) -> bool {
+        let is_empty = matches!(self.device, Place::Empty);
+        if is_empty {
+            self.reset();
+            self.device = Place::Idle(device);
+        }
+        is_empty
+    }
+
+    /// Takes the device away, whatever the driver does with it; whether there was one.
+    pub(crate) fn unplug(&mut self) -> bool {
+        if matches!(self.device, Place::Empty) {
+            return false;
+        }
+        self.reset();
+        self.device = Place::Empty;
+        true
     }
 
     /// Serves a read at `offset`. Registers are 32 bits wide, the configuration space has any
@@ -190,7 +220,7 @@ impl MmioTransport {
         match offset {
             register::MAGIC_VALUE => MAGIC,
             register::VERSION => VERSION,
-            register::DEVICE_ID => self.device_id,
+            register::DEVICE_ID => self.device_id(),
             register::VENDOR_ID => VENDOR,
             register::DEVICE_FEATURES => word(self.features, self.driver.device_features_page),
             register::QUEUE_NUM_MAX => self.queue().map_or(0, |queue| queue.max_size().into()),
@@ -228,13 +258,18 @@ impl MmioTransport {
         }
     }
 
+    /// What the driver finds.
+    fn device_id(&self) -> u32 {
+        if matches!(self.device, Place::Empty) { NO_DEVICE } else { self.device_id }
+    }
+
     fn queue(&self) -> Option<&Queue> {
         self.driver.queues.get(self.driver.selected_queue)
     }
 
     fn status(&self) -> u32 {
         let failed = match &self.device {
-            Place::Idle(_) | Place::Paused(..) => false,
+            Place::Empty | Place::Idle(_) | Place::Paused(..) => false,
             Place::Running(worker) => worker.failed(),
             Place::Lost => true,
         };

@@ -23,10 +23,19 @@ const SOURCE: u64 = u64::MAX - 1;
 pub(crate) enum Wake {
     /// The guest notified a queue; its descriptor has been read.
     Queue(usize),
-    /// Something new can be read from the device's source.
+    /// Something new can be read from the device's source, or it has room again.
     Source,
     /// The device must stop.
     Stop,
+}
+
+/// What of a device's source is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// What arrives.
+    Incoming,
+    /// That, and room for what leaves.
+    Both,
 }
 
 /// A device's epoll set.
@@ -61,6 +70,19 @@ impl Poll {
     pub(crate) fn watch(&self, source: impl AsFd) -> io::Result<()> {
         let data = EventData::new_u64(SOURCE);
         Ok(epoll::add(&self.epoll, source, data, EventFlags::IN | EventFlags::ET)?)
+    }
+
+    /// Watches the source for something else from now on; what is there already is told too.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub(crate) fn watch_anew(&self, source: impl AsFd, interest: Interest) -> io::Result<()> {
+        let flags = match interest {
+            Interest::Incoming => EventFlags::IN,
+            Interest::Both => EventFlags::IN | EventFlags::OUT,
+        };
+        let data = EventData::new_u64(SOURCE);
+        Ok(epoll::modify(&self.epoll, source, data, flags | EventFlags::ET)?)
     }
 
     /// Waits for the next thing to do.

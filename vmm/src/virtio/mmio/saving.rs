@@ -44,14 +44,16 @@ impl MmioTransport {
     /// The state of a device that does not run; none if it has failed.
     pub(crate) fn save(&self) -> Option<TransportState> {
         let queues = match &self.device {
-            Place::Idle(_) => self.driver.queues.iter().map(QueueRegisters::of).collect(),
+            Place::Empty | Place::Idle(_) => {
+                self.driver.queues.iter().map(QueueRegisters::of).collect()
+            }
             Place::Paused(_, activated) => {
                 activated.queues.iter().map(|active| QueueRegisters::of(&active.queue)).collect()
             }
             Place::Running(_) | Place::Lost => return None,
         };
         Some(TransportState {
-            device_id: self.device_id,
+            device_id: self.device_id(),
             offered: self.features,
             status: self.driver.status,
             features: self.driver.features,
@@ -67,7 +69,7 @@ impl MmioTransport {
     /// # Errors
     /// When the device is another one, or its queues cannot be.
     pub(crate) fn restore(&mut self, state: &TransportState) -> Result<(), SnapshotError> {
-        let is_same = state.device_id == self.device_id
+        let is_same = state.device_id == self.device_id()
             && state.offered == self.features
             && state.queues.len() == self.driver.queues.len();
         if !is_same {
@@ -116,6 +118,7 @@ impl MmioTransport {
 /// The registers of a transport, with the device's place in its queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TransportState {
+    /// 0 where there is none.
     pub(super) device_id: u32,
     /// The features that the device has, all of which the next one must have.
     pub(super) offered: u64,

@@ -1,6 +1,7 @@
 //! The transport as a driver sees it, in and out of order.
 
 mod notified;
+mod plugging;
 mod saving;
 mod traffic;
 

@@ -1,4 +1,4 @@
-//! The network device (virtio 1.2, 5.1): frames between the guest and a tap of the host.
+//! The network device (virtio 1.2, 5.1): frames between the guest and a tap, or a program, of the host.
 //!
 //! Its features do not depend on what is behind it, and it has no address of its own: who runs in the
 //! guest sets one. So a machine can be saved with nothing behind it and go on with a tap.
@@ -6,9 +6,12 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod receive;
+mod stream;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod vhost;
+mod wire;
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +19,16 @@ use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 use self::receive::Receiver;
-use self::tap::Tap;
+use self::vhost::Vhost;
+use self::wire::Wire;
 use super::buffer::{Buffer, MAX_PARTS};
 use super::device::{Activated, DeviceError, DeviceKind, FEATURE_INDIRECT, VirtioDevice};
-use super::poll::{Poll, Wake};
+use super::poll::{Interest, Poll, Wake};
 use super::rate::Rate;
-use crate::config::NetConfig;
+use crate::config::{NetConfig, NetLimits};
 
 pub use self::tap::open as open_tap;
+pub use self::vhost::open as open_vhost;
 
 /// The queue of frames for the guest.
 const RX: usize = 0;
@@ -65,7 +70,8 @@ const FEATURES: u64 = FEATURE_CSUM
 /// A network interface of the guest.
 #[derive(Debug)]
 pub(crate) struct Net {
-    tap: Option<Tap>,
+    wire: Wire,
+    vhost: Option<Vhost>,
     received: Rate,
     sent: Rate,
 }
@@ -82,12 +88,17 @@ enum Served {
 }
 
 impl Net {
-    /// A device over an open tap.
+    /// A device with what is behind it.
     pub(crate) fn new(config: NetConfig) -> Self {
-        let NetConfig { tap, limits } = config;
+        let NetConfig { backend, vhost, limits } = config;
         let now = Instant::now();
-        let received = Rate::new(limits.received_bytes, now);
-        Self { tap: tap.map(Tap::new), received, sent: Rate::new(limits.sent_bytes, now) }
+        Self {
+            wire: Wire::new(backend),
+            // It knows no limits.
+            vhost: vhost.filter(|_| limits == NetLimits::default()).map(Vhost::new),
+            received: Rate::new(limits.received_bytes, now),
+            sent: Rate::new(limits.sent_bytes, now),
+        }
     }
 
     /// Hands frames of the guest to the host, or to nobody. What the host refuses is lost, as on any
@@ -103,6 +114,10 @@ impl Net {
                 served = Served::Later(wait);
                 break;
             }
+            if !self.wire.is_clear() {
+                served = Served::All;
+                break;
+            }
             let Some(chain) = queue.iter(memory).map_err(&broken)?.next() else {
                 if queue.enable_notification(memory).map_err(&broken)? {
                     continue;
@@ -114,9 +129,9 @@ impl Net {
             let frame = gather(memory, chain.readable())?;
             let is_frame = (HEADER_BYTES + ETHERNET_BYTES..=FRAME_BYTES).contains(&frame.len());
             let is_frame = is_frame && frame.slices().count() <= MAX_PARTS;
-            if let Some(tap) = self.tap.as_ref().filter(|_| is_frame) {
-                let _lost_if_refused = tap.write(frame.slices());
+            if is_frame {
                 pay(&mut self.sent, frame.len());
+                self.wire.write(frame);
             }
             queue.add_used(memory, head, 0).map_err(&broken)?;
             is_used = true;
@@ -133,10 +148,7 @@ impl Net {
         activated: &mut Activated,
         receiver: &mut Receiver<'_>,
     ) -> Result<Served, DeviceError> {
-        match &self.tap {
-            Some(tap) => receiver.serve(activated, tap, &mut self.received),
-            None => Ok(Served::All),
-        }
+        receiver.serve(activated, &mut self.wire, &mut self.received)
     }
 }
 
@@ -159,11 +171,25 @@ impl VirtioDevice for Net {
     }
 
     fn run(&mut self, activated: &mut Activated) -> Result<(), DeviceError> {
+        self.wire.prepare(offloads(activated.features))?;
+        if let (Wire::Tap(tap), Some(vhost)) = (&self.wire, &mut self.vhost) {
+            match vhost.start(activated, tap) {
+                Ok(broken) => return vhost.serve(activated, &broken),
+                // The device can do it itself.
+                Err(_) => self.vhost = None,
+            }
+        }
+        self.move_frames(activated)
+    }
+}
+
+impl Net {
+    /// Moves frames until the device must stop.
+    fn move_frames(&mut self, activated: &mut Activated) -> Result<(), DeviceError> {
         let mut poll = Poll::new(activated)?;
-        if let Some(tap) = &self.tap {
-            let offloads = offloads(activated.features);
-            tap.set_offloads(offloads).map_err(DeviceError::host("set a tap's offloads"))?;
-            poll.watch(tap).map_err(DeviceError::host("watch a tap"))?;
+        let mut interest = Interest::Incoming;
+        if let Some(source) = self.wire.source() {
+            poll.watch(source).map_err(DeviceError::host("watch a network"))?;
         }
         let memory = activated.memory.clone();
         let mut receiver = Receiver::new(&memory, activated.features);
@@ -173,7 +199,11 @@ impl VirtioDevice for Net {
             let patience = [incoming.patience(), outgoing.patience()].into_iter().flatten().min();
             match poll.wait_at_most(activated, patience)? {
                 Some(Wake::Queue(TX)) => outgoing = Served::Some,
-                Some(Wake::Queue(_) | Wake::Source) => incoming = Served::Some,
+                Some(Wake::Queue(_)) => incoming = Served::Some,
+                Some(Wake::Source) if interest == Interest::Both => {
+                    (incoming, outgoing) = (Served::Some, Served::Some);
+                }
+                Some(Wake::Source) => incoming = Served::Some,
                 Some(Wake::Stop) => {
                     receiver.give_back(&mut activated.queues[RX].queue);
                     return Ok(());
@@ -185,6 +215,12 @@ impl VirtioDevice for Net {
             }
             if incoming != Served::All {
                 incoming = self.receive(activated, &mut receiver)?;
+            }
+            if let Some(source) = self.wire.source()
+                && self.wire.interest() != interest
+            {
+                interest = self.wire.interest();
+                poll.watch_anew(source, interest).map_err(DeviceError::host("watch a network"))?;
             }
         }
     }

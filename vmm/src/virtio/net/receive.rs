@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
-use super::tap::Tap;
+use super::wire::Wire;
 use super::{
     BATCH, FEATURE_GUEST_TSO4, FEATURE_GUEST_TSO6, FEATURE_MRG_RXBUF, FRAME_BYTES, HEADER_BYTES,
     RX, Served, gather, pay, wait_of,
@@ -40,14 +40,14 @@ impl<'m> Receiver<'m> {
         Self { memory, features, chains: VecDeque::new(), bytes: 0, parts: 0 }
     }
 
-    /// Gives the guest what the tap has, as long as there are buffers for the longest frame.
+    /// Gives the guest what there is for it, as long as there are buffers for the next frame.
     ///
     /// # Errors
     /// When the guest breaks the queue, or the host fails.
     pub(super) fn serve(
         &mut self,
         activated: &mut Activated,
-        tap: &Tap,
+        wire: &mut Wire,
         rate: &mut Rate,
     ) -> Result<Served, DeviceError> {
         let queue = &mut activated.queues[RX].queue;
@@ -58,12 +58,16 @@ impl<'m> Receiver<'m> {
                 served = Served::Later(wait);
                 break;
             }
-            if !self.has_room(queue)? {
+            let Some(bytes) = wire.next_bytes(self.longest_frame()) else {
+                served = Served::All;
+                break;
+            };
+            if !self.has_room(bytes, queue)? {
                 served = Served::All;
                 break;
             }
             let slices = self.chains.iter().flat_map(|chain| chain.buffer.slices());
-            match tap.read(slices) {
+            match wire.read(slices) {
                 Ok(Some(length)) => {
                     pay(rate, length as u64);
                     self.hand_over(length as u64, queue, &mut used)?;
@@ -94,10 +98,10 @@ impl<'m> Receiver<'m> {
         (self.bytes, self.parts) = (0, 0);
     }
 
-    /// Takes buffers until the next frame fits; if there are too few, the guest tells when it has
+    /// Takes buffers until a frame of `bytes` fits; if there are too few, the guest tells when it has
     /// added some.
-    fn has_room(&mut self, queue: &mut Queue) -> Result<bool, DeviceError> {
-        while !self.is_ready(queue) {
+    fn has_room(&mut self, bytes: u64, queue: &mut Queue) -> Result<bool, DeviceError> {
+        while !self.is_ready(bytes, queue) {
             let Some(chain) = queue.iter(self.memory).map_err(DeviceError::queue(RX))?.next()
             else {
                 if queue.enable_notification(self.memory).map_err(DeviceError::queue(RX))? {
@@ -117,12 +121,12 @@ impl<'m> Receiver<'m> {
         Ok(true)
     }
 
-    /// Whether the next frame fits, or there is no more room in the whole queue.
-    fn is_ready(&self, queue: &Queue) -> bool {
+    /// Whether a frame of `bytes` fits, or there is no more room in the whole queue.
+    fn is_ready(&self, bytes: u64, queue: &Queue) -> bool {
         if !self.may_merge() {
             return !self.chains.is_empty();
         }
-        self.bytes >= self.longest_frame()
+        self.bytes >= bytes
             || self.parts >= MAX_PARTS
             || self.chains.len() >= usize::from(queue.size())
     }

@@ -1,5 +1,7 @@
 //! Frames both ways, over a pair of sockets in place of a tap.
 
+mod stream;
+
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::thread;
@@ -121,7 +123,7 @@ fn without_a_tap_frames_lead_nowhere() {
     tx.add_desc_chains(&[descriptor(DATA, 60, 0, 0)], 0).expect("it fits");
     let queues = (rx.create_queue().expect("valid"), tx.create_queue().expect("valid"));
     let mut rig = rig(&memory, queues.0, queues.1, FEATURES);
-    rig.net.tap = None;
+    rig.net = Net::new(NetConfig::default());
     rig.net.transmit(&mut rig.activated).expect("the ring is sound");
     assert_eq!(used(&tx, 0), (0, 0));
 }
