@@ -13,6 +13,8 @@ pub(super) enum Alarm {
     Replied,
     /// The program should have begun.
     Started,
+    /// A process that was asked for beside it should have begun.
+    Begun,
     /// The machine of an agent that has hung up should have ended.
     Gone,
     /// The program was asked to end, and should have.

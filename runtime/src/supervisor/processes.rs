@@ -1,23 +1,36 @@
 //! Processes that are started beside a container's own.
 
+use std::time::{Duration, Instant};
+
 use protocol::{
     ExecSpec, ExitStatus, FileJob, ProcessId, StartError, StreamKind, ToAgent, WindowSize,
 };
 
+use super::alarms::Alarm;
 use super::answers::For;
 use super::clients::ClientId;
 use super::error::Error;
 use super::serve::{Stage, Supervisor};
 use crate::containers::Status;
 use crate::link::{Failure, FromSupervisor};
+use crate::signal::SignalNumber;
 
 /// Who has asked for what.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    /// The processes that were started beside the container's own, and who waits for their ends.
-    processes: Vec<(ProcessId, ClientId)>,
+    /// The processes that were started beside the container's own, and that somebody waits for.
+    processes: Vec<Asker>,
     /// The last number that was given to any of them, or to a question.
     last: u32,
+}
+
+/// Somebody who waits for a process.
+#[derive(Debug)]
+struct Asker {
+    process: ProcessId,
+    client: ClientId,
+    /// By when it should have begun; none once it has.
+    by: Option<Instant>,
 }
 
 impl Asked {
@@ -29,19 +42,39 @@ impl Asked {
 
     /// The process that a client has started.
     pub(super) fn process_of(&self, client: ClientId) -> Option<ProcessId> {
-        let found = self.processes.iter().find(|(_, starter)| *starter == client);
-        found.map(|(process, _)| *process)
+        let found = self.processes.iter().find(|asker| asker.client == client);
+        found.map(|asker| asker.process)
     }
 
     /// The client that has started a process.
     fn starter_of(&self, process: ProcessId) -> Option<ClientId> {
-        let found = self.processes.iter().find(|(started, _)| *started == process);
-        found.map(|(_, client)| *client)
+        let found = self.processes.iter().find(|asker| asker.process == process);
+        found.map(|asker| asker.client)
+    }
+
+    /// It has begun.
+    fn begun(&mut self, process: ProcessId) {
+        let asker = self.processes.iter_mut().find(|asker| asker.process == process);
+        if let Some(asker) = asker {
+            asker.by = None;
+        }
+    }
+
+    /// Forgets those whose process should have begun by now.
+    fn take_overdue(&mut self) -> Vec<Asker> {
+        let now = Instant::now();
+        self.processes.extract_if(.., |asker| asker.by.is_some_and(|by| by <= now)).collect()
+    }
+
+    /// The time until one of them should have begun.
+    fn next_deadline(&self) -> Option<Duration> {
+        let first = self.processes.iter().filter_map(|asker| asker.by).min()?;
+        Some(first.saturating_duration_since(Instant::now()))
     }
 
     /// Nobody waits for this process's end any more.
     pub(super) fn forget(&mut self, process: ProcessId) {
-        self.processes.retain(|(started, _)| *started != process);
+        self.processes.retain(|asker| asker.process != process);
     }
 }
 
@@ -55,7 +88,9 @@ impl Supervisor<'_> {
         let id = ProcessId(self.asked.next());
         let kinds = streams_of(&spec);
         self.notes.exec(self.record, id, &spec.process.args);
-        self.asked.processes.push((id, client));
+        let by = Instant::now().checked_add(self.parts.patience);
+        self.asked.processes.push(Asker { process: id, client, by });
+        self.await_beginnings();
         self.tell_agent(ToAgent::Exec { id, spec: Box::new(spec) })?;
         self.knock_for(For::Client(client), id, &kinds)
     }
@@ -83,8 +118,30 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn exec_started(&mut self, id: ProcessId) {
+        self.asked.begun(id);
+        self.await_beginnings();
         if let Some(client) = self.asked.starter_of(id) {
             self.clients.tell(client, &FromSupervisor::Started);
+        }
+    }
+
+    /// Who has waited too long for a process hears so; it shall not begin later.
+    pub(super) fn beginnings_overdue(&mut self) -> Result<(), Error> {
+        let reason =
+            vmm::error::chain(&Error::NotStarted { seconds: self.parts.patience.as_secs() });
+        for Asker { process, client, .. } in self.asked.take_overdue() {
+            self.clients.tell(client, &FromSupervisor::Refused(reason.clone()));
+            let number = SignalNumber::KILL.number();
+            self.tell_agent(ToAgent::Signal { id: process, number })?;
+        }
+        self.await_beginnings();
+        Ok(())
+    }
+
+    fn await_beginnings(&mut self) {
+        match self.asked.next_deadline() {
+            Some(left) => self.alarms.set(Alarm::Begun, left),
+            None => self.alarms.clear(Alarm::Begun),
         }
     }
 
@@ -112,6 +169,7 @@ impl Supervisor<'_> {
             self.clients.tell(client, message);
         }
         self.asked.forget(id);
+        self.await_beginnings();
     }
 
     /// The size of a client's terminal is its own process's, or the container's.

@@ -340,6 +340,7 @@ impl<'a> Supervisor<'a> {
             Alarm::Ready => return Err(Error::NotReady { seconds }),
             Alarm::Answered => self.answers_overdue()?,
             Alarm::Replied => self.questions_overdue(),
+            Alarm::Begun => self.beginnings_overdue()?,
             Alarm::Started => return Err(Error::NotStarted { seconds }),
             Alarm::Gone => return Err(Error::AgentGone),
             Alarm::Stopped => {
