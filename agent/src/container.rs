@@ -57,7 +57,7 @@ impl Prepared {
         let Parts { disks, waiting, cgroup } = parts;
         clock::set(spec.wall_clock)?;
         clock::stir(&spec.entropy)?;
-        network::connect(spec.network.as_ref())?;
+        network::connect(&spec.networks)?;
         let root = match disks {
             Some(disks) => disks.root(),
             none => none.insert(Disks::mount(spec.image_disk, spec.scratch_disk)?).root(),

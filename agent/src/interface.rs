@@ -4,7 +4,7 @@
 use std::{
     ffi::{c_int, c_short},
     io, mem,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -96,6 +96,14 @@ impl<'a> Interface<'a> {
         check(unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCADDRT, &raw const route) })
     }
 
+    /// The same interface for IPv6.
+    pub(crate) fn six(&self) -> io::Result<Interface6> {
+        let index = rustix::net::netdevice::name_to_index(&self.socket, self.name)?;
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, flags, None)?;
+        Ok(Interface6 { index, socket })
+    }
+
     fn set(&self, call: libc::Ioctl, fill: impl FnOnce(&mut libc::ifreq)) -> io::Result<()> {
         // SAFETY: ifreq is integers and a union of plain data, for which zero is a value.
         let mut request: libc::ifreq = unsafe { mem::zeroed() };
@@ -105,6 +113,64 @@ impl<'a> Interface<'a> {
         fill(&mut request);
         // SAFETY: the calls of this file read one ifreq, which is live, as is what it points at.
         check(unsafe { libc::ioctl(self.socket.as_raw_fd(), call, &raw const request) })
+    }
+}
+
+/// An interface's side of IPv6, which is set by other calls (ipv6(7)).
+pub(crate) struct Interface6 {
+    index: u32,
+    socket: OwnedFd,
+}
+
+/// `struct in6_ifreq` (linux/ipv6.h).
+#[repr(C)]
+struct AddressRequest {
+    address: [u8; 16],
+    prefix_bits: u32,
+    index: u32,
+}
+
+/// `struct in6_rtmsg` (linux/ipv6_route.h).
+#[derive(Default)]
+#[repr(C)]
+struct RouteRequest {
+    destination: [u8; 16],
+    source: [u8; 16],
+    gateway: [u8; 16],
+    kind: u32,
+    destination_bits: u16,
+    source_bits: u16,
+    metric: u32,
+    info: u64,
+    flags: u32,
+    index: u32,
+}
+
+impl Interface6 {
+    /// Gives it an address beside those that it has.
+    pub(crate) fn add_address(&self, address: Ipv6Addr, prefix_bits: u8) -> io::Result<()> {
+        let request = AddressRequest {
+            address: address.octets(),
+            prefix_bits: prefix_bits.into(),
+            index: self.index,
+        };
+        // SAFETY: for a socket of IPv6 SIOCSIFADDR reads one in6_ifreq, which is live.
+        check(unsafe {
+            libc::ioctl(self.socket.as_raw_fd(), libc::SIOCSIFADDR, &raw const request)
+        })
+    }
+
+    /// Sends all that has no other way to `gateway`, which it must reach.
+    pub(crate) fn route_through(&self, gateway: Ipv6Addr) -> io::Result<()> {
+        let route = RouteRequest {
+            gateway: gateway.octets(),
+            metric: 1,
+            flags: THROUGH_GATEWAY.into(),
+            index: self.index,
+            ..RouteRequest::default()
+        };
+        // SAFETY: for a socket of IPv6 SIOCADDRT reads one in6_rtmsg, which is live.
+        check(unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCADDRT, &raw const route) })
     }
 }
 

@@ -17,7 +17,21 @@ const SETTINGS: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
 ];
 
-/// The network device that a machine begins with, and its driver.
+/// Settings of every interface: it says where it is when it comes up, since somebody else may have had
+/// its address (`arp_notify`, Documentation/networking/ip-sysctl.rst).
+const INTERFACE_SETTINGS: [(&str, &str, &str); 1] = [("ipv4", "arp_notify", "1")];
+/// One without IPv6.
+const WITHOUT_SIX: [(&str, &str, &str); 1] = [("ipv6", "disable_ipv6", "1")];
+/// One with it: its address is there at once, and is all that it has; no router tells it more.
+const WITH_SIX: [(&str, &str, &str); 5] = [
+    ("ipv6", "disable_ipv6", "0"),
+    ("ipv6", "accept_dad", "0"),
+    ("ipv6", "accept_ra", "0"),
+    ("ipv6", "autoconf", "0"),
+    ("ipv6", "ndisc_notify", "1"),
+];
+
+/// The network device that every machine begins with, and its driver.
 const DEVICE: &str = "eth0";
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_net/unbind";
 /// The driver of the places in which further devices appear.
@@ -31,11 +45,12 @@ pub(crate) fn prepare() -> Result<(), StepError> {
 }
 
 /// Connects the container as it is said; one that has no network does not see the machine's device.
-pub(crate) fn connect(asked: Option<&protocol::Interface>) -> Result<(), StepError> {
-    match asked {
-        Some(asked) => set_up(DEVICE, asked),
-        None => hide().doing(format_args!("hide {DEVICE}")),
-    }
+pub(crate) fn connect(asked: &[(MmioDevice, protocol::Interface)]) -> Result<(), StepError> {
+    let Some(((_, first), others)) = asked.split_first() else {
+        return hide().doing(format_args!("hide {DEVICE}"));
+    };
+    set_up(DEVICE, first)?;
+    others.iter().try_for_each(|(device, asked)| join(*device, asked))
 }
 
 /// Takes over the interface of a device that the machine has now.
@@ -74,13 +89,13 @@ fn name_of(place: &str) -> io::Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// Sets an interface up as it is said. It has no IPv6, and says where it is when it comes up, since
-/// somebody else may have had its address (`arp_notify`, Documentation/networking/ip-sysctl.rst).
+/// Sets an interface up as it is said.
 fn set_up(name: &str, asked: &protocol::Interface) -> Result<(), StepError> {
-    write_all(&[
-        (&format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1"),
-        (&format!("/proc/sys/net/ipv4/conf/{name}/arp_notify"), "1"),
-    ])?;
+    let six = if asked.six.is_some() { &WITH_SIX[..] } else { &WITHOUT_SIX[..] };
+    INTERFACE_SETTINGS.iter().chain(six).try_for_each(|(family, key, value)| {
+        let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
+        fs::write(&path, value).doing(format_args!("write {path}"))
+    })?;
     configure(name, asked).doing(format_args!("set up {name}"))
 }
 
@@ -94,7 +109,11 @@ fn configure(name: &str, asked: &protocol::Interface) -> io::Result<()> {
     interface.set_address(asked.address)?;
     interface.set_netmask(netmask(asked.prefix_bits))?;
     interface.raise()?;
-    asked.gateway.map_or(Ok(()), |gateway| interface.route_through(gateway))
+    asked.gateway.map_or(Ok(()), |gateway| interface.route_through(gateway))?;
+    let Some(six) = asked.six else { return Ok(()) };
+    let interface = interface.six()?;
+    interface.add_address(six.address, six.prefix_bits)?;
+    six.gateway.map_or(Ok(()), |gateway| interface.route_through(gateway))
 }
 
 /// Takes the device from its driver, if there is one.

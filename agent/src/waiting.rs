@@ -188,7 +188,7 @@ mod tests {
             wall_clock: WallClock { seconds: 0, nanoseconds: 0 },
             entropy: [0; 32],
             limits: Limits::default(),
-            network: None,
+            networks: Vec::new(),
             process: program::tests::spec(&["echo"], &[]),
         }
     }

@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     boot, completion, container, doctor, events, history, image, images, import, info, inspect,
-    load, login, logout, man, ps, pull, push, rmi, save, system, tag, template, version,
+    load, login, logout, man, network, ps, pull, push, rmi, save, system, tag, template, version,
 };
 use crate::help;
 
@@ -70,6 +70,7 @@ pub(crate) enum Command {
     History(history::HistoryArgs),
     Inspect(inspect::InspectArgs),
     Image(image::ImageArgs),
+    Network(network::NetworkArgs),
     Template(template::TemplateArgs),
     System(system::SystemArgs),
     Events(events::EventsArgs),

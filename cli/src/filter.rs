@@ -4,6 +4,7 @@ pub(crate) mod containers;
 pub(crate) mod events;
 mod glob;
 mod moment;
+pub(crate) mod networks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -81,10 +82,7 @@ impl Wanted {
     ) -> Result<Self, Failure> {
         let mut wanted = Self::default();
         for Filter { key, value } in filters {
-            if !allowed.contains(&key.as_str()) {
-                let hint = format!("known here are {}", allowed.join(", "));
-                return Err(Failure::new(&format!("invalid filter '{key}'"), &hint));
-            }
+            check_known(key, allowed)?;
             match key.as_str() {
                 "dangling" => wanted.dangling = Some(truth(value)?),
                 "reference" => wanted.references.push(value.clone()),
@@ -158,6 +156,15 @@ impl Label {
             None => Self { key: text.into(), value: None, wanted: true },
         }
     }
+}
+
+/// Only some filters make sense in a place.
+fn check_known(key: &str, allowed: &[&str]) -> Result<(), Failure> {
+    if allowed.contains(&key) {
+        return Ok(());
+    }
+    let hint = format!("known here are {}", allowed.join(", "));
+    Err(Failure::new(&format!("invalid filter '{key}'"), &hint))
 }
 
 fn truth(text: &str) -> Result<bool, Failure> {

@@ -1,6 +1,8 @@
 //! Lists as Docker prints them: a table, JSON, or whatever a template makes of each row.
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::ser::PrettyFormatter;
+use serde_json::{Serializer, Value};
 
 use crate::failure::Failure;
 use crate::table;
@@ -54,6 +56,20 @@ pub(crate) fn parse(text: &str) -> Result<Template, Failure> {
 /// What a template makes of a value.
 pub(crate) fn render(template: &Template, value: &Value) -> Result<String, Failure> {
     template.render(value).map_err(Failure::from)
+}
+
+/// Values as JSON that is indented by four blanks, as Docker does.
+pub(crate) fn indented<T: Serialize>(found: &[T]) -> Result<String, Failure> {
+    if found.is_empty() {
+        return Ok("[]\n".to_owned());
+    }
+    let mut text = Vec::new();
+    let formatter = PrettyFormatter::with_indent(b"    ");
+    found
+        .serialize(&mut Serializer::with_formatter(&mut text, formatter))
+        .map_err(std::io::Error::from)?;
+    text.push(b'\n');
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

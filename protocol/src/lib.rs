@@ -29,9 +29,9 @@ pub use question::{
     TopRow,
 };
 pub use spec::{
-    Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Interface, Limits,
-    MountFlags, Preparation, ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User, WallClock,
-    WindowSize,
+    Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Interface,
+    Interface6, Limits, MountFlags, Preparation, ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User,
+    WallClock, WindowSize,
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.

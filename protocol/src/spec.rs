@@ -1,8 +1,10 @@
 //! What the agent needs to know to make one container and start its process.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::MmioDevice;
 
 /// One container: its disks, its place in the system and its own process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +43,10 @@ pub struct ContainerSpec {
     pub entropy: [u8; 32],
     /// What all its processes together may use.
     pub limits: Limits,
-    /// Its way to the network; without one it has the loopback alone.
+    /// Its ways to networks, each with its device; without one it has the loopback alone. The first device
+    /// is the one that every machine has, the others are plugged in.
     #[serde(default)]
-    pub network: Option<Interface>,
+    pub networks: Vec<(MmioDevice, Interface)>,
     /// Its own process.
     pub process: ProcessSpec,
 }
@@ -63,7 +66,7 @@ pub struct Preparation {
     pub path: Vec<u8>,
 }
 
-/// A container's network interface, which it knows as `eth0`.
+/// A container's network interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// Its hardware address.
@@ -74,10 +77,23 @@ pub struct Interface {
     pub prefix_bits: u8,
     /// Where all that is not in its network goes; none is nowhere.
     pub gateway: Option<Ipv4Addr>,
+    /// The same of IPv6; without it the interface has none.
+    pub six: Option<Interface6>,
     /// The longest packet, in bytes.
     pub mtu: u16,
     /// Whether what is behind it computes checksums and cuts long packets in pieces.
     pub offloads: bool,
+}
+
+/// What an interface has of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface6 {
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// How many of the address's bits are the network's, 0 to 128.
+    pub prefix_bits: u8,
+    /// Where all that is not in its network goes; none is nowhere.
+    pub gateway: Option<Ipv6Addr>,
 }
 
 /// What a container may use, as its cgroup has it. None is the kernel's default: no limit.

@@ -154,6 +154,7 @@ fn parts(unfinished: &Unfinished, ring: Ring, scratch: Scratch) -> Result<Machin
         save: Some(Save { files: unfinished.files().map_err(failed)?, ring }),
         image: Vec::new(),
         scratch,
+        nets: Vec::new(),
         trace: false,
     })
 }
@@ -167,7 +168,7 @@ fn boot_and_save(
 ) -> Result<(), Error> {
     let home = Containers::of(places).register()?.machine()?;
     let saved = save_machine(parts, &home.folder, preparation, patience());
-    home.remove();
+    home.remove_machine();
     saved.map_err(|failure| ask_the_host(Error::Supervised(failure)))
 }
 

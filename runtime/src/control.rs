@@ -207,6 +207,7 @@ pub fn restart(found: &Found, places: &Places, how: Stop, debug: bool) -> Result
 /// When the name is in use, or cannot be written down.
 pub fn rename(containers: &Containers, words: &str, name: &ContainerName) -> Result<(), Error> {
     let before = containers.register()?.rename(words, name)?;
+    containers.networks().rename(&before, name.as_str())?;
     let old = format!("/{}", before.name);
     let record = Record { name: name.to_string(), ..before };
     containers.events().add(&[of_container(&record, "rename", &[("oldName", &old)])]);

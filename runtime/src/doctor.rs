@@ -1,5 +1,7 @@
 //! Examines this machine: whether it can run guests, and what is missing.
 
+mod network;
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -101,6 +103,7 @@ pub fn examine(places: &Places) -> Report {
     findings.push(guest_file("agent", find_agent(), b"0707"));
     findings.push(guest_file("registry", find_registry(), b"\x7fELF"));
     findings.push(formatter());
+    findings.extend(network::findings(places));
     findings.push(configuration(&settings));
     findings.push(folder("images", &places.data));
     findings.push(folder("containers", &places.containers()));

@@ -9,7 +9,8 @@ use vmm::config::MIN_MEMORY_MIB;
 use crate::containers::Status;
 use crate::files::FilesError;
 use crate::link::Failure;
-use crate::options::LinesError;
+use crate::network::NetworkError;
+use crate::options::{LinesError, NetworkOptionError};
 use crate::plan::{LimitsError, PlanError};
 use crate::settings::SettingsError;
 use crate::templates::TemplateError;
@@ -24,6 +25,12 @@ pub enum Error {
     /// The image is not there or cannot be used.
     #[error(transparent)]
     Image(#[from] images::Error),
+    /// There is no such network, or it cannot be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Networks that make no sense together.
+    #[error(transparent)]
+    NetworkOption(#[from] NetworkOptionError),
     /// A file of variables or labels makes no sense.
     #[error("poorly formatted file {}", path.display())]
     Lines {
@@ -210,6 +217,12 @@ impl Error {
         }
     }
 
+    /// Whether no network is meant.
+    #[must_use]
+    pub fn is_unknown_network(&self) -> bool {
+        matches!(self, Self::Network(NetworkError::Unknown { .. }))
+    }
+
     /// Whether a person knows already, and need not be told again.
     #[must_use]
     pub fn is_told(&self) -> bool {
@@ -222,6 +235,7 @@ impl Error {
         match self {
             Self::Plan(error) => plan_hint(error),
             Self::Image(error) => error.hint(),
+            Self::Network(error) => error.hint(),
             Self::File { path, source, .. } => file_hint(path, source),
             Self::Lines { .. } => Some("each line is KEY=VALUE, KEY, or begins with #".to_owned()),
             Self::Settings { .. } => Some("docs/configuration.md shows what it may say".to_owned()),
@@ -256,6 +270,7 @@ impl Error {
             Self::Supervisor { .. }
             | Self::Refused { .. }
             | Self::Denied(_)
+            | Self::NetworkOption(_)
             | Self::NoLog { .. }
             | Self::Output(_) => None,
             Self::Template(_) => Some("`hyperrun template ls` lists them".to_owned()),

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::events::of_container;
 use crate::keeping::{Keeping, RestartPolicy};
 use crate::link::{Blame, Link};
+use crate::network::Networks;
 use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
 use crate::preparation::{Choice, Resort, Scene};
@@ -73,7 +74,9 @@ pub fn create(spec: &RunSpec, keeping: Keeping, places: &Places) -> Result<Creat
     plan.warnings.iter().for_each(|warning| say("warning", warning));
     let containers = Containers::of(places);
     let record = record_of(spec, keeping, &image, name, plan);
-    let (home, record) = containers.register()?.create(record)?;
+    let networks = Networks::open(places);
+    let join = |record: &mut Record| networks.join(record, &spec.options.network);
+    let (home, record) = containers.register()?.create(record, join)?;
     containers.events().add(&[of_container(&record, "create", &[])]);
     let scene = Scene { places: places.clone(), debug: spec.debug };
     Ok(Created { home, record, image, lock, containers, scene, inherited })
@@ -132,7 +135,7 @@ fn find_or_pull(store: &Store, spec: &RunSpec, places: &Places) -> Result<Image,
 /// A container that could not be started is as it was before, unless it was to be removed.
 fn give_back(containers: &Containers, home: Home, record: &Record, state: State) {
     if record.keeping.auto_remove {
-        home.remove();
+        home.remove(record);
         return containers.events().add(&[of_container(record, "destroy", &[])]);
     }
     // What is not written now is found out by the next who looks.
@@ -156,7 +159,7 @@ impl Created {
 
     /// Takes it back.
     pub fn discard(self) {
-        self.home.remove();
+        self.home.remove(&self.record);
         self.containers.events().add(&[of_container(&self.record, "destroy", &[])]);
     }
 

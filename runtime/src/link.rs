@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use protocol::{ExecSpec, FileJob, Question, StreamKind, WindowSize};
+use protocol::{ExecSpec, FileJob, Interface, Question, StreamKind, WindowSize};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
@@ -21,7 +21,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Rises with every change of the messages.
-pub(crate) const LINK_VERSION: u32 = 3;
+pub(crate) const LINK_VERSION: u32 = 4;
 /// The longest message, in bytes; whatever can be longer is cut before.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// The most files in one message: stdin, stdout, stderr.
@@ -67,6 +67,13 @@ pub(crate) enum ToSupervisor {
     Ask(Question),
     /// Let the agent do something about files, and give me the stream for it.
     Files(Box<FileJob>),
+    /// Plug in the tap that travels with this message, as this interface; the answer is the agent's.
+    Connect(Box<Interface>),
+    /// Take away the interface with this hardware address; the answer is the agent's.
+    Disconnect {
+        /// The address.
+        mac: [u8; 6],
+    },
 }
 
 /// What the supervisor says. When it closes the link after [`Self::Exited`] or [`Self::Failed`],
@@ -168,6 +175,11 @@ impl Link {
     /// Sends a message, and waits for room for it.
     pub(crate) fn send(&self, message: &impl Serialize) -> io::Result<()> {
         self.send_all(message, &[], Patience::Wait)
+    }
+
+    /// The same, with open files.
+    pub(crate) fn send_with(&self, message: &impl Serialize, files: &[OwnedFd]) -> io::Result<()> {
+        self.send_all(message, files, Patience::Wait)
     }
 
     /// Sends a message, and fails where there is no room for it.

@@ -25,6 +25,9 @@ struct Surroundings {
 }
 
 impl Places {
+    /// Where root's things lie.
+    pub(crate) const SYSTEM: &str = "/var/lib/hyperrun";
+
     /// Takes `--root`, or `HYPERRUN_ROOT`, or the usual folders of this user.
     pub fn find(root: Option<&Path>) -> Result<Self, Error> {
         let folder = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -38,7 +41,7 @@ impl Places {
         };
         let surroundings = Surroundings {
             root,
-            is_superuser: rustix::process::geteuid().is_root(),
+            is_superuser: is_superuser(),
             data_home: folder("XDG_DATA_HOME").filter(|path| path.is_absolute()),
             home: folder("HOME"),
         };
@@ -68,6 +71,18 @@ impl Places {
     pub fn containers(&self) -> PathBuf {
         self.data.join("containers")
     }
+
+    /// The folder with a folder for each network.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.data.join("networks")
+    }
+}
+
+/// Whether this process is root's, as which networks can be made.
+#[must_use]
+pub fn is_superuser() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 fn choose(surroundings: Surroundings) -> Option<Places> {
@@ -75,7 +90,7 @@ fn choose(surroundings: Surroundings) -> Option<Places> {
         return Some(Places { data });
     }
     if surroundings.is_superuser {
-        return Some(Places { data: "/var/lib/hyperrun".into() });
+        return Some(Places { data: Places::SYSTEM.into() });
     }
     let data_home = surroundings
         .data_home

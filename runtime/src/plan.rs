@@ -127,13 +127,13 @@ pub fn plan(spec: &RunSpec, image: PlannedImage<'_>, host: &Host) -> Result<Plan
         image_disk: IMAGE_DISK,
         scratch_disk: SCRATCH_DISK,
         read_only: spec.read_only,
-        etc: etc_files(spec, &hostname, host),
+        etc: etc_files(spec, host),
         hostname: hostname.as_str().to_owned(),
         shm_bytes: shm_bytes(options),
         wall_clock: WallClock { seconds: 0, nanoseconds: 0 },
         entropy: entropy(host),
         limits: limits::container(spec)?,
-        network: None,
+        networks: Vec::new(),
         domain_name: options.domain_name.as_ref().map_or_else(String::new, |name| name.to_string()),
         tmpfs: options.tmpfs.iter().map(|one| one.tmpfs.clone()).collect(),
         volumes: volumes(options, image.config)?,
@@ -283,18 +283,16 @@ fn terminal(stdio: Stdio) -> Option<WindowSize> {
     }
 }
 
-/// The container's own names, as Docker writes them; there is no network but the loopback, so the
-/// host name is on it.
-fn etc_files(spec: &RunSpec, hostname: &Hostname, host: &Host) -> EtcFiles {
-    let mut hosts = format!(
+/// Names that every container knows, as Docker writes them, and those that were asked for. Its own is added
+/// when it is known where it is.
+fn etc_files(spec: &RunSpec, host: &Host) -> EtcFiles {
+    let mut hosts = String::from(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\n\
          ff00::0\tip6-mcastprefix\n\
          ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n\
-         127.0.1.1\t{}\n",
-        hostname.as_str()
+         ff02::2\tip6-allrouters\n",
     );
     for ExtraHost { name, address } in &spec.options.hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));

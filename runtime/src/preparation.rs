@@ -4,13 +4,15 @@ use std::fs::File;
 use std::path::Path;
 
 use images::{Image, ImageLock, Store};
-use vmm::config::{BootFiles, DiskExtent, Ring, Save, Start};
+use protocol::Interface;
+use vmm::config::{BootFiles, DiskExtent, NetBackend, NetConfig, Ring, Save, Start};
 
 use crate::containers::{Home, OVERLAY, Record};
 use crate::error::Error;
 use crate::guest_files::{find_agent, find_kernel};
 use crate::host;
 use crate::limits::ScratchSize;
+use crate::network::{Connection, Networks};
 use crate::places::Places;
 use crate::scratch::{Journal, Scratch};
 use crate::supervisor::MachineParts;
@@ -30,6 +32,8 @@ pub(crate) struct Scene {
 pub(crate) struct Prepared {
     /// What it is made of.
     pub(crate) machine: MachineParts,
+    /// The container's interfaces.
+    pub(crate) interfaces: Vec<Interface>,
     /// The template that it is saved as.
     pub(crate) template: Option<Unfinished>,
     /// The template that it goes on from, if more is to be learnt about it.
@@ -102,6 +106,7 @@ impl Scene {
         } else {
             Scratch::lasting(&blanks, &overlay, record.scratch)?
         };
+        let (nets, interfaces) = connect(&Networks::open(&self.places), record)?;
         let wanted = wanted.filter(|_| resort != Resort::Boot);
         let special = wanted.filter(|_| resort == Resort::Image && begins_afresh(&scratch));
         // What cannot be looked at has no template.
@@ -124,10 +129,24 @@ impl Scene {
             save: files.map(|files| Save { files, ring: Ring::First }),
             image: disk,
             scratch,
+            nets,
             trace: self.debug,
         };
-        Ok(Prepared { machine, template: unfinished, unexplored, origin, lacks })
+        Ok(Prepared { machine, interfaces, template: unfinished, unexplored, origin, lacks })
     }
+}
+
+/// The ways to the container's networks, and what it sees of them.
+fn connect(
+    networks: &Networks,
+    record: &Record,
+) -> Result<(Vec<NetConfig>, Vec<Interface>), Error> {
+    let connections = networks.connect(record)?.into_iter();
+    let ways = connections.map(|Connection { tap, interface }| {
+        let backend = NetBackend::Tap(tap);
+        (NetConfig { backend, ..NetConfig::default() }, interface)
+    });
+    Ok(ways.unzip())
 }
 
 /// Whether a machine in which an image is prepared serves a container with this writable disk: the one

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::Seek;
+use std::os::fd::OwnedFd;
 
-use protocol::{Answer, Limits, Question, Stats, TopRow};
+use protocol::{Answer, Interface, Limits, Question, Stats, TopRow};
 
 use crate::containers::Found;
 use crate::control::connect;
@@ -68,7 +69,11 @@ pub(crate) fn limit(found: &Found, limits: Limits) -> Result<(), Error> {
 }
 
 fn done(found: &Found, question: Question) -> Result<(), Error> {
-    match ask(found, question)? {
+    expect_done(found, &ToSupervisor::Ask(question), &[])
+}
+
+fn expect_done(found: &Found, message: &ToSupervisor, files: &[OwnedFd]) -> Result<(), Error> {
+    match request(found, message, files)? {
         Answer::Done => Ok(()),
         other => Err(unexpected(found, &other)),
     }
@@ -83,11 +88,32 @@ fn unexpected(found: &Found, answer: &Answer) -> Error {
     Error::Refused { name: found.record.name.clone(), reason }
 }
 
+/// Gives a container that runs one more interface, over this tap.
+///
+/// # Errors
+/// When it does not run, or has no place for it.
+pub(crate) fn plug(found: &Found, interface: Interface, tap: File) -> Result<(), Error> {
+    expect_done(found, &ToSupervisor::Connect(Box::new(interface)), &[tap.into()])
+}
+
+/// Takes the interface with this hardware address from a container that runs.
+///
+/// # Errors
+/// When it does not run, or has none such.
+pub(crate) fn unplug(found: &Found, mac: [u8; 6]) -> Result<(), Error> {
+    expect_done(found, &ToSupervisor::Disconnect { mac }, &[])
+}
+
 fn ask(found: &Found, question: Question) -> Result<Answer, Error> {
+    request(found, &ToSupervisor::Ask(question), &[])
+}
+
+/// Says something that the agent answers.
+fn request(found: &Found, message: &ToSupervisor, files: &[OwnedFd]) -> Result<Answer, Error> {
     let name = || found.record.name.clone();
     let failed = |source| Error::Supervisor { name: name(), source };
     let link = connect(found)?;
-    link.send(&ToSupervisor::Ask(question)).map_err(failed)?;
+    link.send_with(message, files).map_err(failed)?;
     loop {
         let (message, mut files) = match link.receive::<FromSupervisor>().map_err(failed)? {
             Some(received) => received,

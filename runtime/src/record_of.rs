@@ -36,6 +36,8 @@ pub(crate) fn record_of(
         ports: spec.options.ports.clone().with_images(&image.config.exposed_ports),
         dns: spec.options.dns.clone(),
         wishes: Wishes::of(&spec.options),
+        network_mode: spec.options.network.mode().to_owned(),
+        networks: Vec::new(),
         container: plan.container,
     }
 }

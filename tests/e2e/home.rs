@@ -60,6 +60,13 @@ impl Home {
         self.folder.path().join("containers").join(id)
     }
 
+    /// Takes away what the host has of this home's networks.
+    fn remove_networks(&self) {
+        if self.folder.path().join("networks").exists() {
+            let _ = self.sandbox.hyperrun(["network", "prune", "-f"]);
+        }
+    }
+
     /// The process that looks after a container.
     pub(crate) fn supervisor(&self, name: &str) -> String {
         self.sandbox.does(&format!("inspect -f {{{{.State.Pid}}}} {name}")).stdout.trim().to_owned()
@@ -70,11 +77,12 @@ impl Drop for Home {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.sandbox.remove_containers();
-            return;
+            return self.remove_networks();
         }
         let all = self.sandbox.hyperrun(["ps", "-aq"]).stdout;
         for id in all.lines() {
             let _ = self.sandbox.hyperrun(["rm", "-f", id]);
         }
+        self.remove_networks();
     }
 }

@@ -1,6 +1,7 @@
 //! What a user sees: the built binary, real images, a real KVM.
 
 mod agent;
+mod bridges;
 mod events;
 mod exec;
 mod failures;

@@ -117,6 +117,7 @@ fn the_agent_gives_a_container_the_address_it_is_told() {
         address: "198.51.100.200".parse().unwrap(),
         prefix_bits: 25,
         gateway: Some("198.51.100.129".parse().unwrap()),
+        six: None,
         mtu: 1400,
         offloads: true,
     };
@@ -154,6 +155,7 @@ fn second_interface() -> Interface {
         address: "203.0.113.2".parse().unwrap(),
         prefix_bits: 24,
         gateway: None,
+        six: None,
         mtu: 1500,
         offloads: true,
     }

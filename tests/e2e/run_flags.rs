@@ -204,7 +204,7 @@ fn groups_are_added() {
 fn names_are_added() {
     sh(
         "--add-host db:192.0.2.7 --add-host six:2001:db8::7 --domainname example.org",
-        "tail -2 /etc/hosts; cat /proc/sys/kernel/domainname",
+        "tail -3 /etc/hosts | head -2; cat /proc/sys/kernel/domainname",
     )
     .stdout_is("192.0.2.7\tdb\n2001:db8::7\tsix\nexample.org\n");
 }

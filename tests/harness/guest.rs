@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use protocol::{
     Answer, CONTROL_PORT, Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, ExitStatus,
-    FromAgent, Interface, Limits, ProcessId, ProcessSpec, Question, RequestId, STREAM_PORT,
-    StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
+    FromAgent, Interface, Limits, MmioDevice, ProcessId, ProcessSpec, Question, RequestId,
+    STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
 };
 use vmm::config::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, NetBackend,
@@ -125,7 +125,9 @@ impl Guest {
         script: &str,
         network: Option<Interface>,
     ) -> (Self, UnixStream) {
-        let container = ContainerSpec { network, ..container(script) };
+        let networks = network.map(|interface| (MmioDevice { index: 0 }, interface));
+        let container =
+            ContainerSpec { networks: networks.into_iter().collect(), ..container(script) };
         Self::begin(beginning, nets).running(container)
     }
 
@@ -242,7 +244,7 @@ fn container(script: &str) -> ContainerSpec {
         wall_clock: WallClock { seconds: 1_700_000_000, nanoseconds: 0 },
         entropy: [7; 32],
         limits: Limits::default(),
-        network: None,
+        networks: Vec::new(),
         process: process(script),
     }
 }

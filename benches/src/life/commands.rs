@@ -101,7 +101,8 @@ impl Running<'_> {
         run_to_end(&mut crun)?;
         let running = Running(stage);
         let mut run = stage.hyperrun();
-        run.args(["run", "-d", "--cpus", "1", "--name", NAME, DEBIAN, "sleep", "infinity"]);
+        run.args(["run", "-d", "--network", "none", "--cpus", "1", "--name", NAME]);
+        run.args([DEBIAN, "sleep", "infinity"]);
         run_to_end(&mut run)?;
         Ok(running)
     }

@@ -140,11 +140,11 @@ impl Flooding<'_> {
             Way::Attach | Way::AttachLogged | Way::Logs => self.stage.hyperrun(),
             Way::PodmanLogs => self.stage.podman(),
         };
-        command.args(["run", "-d", "--name", NAME]);
+        command.args(["run", "-d", "--network", "none", "--name", NAME]);
         match self.way {
             Way::Attach => command.args(["--cpus", "1", "--log-driver", "none"]),
             Way::Logs => command.args(["--cpus", "1", "--log-opt", "max-size=1g"]),
-            Way::PodmanLogs => command.args(["--network", "none", "--log-driver", "k8s-file"]),
+            Way::PodmanLogs => command.args(["--log-driver", "k8s-file"]),
             _ => command.args(["--cpus", "1"]),
         };
         run_to_end(command.args([DEBIAN, "sh", "-c", &script(self.mib)]))

@@ -80,7 +80,7 @@ impl Stage {
     /// A container that says `x` back and then waits: `cat` in Debian.
     pub(crate) fn waiting(&self, memory_mib: u32) -> Command {
         let mut command = self.hyperrun();
-        command.args(["run", "-i", "--rm", "--cpus", "1", "-m"]);
+        command.args(["run", "-i", "--rm", "--network", "none", "--cpus", "1", "-m"]);
         command.arg(format!("{memory_mib}m")).args([DEBIAN, "cat"]);
         command
     }
@@ -108,7 +108,8 @@ impl Stage {
 
     fn run(&self, subject: Subject) -> Command {
         let mut command = self.hyperrun();
-        command.args(["run", "--rm", "--timings", "--cpus", "1", "-m"]);
+        // None of the others has a network either.
+        command.args(["run", "--rm", "--network", "none", "--timings", "--cpus", "1", "-m"]);
         command.arg(format!("{}m", subject.memory_mib));
         command
     }

@@ -23,8 +23,8 @@ Examples:
   hyperrun events --since 1h --until 0s
   hyperrun events --filter event=die --format '{{.Actor.Attributes.name}} {{.Time}}'")]
 pub(crate) struct EventsArgs {
-    /// Show only some: type=container or image, event=ACTION, container=NAME, image=NAME,
-    /// label=KEY[=VALUE]
+    /// Show only some: type=container, image or network, event=ACTION, container=NAME, image=NAME,
+    /// network=NAME, label=KEY[=VALUE]
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// Show what has happened since then too: a time or an age, as in 10m

@@ -3,16 +3,18 @@
 mod container;
 mod host_config;
 mod image;
+mod network_settings;
 
 use std::process::ExitCode;
 
 use images::Store;
 use runtime::Containers;
+use runtime::network::Networks;
 use serde::Serialize;
-use serde_json::ser::PrettyFormatter;
-use serde_json::{Serializer, Value};
+use serde_json::Value;
 
 use crate::arguments::Common;
+use crate::commands::network::networks;
 use crate::commands::{containers, open_store, print};
 use crate::failure::Failure;
 use crate::listing;
@@ -70,7 +72,8 @@ pub(crate) fn run_for_images(args: &InspectArgs, common: &Common) -> Result<Exit
 
 fn show(args: &InspectArgs, kind: Option<Kind>, common: &Common) -> Result<ExitCode, Failure> {
     let (containers, store) = (containers(common)?, open_store(common)?);
-    let search = Search { kind, containers, store, size: args.size };
+    let networks = networks(common)?;
+    let search = Search { kind, containers, networks, store, size: args.size };
     let template = match args.format.as_deref() {
         None | Some("" | "json") => None,
         Some(text) => Some(listing::parse(text)?),
@@ -94,7 +97,7 @@ fn show(args: &InspectArgs, kind: Option<Kind>, common: &Common) -> Result<ExitC
             let text = serde_json::to_string(&found).map_err(std::io::Error::from)?;
             print(&(text + "\n"))?;
         }
-        None => print(&pretty(&found)?)?,
+        None => print(&listing::indented(&found)?)?,
     }
     for failure in failures {
         code = failure.report();
@@ -116,6 +119,7 @@ fn with_absent(mut value: Value) -> Value {
 struct Search {
     kind: Option<Kind>,
     containers: Containers,
+    networks: Networks,
     store: Store,
     size: bool,
 }
@@ -137,7 +141,7 @@ impl Search {
     fn container(&self, name: &str) -> Result<Inspection, runtime::Error> {
         let found = self.containers.find(name)?;
         let size_rw = self.size.then(|| found.written_bytes());
-        Ok(Inspection::Container(Box::new(container::inspection(&found, size_rw))))
+        Ok(Inspection::Container(Box::new(container::inspection(&found, &self.networks, size_rw))))
     }
 
     fn image(&self, name: &str) -> Result<Inspection, Failure> {
@@ -152,18 +156,4 @@ impl Search {
         }
         self.image(name)
     }
-}
-
-/// Indented by four blanks, as Docker does.
-fn pretty(found: &[Inspection]) -> Result<String, Failure> {
-    if found.is_empty() {
-        return Ok("[]\n".to_owned());
-    }
-    let mut text = Vec::new();
-    let formatter = PrettyFormatter::with_indent(b"    ");
-    found
-        .serialize(&mut Serializer::with_formatter(&mut text, formatter))
-        .map_err(std::io::Error::from)?;
-    text.push(b'\n');
-    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -25,6 +25,7 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod pause;
 pub(crate) mod ps;
@@ -79,6 +80,7 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
         Command::History(args) => history::run(&args, &common),
         Command::Inspect(args) => inspect::run(&args, &common),
         Command::Image(args) => image::run(&args, &common),
+        Command::Network(args) => network::run(args, &common),
         Command::Template(args) => template::run(&args, &common),
         Command::System(args) => system::run(&args, &common),
         Command::Events(args) => events::run(&args, &common),

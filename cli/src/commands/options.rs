@@ -1,15 +1,18 @@
 //! The flags of `run` that say what a container may do and use.
 
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
 use runtime::Error;
 use runtime::capabilities::Capability;
 use runtime::limits::{ScratchSize, Size};
+use runtime::network::{DEFAULT_NETWORK, Mac, NO_NETWORK};
 use runtime::options::{
-    ByteRate, CpuSet, DeviceRates, ExtraHost, HostLimits, LinesError, MemorySwap, Options,
-    RequestRate, SecurityOption, StorageOption, SysctlOption, TmpfsOption, Ulimit, env_file,
+    ByteRate, CpuSet, DeviceRates, ExtraHost, HostLimits, LinesError, MemorySwap, NetworkOption,
+    NetworkOptions, Options, RequestRate, SecurityOption, StorageOption, SysctlOption, TmpfsOption,
+    Ulimit, env_file,
 };
 use runtime::spec::{EnvChange, Hostname};
 
@@ -52,6 +55,21 @@ pub(crate) struct OptionArgs {
     /// Add a line to /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub(crate) add_host: Vec<ExtraHost>,
+    /// Connect the container to this network, or to none; bridge is usual for root, none for others
+    #[arg(long, alias = "net", value_name = "NETWORK")]
+    pub(crate) network: Vec<NetworkOption>,
+    /// Call the container so, too, on its first network
+    #[arg(long, alias = "net-alias", value_name = "NAME")]
+    pub(crate) network_alias: Vec<String>,
+    /// Give it this address there
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// Give it this IPv6 address there
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip6: Option<Ipv6Addr>,
+    /// Give it this hardware address there
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) mac_address: Option<Mac>,
     /// Name the NIS domain the program sees
     #[arg(long, value_name = "NAME")]
     pub(crate) domainname: Option<Hostname>,
@@ -126,8 +144,18 @@ impl OptionArgs {
     /// What they mean.
     ///
     /// # Errors
-    /// When a profile cannot be read.
+    /// When a profile cannot be read, or networks make no sense together.
     pub(crate) fn options(self) -> Result<Options, Error> {
+        let network = network(
+            self.network,
+            NetworkOption {
+                name: String::new(),
+                aliases: self.network_alias,
+                address: self.ip,
+                address6: self.ip6,
+                mac: self.mac_address,
+            },
+        )?;
         let mut options = Options {
             init: self.init,
             privileged: self.privileged,
@@ -139,6 +167,7 @@ impl OptionArgs {
             groups: self.group_add,
             domain_name: self.domainname,
             hosts: self.add_host,
+            network,
             tmpfs: self.tmpfs,
             shm_size: self.shm_size,
             sysctls: self.sysctl,
@@ -173,6 +202,12 @@ impl OptionArgs {
         }
         Ok(options)
     }
+}
+
+/// The networks that were asked for, or the usual one.
+fn network(asked: Vec<NetworkOption>, first: NetworkOption) -> Result<NetworkOptions, Error> {
+    let usual = if runtime::is_superuser() { DEFAULT_NETWORK } else { NO_NETWORK };
+    Ok(NetworkOptions::decide(asked, first, usual)?)
 }
 
 /// The variables of these files, in order.

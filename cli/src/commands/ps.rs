@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use runtime::{Found, HealthStatus, Status};
+use runtime::{Found, HealthStatus, Record, Status};
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
@@ -122,11 +122,17 @@ impl PsArgs {
             "Names": record.name,
             "Labels": labels.join(","),
             "Mounts": "",
-            "Networks": "none",
+            "Networks": networks(record),
             "LocalVolumes": "0",
             "Size": if self.size { size(found, common) } else { String::new() },
         })
     }
+}
+
+/// The names of its networks.
+fn networks(record: &Record) -> String {
+    let names: Vec<_> = record.networks.iter().map(|place| place.network.as_str()).collect();
+    if names.is_empty() { record.network_mode.clone() } else { names.join(",") }
 }
 
 /// How much of a command is shown.

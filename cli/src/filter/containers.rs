@@ -3,7 +3,7 @@
 use images::{Digest, Store};
 use runtime::{Found, Moment, Status};
 
-use super::{Filter, Label, moment};
+use super::{Filter, Label, check_known, moment};
 use crate::failure::Failure;
 
 /// What all filters of a command say together: of several with one key, one must fit, but for labels.
@@ -46,10 +46,7 @@ impl WantedContainers {
     ) -> Result<Self, Failure> {
         let mut wanted = Self::default();
         for Filter { key, value } in filters {
-            if !allowed.contains(&key.as_str()) {
-                let hint = format!("known here are {}", allowed.join(", "));
-                return Err(Failure::new(&format!("invalid filter '{key}'"), &hint));
-            }
+            check_known(key, allowed)?;
             match key.as_str() {
                 "id" => wanted.ids.push(value.clone()),
                 "name" => wanted.names.push(value.clone()),

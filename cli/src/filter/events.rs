@@ -12,10 +12,11 @@ pub(crate) struct WantedEvents {
     actions: Vec<String>,
     containers: Vec<String>,
     images: Vec<String>,
+    networks: Vec<String>,
     labels: Vec<Label>,
 }
 
-const KEYS: [&str; 5] = ["type", "event", "container", "image", "label"];
+const KEYS: [&str; 6] = ["type", "event", "container", "image", "network", "label"];
 /// Actions that have something behind a colon, without which they can be asked for.
 const OPEN_ACTIONS: [&str; 3] = ["health_status", "exec_create", "exec_start"];
 
@@ -29,6 +30,7 @@ impl WantedEvents {
                 "event" => wanted.actions.push(value.clone()),
                 "container" => wanted.containers.push(value.clone()),
                 "image" => wanted.images.push(value.clone()),
+                "network" => wanted.networks.push(value.clone()),
                 "label" => wanted.labels.push(Label::read(value)),
                 _ => {
                     let hint = format!("known here are {}", KEYS.join(", "));
@@ -48,13 +50,14 @@ impl WantedEvents {
         let is_image = |wanted: &String| {
             [id.as_str(), image, without_tag(id), without_tag(image)].contains(&wanted.as_str())
         };
-        let is_container = |wanted: &String| {
-            event.kind == "container"
+        let is_one = |kind: &str, wanted: &String| {
+            event.kind == kind
                 && (id.starts_with(wanted.as_str()) || name.starts_with(wanted.as_str()))
         };
         any(&self.kinds, |kind| event.kind == *kind)
             && any(&self.actions, |action| is_action(action, &event.action))
-            && any(&self.containers, is_container)
+            && any(&self.containers, |wanted| is_one("container", wanted))
+            && any(&self.networks, |wanted| is_one("network", wanted))
             && any(&self.images, is_image)
             && self.labels.iter().all(|label| label.fits(attributes))
     }
@@ -112,6 +115,10 @@ mod tests {
         let event = Event::of_image("tag", "sha256:abc", "busybox:1");
         assert!(fits(&["image=busybox"], &event) && fits(&["image=sha256:abc"], &event));
         assert!(!fits(&["container=sha256"], &event));
+        let name = [("name".to_owned(), "web".to_owned())].into();
+        let event = Event::now("network", "create", "3fa2", name);
+        assert!(fits(&["network=web"], &event) && fits(&["network=3f", "type=network"], &event));
+        assert!(!fits(&["network=db"], &event) && !fits(&["container=web"], &event));
         assert!(WantedEvents::read(&["colour=red".parse().unwrap()]).is_err());
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum Durability {
 }
 
 /// Writes a document beside its place and moves it there.
-pub(super) fn write(
+pub(crate) fn write(
     folder: &Path,
     name: &str,
     text: &[u8],
@@ -54,7 +54,7 @@ fn write_new(path: &Path, text: &[u8], durability: Durability) -> io::Result<()>
 }
 
 /// Makes what was renamed in a folder survive a crash of the host.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(file_error("sync", folder))
 }
@@ -87,7 +87,7 @@ pub(super) fn is_held(folder: &Path, name: &str) -> bool {
 }
 
 /// Opens a file to be locked.
-pub(super) fn open_lock(path: &Path) -> Result<File, Error> {
+pub(crate) fn open_lock(path: &Path) -> Result<File, Error> {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
     let lock = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|error| file_error("open", path)(error.into()))?;
@@ -95,7 +95,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File, Error> {
 }
 
 /// Makes a folder that is this user's alone.
-pub(super) fn create_private(path: &Path) -> Result<(), Error> {
+pub(crate) fn create_private(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)
@@ -105,7 +105,7 @@ pub(super) fn create_private(path: &Path) -> Result<(), Error> {
 }
 
 /// Moves a folder out of sight and removes it: a crash leaves it whole, or out of sight.
-pub(super) fn remove_folder(path: &Path, out_of_sight: &str) -> Result<(), Error> {
+pub(crate) fn remove_folder(path: &Path, out_of_sight: &str) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let grave = path.with_file_name(format!("{out_of_sight}{name}"));
     match fs::rename(path, &grave) {
@@ -117,7 +117,7 @@ pub(super) fn remove_folder(path: &Path, out_of_sight: &str) -> Result<(), Error
     Ok(())
 }
 
-pub(super) fn file_error(
+pub(crate) fn file_error(
     action: &'static str,
     path: &Path,
 ) -> impl FnOnce(io::Error) -> Error + use<> {

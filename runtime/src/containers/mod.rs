@@ -5,7 +5,7 @@
 //! looks after it, and whose lock is free, has lost its supervisor; the reader puts that right. docs/
 //! lifecycle.md tells who may write what, and why a crash at any moment loses nothing.
 
-mod files;
+pub(crate) mod files;
 mod record;
 mod register;
 mod repair;
@@ -28,6 +28,7 @@ use self::record::DocumentError;
 use crate::error::Error;
 use crate::health::{Health, HealthStatus};
 use crate::logs;
+use crate::network::Networks;
 use crate::places::Places;
 
 const RECORD: &str = "container.json";
@@ -196,6 +197,11 @@ impl Containers {
         events_of(&self.folder)
     }
 
+    /// The networks that they are on.
+    pub(crate) fn networks(&self) -> Networks {
+        networks_of(&self.folder)
+    }
+
     /// The folders of containers; none when there never was one.
     fn folders(&self) -> Result<Vec<PathBuf>, Error> {
         let entries = match fs::read_dir(&self.folder) {
@@ -250,6 +256,12 @@ impl Containers {
 /// The log of events that belongs to a folder of containers.
 fn events_of(containers: &Path) -> EventLog {
     EventLog::under(containers.parent().unwrap_or(containers))
+}
+
+/// The networks that belong to a folder of containers.
+fn networks_of(containers: &Path) -> Networks {
+    let data = containers.parent().unwrap_or(containers).to_owned();
+    Networks::open(&Places { data })
 }
 
 fn is_id(name: &str) -> bool {
@@ -373,8 +385,14 @@ impl Home {
         let _ = fs::remove_file(self.path.join(OVERLAY));
     }
 
-    /// Takes the folder away with all that is in it.
-    pub(crate) fn remove(&self) {
+    /// Takes the folder away with all that is in it, and the container's places on networks.
+    pub(crate) fn remove(&self, record: &Record) {
+        networks_of(self.path.parent().unwrap_or(&self.path)).leave_all(record);
+        self.remove_machine();
+    }
+
+    /// Takes away the folder of a machine that is no container's.
+    pub(crate) fn remove_machine(&self) {
         // Nobody is left to be told, and the next container that is made tries again.
         let _ = files::remove_folder(&self.path, GONE);
     }

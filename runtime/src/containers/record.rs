@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::keeping::Keeping;
 use crate::limits::ScratchSize;
 use crate::moment::Moment;
+use crate::network::{Endpoint, NO_NETWORK};
 use crate::options::{Dns, HostLimits, Ports};
 use crate::plan::VmConfig;
 use crate::wishes::Wishes;
@@ -59,8 +60,18 @@ pub struct Record {
     /// What was asked for, in words.
     #[serde(default)]
     pub wishes: Wishes,
+    /// The network that was asked for first; `none` if there is none.
+    #[serde(default = "no_network")]
+    pub network_mode: String,
+    /// Its places on networks, in the order of its interfaces.
+    #[serde(default)]
+    pub networks: Vec<Endpoint>,
     /// What the agent is told.
     pub container: ContainerSpec,
+}
+
+fn no_network() -> String {
+    NO_NETWORK.to_owned()
 }
 
 impl Record {
@@ -234,7 +245,7 @@ pub(crate) mod tests {
             privileged: false,
             init: false,
             limits: Limits::default(),
-            network: None,
+            networks: Vec::new(),
             process,
         };
         Record {
@@ -254,6 +265,8 @@ pub(crate) mod tests {
             ports: Ports::default(),
             dns: Dns::default(),
             wishes: Wishes::default(),
+            network_mode: NO_NETWORK.to_owned(),
+            networks: Vec::new(),
             container,
         }
     }

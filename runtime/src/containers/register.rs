@@ -9,7 +9,9 @@ use rustix::io::retry_on_intr;
 
 use super::files::{self, Durability, VISIT, create_private, file_error, is_locked, open_lock};
 use super::record::{Record, State, Status};
-use super::{BROKEN, Found, GONE, Home, MACHINE, RECORD, Reading, find, is_id, read, repair};
+use super::{
+    BROKEN, Found, GONE, Home, MACHINE, RECORD, Reading, find, is_id, networks_of, read, repair,
+};
 use crate::error::Error;
 use crate::host;
 use crate::host_cgroup;
@@ -53,9 +55,13 @@ impl Register {
         Ok(Self { folder: folder.to_owned(), lock })
     }
 
-    /// Makes a container's folder, with a record whose id it chooses; gives it locked, in the state
-    /// of one that is being started.
-    pub(crate) fn create(&self, mut record: Record) -> Result<(Home, Record), Error> {
+    /// Makes a container's folder, with a record whose id it chooses and that `join` completes; gives it
+    /// locked, in the state of one that is being started.
+    pub(crate) fn create(
+        &self,
+        mut record: Record,
+        join: impl FnOnce(&mut Record) -> Result<(), Error>,
+    ) -> Result<(Home, Record), Error> {
         self.sweep()?;
         let others = self.list()?;
         if let Some(other) = others.iter().find(|other| other.record.name == record.name) {
@@ -70,6 +76,7 @@ impl Register {
         let home = Home::open(path, durability, lock)?;
         let made = home
             .write_state(&State::new(Status::Starting))
+            .and_then(|()| join(&mut record))
             .and_then(|()| write_record(&home.path, &record, durability))
             .and_then(|()| match durability {
                 Durability::Synced => files::sync_folder(&self.folder),
@@ -78,7 +85,7 @@ impl Register {
         match made {
             Ok(()) => Ok((home, record)),
             Err(error) => {
-                home.remove();
+                home.remove(&record);
                 Err(error)
             }
         }
@@ -152,6 +159,7 @@ impl Register {
         }
         drop(self.enter(&found)?);
         host_cgroup::remove(&found.record.id);
+        networks_of(&self.folder).leave_all(&found.record);
         files::remove_folder(&found.folder, GONE)
     }
 

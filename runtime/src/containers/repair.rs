@@ -26,6 +26,7 @@ pub(super) fn bury_supervisor(found: Found) -> Result<Option<Found>, Error> {
         log.add(&[of_container(&record, "die", &[("exitCode", &UNKNOWN_END.to_string())])]);
     }
     if record.keeping.auto_remove {
+        super::networks_of(folder.parent().unwrap_or(&folder)).leave_all(&record);
         remove_folder(&folder, GONE)?;
         log.add(&[of_container(&record, "destroy", &[])]);
         return Ok(None);

@@ -18,7 +18,7 @@ impl Ground {
     }
 
     fn create(&self, name: &str) -> Result<(Home, Record), Error> {
-        self.containers.register().unwrap().create(sample("", name))
+        self.containers.register().unwrap().create(sample("", name), |_| Ok(()))
     }
 
     /// A container that has ended.
@@ -105,7 +105,7 @@ fn whoever_is_at_the_files_is_alone_and_holds_no_other_up() {
         let Claim::Ours(home, _) = waiting.join().unwrap() else { panic!("it is free") };
         let visited = ground.containers.visit("web").unwrap();
         assert!(matches!(visited, Visiting::Supervised(_)));
-        home.remove();
+        home.remove_machine();
     });
 }
 
@@ -134,7 +134,7 @@ fn one_that_was_to_be_removed_goes_with_its_supervisor() {
     let ground = Ground::new();
     let mut record = sample("", "web");
     record.keeping.auto_remove = true;
-    let (home, _) = ground.containers.register().unwrap().create(record).unwrap();
+    let (home, _) = ground.containers.register().unwrap().create(record, |_| Ok(())).unwrap();
     assert_eq!(ground.names(), ["web"]);
     drop(home);
     assert!(ground.names().is_empty());
@@ -187,6 +187,6 @@ fn what_was_left_half_made_is_swept() {
     ground.ended("next");
     let left = fs::read_dir(containers).unwrap().count();
     assert_eq!(left, 4, "two containers, the machine and the register's lock");
-    machine.remove();
+    machine.remove_machine();
     assert!(ground.folder.path().exists());
 }

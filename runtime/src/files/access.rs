@@ -125,6 +125,7 @@ fn start(found: &Found, lock: File, places: &Places) -> Result<Held, Error> {
                 &found.folder().join(OVERLAY),
                 record.scratch,
             )?,
+            nets: Vec::new(),
             trace: false,
             host: record.host.clone(),
             container: None,

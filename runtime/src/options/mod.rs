@@ -5,6 +5,7 @@ mod device_rate;
 mod dns;
 mod lines;
 mod network;
+mod networks;
 mod port;
 mod ports;
 mod publish;
@@ -25,6 +26,7 @@ pub use device_rate::{ByteRate, DeviceRate, DeviceRateError, DeviceRates, Reques
 pub use dns::{Dns, SearchDomain, SearchDomainError};
 pub use lines::{LinesError, env_file, label_file};
 pub use network::{ExtraHost, ExtraHostError};
+pub use networks::{NetworkOption, NetworkOptionError, NetworkOptions};
 pub use port::{ContainerPort, Expose, ExposeError, PortRange, PortRangeError, Protocol};
 pub use ports::Ports;
 pub use publish::{Publication, Publish, PublishError};
@@ -57,6 +59,8 @@ pub struct Options {
     pub domain_name: Option<Hostname>,
     /// `--add-host`.
     pub hosts: Vec<ExtraHost>,
+    /// `--network` and what goes with it.
+    pub network: NetworkOptions,
     /// `--tmpfs`.
     pub tmpfs: Vec<TmpfsOption>,
     /// `--shm-size`.

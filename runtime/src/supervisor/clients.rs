@@ -2,7 +2,7 @@
 //! socket. None of them can hold it up: who does not read is left out.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::link::{Doorway, FromSupervisor, LINK_VERSION, Link, ToSupervisor};
 
@@ -39,7 +39,7 @@ pub(super) struct Clients {
 /// What was heard of a client.
 pub(super) enum Heard {
     /// It wants something.
-    Message(ToSupervisor),
+    Message(ToSupervisor, Vec<OwnedFd>),
     /// Nothing that matters.
     Nothing,
     /// It has closed its end.
@@ -92,7 +92,7 @@ impl Clients {
     /// Hears a client that has something to say. One that does not know the manners is gone.
     pub(super) fn hear(&mut self, id: ClientId) -> Heard {
         let Some(client) = self.get(id) else { return Heard::Nothing };
-        let Ok(Some((message, _))) = client.link.receive::<ToSupervisor>() else {
+        let Ok(Some((message, files))) = client.link.receive::<ToSupervisor>() else {
             return Heard::Gone;
         };
         match message {
@@ -104,7 +104,7 @@ impl Clients {
             }
             message if client.greeted => {
                 client.has_asked = true;
-                Heard::Message(message)
+                Heard::Message(message, files)
             }
             _ => Heard::Gone,
         }
@@ -180,7 +180,7 @@ mod tests {
             words.iter().for_each(|word| link.send(word).unwrap());
             let heard: Vec<_> = words.iter().map(|_| clients.hear(id)).collect();
             match heard.last() {
-                Some(Heard::Message(ToSupervisor::Wait)) => assert!(welcome),
+                Some(Heard::Message(ToSupervisor::Wait, _)) => assert!(welcome),
                 Some(Heard::Gone) => assert!(!welcome),
                 _ => panic!("{words:?}"),
             }

@@ -15,6 +15,7 @@ use super::error::Error;
 use super::knock::Door;
 use super::serve::{Stage, Supervisor};
 use crate::link::FromSupervisor;
+use crate::network::files::hosts;
 
 impl Supervisor<'_> {
     /// The agent listens: it is told what to run, and its streams are knocked for.
@@ -24,7 +25,10 @@ impl Supervisor<'_> {
         }
         self.clients.tell_all(&FromSupervisor::AgentReady(self.parts.stopwatch.elapsed()));
         self.record.container.wall_clock = wall_clock();
-        let container = self.record.container.clone();
+        let mut container = self.record.container.clone();
+        let devices = self.machine.devices().iter().copied();
+        container.networks = devices.zip(self.parts.interfaces.iter().copied()).collect();
+        container.etc.hosts = hosts(&container);
         let kinds = streams_of(&container.process);
         let mut agent = Agent::call(&Door::new(&self.home.folder))?;
         agent.tell(&ToAgent::Run(Box::new(container)))?;

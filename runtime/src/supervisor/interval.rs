@@ -60,7 +60,7 @@ fn serve(clients: &mut Clients, id: ClientId) -> Option<Interval> {
     match clients.hear(id) {
         Heard::Nothing => {}
         Heard::Gone => drop(clients.remove(id)),
-        Heard::Message(message) => match message {
+        Heard::Message(message, _) => match message {
             ToSupervisor::Stop { .. } => {
                 clients.follow(id);
                 return Some(Interval::Stopped);
@@ -76,7 +76,9 @@ fn serve(clients: &mut Clients, id: ClientId) -> Option<Interval> {
             ToSupervisor::Attach { .. }
             | ToSupervisor::Exec(_)
             | ToSupervisor::Ask(_)
-            | ToSupervisor::Files(_) => {
+            | ToSupervisor::Files(_)
+            | ToSupervisor::Connect(_)
+            | ToSupervisor::Disconnect { .. } => {
                 let reason = "it is restarting, wait until it is running".to_owned();
                 clients.tell(id, &FromSupervisor::Refused(reason));
             }

@@ -124,7 +124,7 @@ impl Charge {
         circumstances: &Circumstances,
         attachment: Attachment,
     ) -> (Self, End) {
-        let Prepared { machine, template, unexplored, .. } = prepared;
+        let Prepared { machine, interfaces, template, unexplored, .. } = prepared;
         let is_copy = matches!(machine.start, Start::Restore { .. });
         let listener = machine::bind(&self.home.folder);
         // The machine's process has no use for any of these.
@@ -137,7 +137,8 @@ impl Charge {
         let (ending, machine) = match machine {
             Ok(machine) => {
                 let Circumstances { patience, stopwatch, .. } = *circumstances;
-                let parts = Parts { is_copy, unexplored, attachment, patience, stopwatch };
+                let parts =
+                    Parts { is_copy, interfaces, unexplored, attachment, patience, stopwatch };
                 let supervisor = Supervisor::new(
                     parts,
                     machine,

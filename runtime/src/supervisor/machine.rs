@@ -7,11 +7,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use protocol::Limits;
-use vmm::config::{DiskBacking, DiskConfig, DiskExtent, MachineConfig, Save, Start, VsockConfig};
+use protocol::{Limits, MmioDevice};
+use vmm::config::{
+    DiskBacking, DiskConfig, DiskExtent, MachineConfig, NetConfig, Save, Start, VsockConfig,
+};
 use vmm::error::chain;
 use vmm::event::Event;
 use vmm::machine::Machine;
+use vmm::order::{Order, OrderReceiver, OrderSender};
 
 use super::error::Error;
 use crate::containers::MACHINE_SOCKET;
@@ -26,6 +29,8 @@ use crate::scratch::Scratch;
 const GUEST_CID: u64 = 3;
 /// The size of each disk as every guest sees it: the most that EROFS can address, and an overlay.
 const SLOT_BYTES: u64 = 16 << 40;
+/// How many networks a machine can be on beside its first, which have devices only then.
+pub(crate) const SPARE_INTERFACES: u8 = 7;
 /// How long a machine may take to end that says nothing more.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The most that is read of a dying machine's words, in bytes.
@@ -47,6 +52,8 @@ pub(crate) struct MachineParts {
     pub(crate) image: Vec<DiskExtent>,
     /// The writable disk.
     pub(crate) scratch: Scratch,
+    /// What its network devices lead to; the first is there whether it leads anywhere or not.
+    pub(crate) nets: Vec<NetConfig>,
     /// Whether the guest's kernel speaks.
     pub(crate) trace: bool,
 }
@@ -56,6 +63,9 @@ pub(super) struct MachineProcess {
     process: Process,
     events: File,
     words: File,
+    orders: OrderSender,
+    /// The places of its network devices.
+    devices: Vec<MmioDevice>,
     traced: bool,
     /// Dropped behind the process that is in it.
     cgroup: Option<HostCgroup>,
@@ -75,19 +85,21 @@ impl MachineProcess {
         let (traced, cpus) = (parts.trace, parts.host.cpu_set.clone());
         let container = parts.container.clone();
         let events_out = OwnedFd::from(events_out).into();
-        let config = machine_config(parts, listener, events_out);
-        let ours = Cell::new(Some((events, words)));
+        let (sender, orders) = vmm::orders().map_err(failed("make a pair of sockets"))?;
+        let config = machine_config(parts, Ends { listener, events: events_out, orders });
+        let devices = devices(&config);
+        let ours = Cell::new(Some((events, words, sender)));
         let process = Process::fork_bound(|| {
             drop(ours.take());
             let_go();
             run(config, cpus, words_out)
         })
         .map_err(failed("start the machine's process"))?;
-        let (events, words) = ours.take().expect("only the child has taken them");
+        let (events, words, orders) = ours.take().expect("only the child has taken them");
         let (events, words) = (OwnedFd::from(events).into(), OwnedFd::from(words).into());
         let cgroup =
             container.and_then(|(id, limits)| HostCgroup::hold(&id, &limits, process.pid()));
-        Ok(Self { process, events, words, traced, cgroup })
+        Ok(Self { process, events, words, orders, devices, traced, cgroup })
     }
 
     /// The next thing the machine says; its error when it has ended without a last event.
@@ -124,6 +136,17 @@ impl MachineProcess {
         }
     }
 
+    /// The places of its network devices: the first is there, the others are once something is plugged in.
+    pub(super) fn devices(&self) -> &[MmioDevice] {
+        &self.devices
+    }
+
+    /// Has it do something about its interfaces; what becomes of it is an event.
+    pub(super) fn order(&self, order: Order) -> Result<(), Error> {
+        let failed = |source| Error::System { action: "tell the machine", source };
+        self.orders.send(order).map_err(failed)
+    }
+
     /// Whether all it prints is wanted.
     pub(super) fn traced(&self) -> bool {
         self.traced
@@ -150,7 +173,23 @@ pub(super) fn bind(folder: &File) -> Result<UnixListener, Error> {
         .map_err(|source| Error::System { action: "make the machine's socket", source })
 }
 
-fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> MachineConfig {
+/// The machine's ends of what it has in common with its supervisor.
+struct Ends {
+    listener: UnixListener,
+    events: File,
+    orders: OrderReceiver,
+}
+
+/// The places of a machine's network devices.
+fn devices(config: &MachineConfig) -> Vec<MmioDevice> {
+    let indexes = (0..=SPARE_INTERFACES).map(|interface| u8::try_from(config.device_of(interface)));
+    indexes.map(|index| MmioDevice { index: index.expect("a machine has few devices") }).collect()
+}
+
+fn machine_config(parts: MachineParts, ends: Ends) -> MachineConfig {
+    let Ends { listener, events, orders } = ends;
+    let mut nets = parts.nets.into_iter();
+    let net = nets.next().unwrap_or_default();
     let bytes = parts.scratch.blank.size.bytes();
     // All disks have the same slots: a template knows none of them.
     let scratch = DiskBacking::CopyOnWrite {
@@ -172,10 +211,11 @@ fn machine_config(parts: MachineParts, listener: UnixListener, events: File) -> 
         ],
         disk_limits: parts.host.devices.limits(),
         vsock: Some(VsockConfig { cid: GUEST_CID, listener }),
-        net: None,
-        spare_interfaces: 0,
-        plugged: Vec::new(),
-        orders: None,
+        // All machines have the same devices, since a template is one of any container.
+        net: Some(net),
+        spare_interfaces: SPARE_INTERFACES,
+        plugged: nets.collect(),
+        orders: Some(orders),
         events,
         trace: parts.trace,
     }

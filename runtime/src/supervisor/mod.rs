@@ -20,6 +20,7 @@ mod life;
 mod machine;
 mod notes;
 mod outputs;
+mod plugging;
 mod processes;
 mod questions;
 mod requests;
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use vmm::process::Inherited;
 
-pub(crate) use self::machine::MachineParts;
+pub(crate) use self::machine::{MachineParts, SPARE_INTERFACES};
 pub(crate) use self::unattended::save_machine;
 pub(crate) use self::visit::Visit;
 
@@ -147,7 +148,7 @@ fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mu
     };
     let tried_again = end.outcome.as_ref().is_err_and(|failure| failure.blame == Blame::Template);
     if record.keeping.auto_remove && !tried_again {
-        home.remove();
+        home.remove(record);
         return Left::Nothing;
     }
     if let Err(error) = home.write_state(&state) {

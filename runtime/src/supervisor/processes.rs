@@ -109,7 +109,7 @@ impl Supervisor<'_> {
     }
 
     /// Why nothing can be started or asked for now.
-    fn standing_still(&self) -> Option<String> {
+    pub(super) fn standing_still(&self) -> Option<String> {
         match (self.stage, self.state.status) {
             (Stage::Running, Status::Paused) => Some("it is paused, unpause it first".to_owned()),
             (Stage::Running, _) => None,

@@ -54,7 +54,8 @@ impl Questions {
 }
 
 fn changes(question: &Question) -> bool {
-    matches!(question, Question::Pause | Question::Unpause | Question::Update(_))
+    use Question::{Connect, Disconnect, Pause, Unpause, Update};
+    matches!(question, Pause | Unpause | Update(_) | Connect { .. } | Disconnect { .. })
 }
 
 impl Supervisor<'_> {
@@ -119,7 +120,7 @@ impl Supervisor<'_> {
                 self.note("unpause", &[]);
             }
             (Question::Update(limits), Answer::Done) => self.limited(limits),
-            _ => {}
+            _ => self.interface_answered(&question, answer),
         }
         let Some(client) = client.and_then(|client| self.clients.get(client)) else { return };
         let told = match document(answer) {

@@ -1,5 +1,6 @@
 //! What clients want of a supervisor.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use protocol::{ProcessId, ToAgent};
@@ -22,12 +23,17 @@ impl Supervisor<'_> {
     pub(super) fn hear_client(&mut self, id: ClientId) -> Result<(), Error> {
         match self.clients.hear(id) {
             Heard::Nothing => Ok(()),
-            Heard::Message(message) => self.obey(id, message),
+            Heard::Message(message, files) => self.obey(id, message, files),
             Heard::Gone => self.leave(id),
         }
     }
 
-    fn obey(&mut self, id: ClientId, message: ToSupervisor) -> Result<(), Error> {
+    fn obey(
+        &mut self,
+        id: ClientId,
+        message: ToSupervisor,
+        files: Vec<OwnedFd>,
+    ) -> Result<(), Error> {
         match message {
             ToSupervisor::Hello { .. } => Ok(()),
             ToSupervisor::Attach { input } => {
@@ -79,6 +85,8 @@ impl Supervisor<'_> {
             ToSupervisor::Exec(spec) => self.exec(id, *spec),
             ToSupervisor::Ask(question) => self.ask(id, question),
             ToSupervisor::Files(job) => self.files(id, job),
+            ToSupervisor::Connect(interface) => self.connect(id, *interface, files),
+            ToSupervisor::Disconnect { mac } => self.disconnect(id, mac),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use protocol::{ExitStatus, Limits, ToAgent};
+use protocol::{ExitStatus, Interface, Limits, ToAgent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm::event::Event;
 use vmm::residence;
@@ -19,6 +19,7 @@ use super::error::Error;
 use super::machine::MachineProcess;
 use super::notes::Notes;
 use super::outputs::Outputs;
+use super::plugging::Places;
 use super::processes::Asked;
 use super::questions::Questions;
 use super::saving::Saving;
@@ -62,6 +63,8 @@ enum Wake {
 pub(super) struct Parts {
     /// The machine goes on from a template.
     pub(super) is_copy: bool,
+    /// The container's interfaces.
+    pub(super) interfaces: Vec<Interface>,
     pub(super) unexplored: Option<Unexplored>,
     pub(super) attachment: Attachment,
     pub(super) patience: Duration,
@@ -71,7 +74,7 @@ pub(super) struct Parts {
 /// A container that is looked after.
 pub(super) struct Supervisor<'a> {
     pub(super) parts: Parts,
-    machine: MachineProcess,
+    pub(super) machine: MachineProcess,
     pub(super) home: &'a Home,
     pub(super) record: &'a mut Record,
     pub(super) state: State,
@@ -93,6 +96,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) agent_has_spoken: bool,
     /// The streams that the guest was knocked for.
     pub(super) answers: Answers,
+    /// What is at the places of the machine's interfaces.
+    pub(super) places: Places,
     /// What the agent is to be told once it is there.
     pub(super) unsaid: Vec<ToAgent>,
     machine_ended: bool,
@@ -117,6 +122,7 @@ impl<'a> Supervisor<'a> {
         };
         let mut alarms = Alarms::default();
         alarms.set(Alarm::Ready, parts.patience);
+        let places = Places::new(&parts.interfaces, machine.devices().len());
         Self {
             parts,
             machine,
@@ -137,6 +143,7 @@ impl<'a> Supervisor<'a> {
             agent: None,
             agent_has_spoken: false,
             answers: Answers::default(),
+            places,
             unsaid: Vec::new(),
             machine_ended: false,
             machine_is_done: false,
@@ -244,7 +251,9 @@ impl<'a> Supervisor<'a> {
                 self.clients.tell_all(&FromSupervisor::Warning(words));
             }
             Event::Console(bytes) => self.hear_console(&bytes),
-            Event::Interface { .. } => {}
+            Event::Interface { interface, outcome } => {
+                self.interface_changed(interface, outcome)?;
+            }
             Event::Ended(exit) => {
                 self.machine_ended = true;
                 self.machine_is_done = true;

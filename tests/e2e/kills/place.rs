@@ -180,11 +180,17 @@ impl World {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         Self {
             mounts: mounts.lines().map(str::to_owned).collect(),
-            links: names("/sys/class/net"),
+            // A network stays with its bridge; what of a container is on it does not.
+            links: taps(names("/sys/class/net")),
             cgroups: names("/sys/fs/cgroup/hyperrun"),
             temporary: names(folder.join("tmp").to_str().unwrap()),
         }
     }
+}
+
+fn taps(mut links: BTreeSet<String>) -> BTreeSet<String> {
+    links.retain(|link| !link.starts_with("hr-"));
+    links
 }
 
 /// Kills a process; whether it was there.

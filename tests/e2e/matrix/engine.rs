@@ -16,6 +16,13 @@ const MARK: char = '\u{1e}';
 const CONFIGURATION: &str = "[containers]\nnetns = \"none\"\nlog_driver = \"k8s-file\"\n\
                              [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n";
 
+/// The engine, whose containers have no network: a lab has none that podman could use.
+const BOX: &str = "box() {
+    verb=$1; shift
+    case $verb in run | create) set -- --network none \"$@\" ;; esac
+    \"$ENGINE\" \"$verb\" \"$@\"
+}";
+
 /// Who is asked to do what a row says.
 pub(super) struct Engine {
     program: Command,
@@ -112,9 +119,7 @@ impl Engine {
     fn run(&self, script: &str, name: &str, files: &Path, program: &str) -> Output {
         // What hangs is told by its code, 124.
         let mut shell = Command::new("timeout");
-        shell
-            .args(["-k", "1", "60", "sh", "-c"])
-            .arg(format!("box() {{ \"$ENGINE\" \"$@\"; }}\n{script}"));
+        shell.args(["-k", "1", "60", "sh", "-c"]).arg(format!("{BOX}\n{script}"));
         shell.envs(self.program.get_envs().filter_map(|(key, value)| Some((key, value?))));
         shell.env("ENGINE", self.program.get_program()).env("PROGRAM", program);
         shell.env("N", name).env("F", files).env("OF_THE_HOST", "seen");

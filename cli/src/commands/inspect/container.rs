@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use runtime::keeping::LogDriver;
+use runtime::network::Networks;
 use runtime::{CheckResult, Found, Health, HealthCheck, Moment, Record, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::host_config::host_config;
+use super::network_settings::network_settings;
 
 /// What Docker's API calls `ContainerInspect`, as far as there is something to tell.
 #[derive(Debug, Serialize)]
@@ -34,6 +36,7 @@ pub(super) struct Inspection {
     size_rw: Option<u64>,
     mounts: [Value; 0],
     config: Config,
+    network_settings: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,7 +89,7 @@ struct Config {
 }
 
 /// Everything that is known about a container, and the bytes it has written if they are wanted.
-pub(super) fn inspection(found: &Found, size_rw: Option<u64>) -> Inspection {
+pub(super) fn inspection(found: &Found, networks: &Networks, size_rw: Option<u64>) -> Inspection {
     let record = &found.record;
     let words = [&record.entrypoint[..], &record.command].concat();
     let log_path = match record.keeping.log.driver {
@@ -114,6 +117,7 @@ pub(super) fn inspection(found: &Found, size_rw: Option<u64>) -> Inspection {
         size_rw,
         mounts: [],
         config: config(record),
+        network_settings: network_settings(found, networks),
     }
 }
 

@@ -25,7 +25,7 @@ fn keeping(record: &Record) -> Value {
     json!({
         "AutoRemove": keeping.auto_remove,
         "LogConfig": log_config(keeping.log),
-        "NetworkMode": "none",
+        "NetworkMode": record.network_mode,
         "RestartPolicy": { "Name": keeping.restart.to_string(), "MaximumRetryCount": most },
         "Runtime": "hyperrun",
     })

@@ -1,16 +1,16 @@
-//! `hyperrun system prune`: containers that do not run, and images that nobody needs then.
+//! `hyperrun system prune`: containers that do not run, and networks and images that nobody needs then.
 
 use std::process::ExitCode;
 
 use crate::arguments::Common;
 use crate::commands::container::prune::Ended;
 use crate::commands::image::prune::{self, Unneeded};
-use crate::commands::{confirmed, print};
+use crate::commands::{confirmed, network, print};
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::words;
 
-/// Remove what is not used: containers that do not run, and images
+/// Remove what is not used: containers that do not run, networks, and images
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hyperrun system prune --all --force --filter until=24h")]
 pub(crate) struct PruneArgs {
@@ -41,15 +41,17 @@ pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure
         return Err(Failure::new("system prune has been cancelled", hint));
     }
     let gone = containers.remove(common)?;
+    let networks = network::prune::removed(&args.filter, common)?;
     let pruned = images.remove(common)?;
     let bytes = words::size(gone.bytes + pruned.reclaimed);
-    let told = gone.told + &prune::told(&pruned);
+    let told = gone.told + &networks + &prune::told(&pruned);
     print(&format!("{told}Total reclaimed space: {bytes}\n"))?;
     Ok(gone.code)
 }
 
 fn warning(args: &PruneArgs, images: &str) -> String {
     let mut text = "This will remove:\n  - all stopped containers\n".to_owned();
+    text += "  - all networks not used by at least one container\n";
     if args.volumes {
         text += "  - all anonymous volumes not used by at least one container\n";
     }

@@ -1,0 +1,141 @@
+//! Whether containers can have networks here, and what somebody has taken away from those there are.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use vmm::error::chain;
+
+use super::{Finding, fine, wrong};
+use crate::network::{Network, Networks, host};
+use crate::places::{Places, is_superuser};
+
+const TUN_DEVICE: &str = "/dev/net/tun";
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// The first kernel with locked ports.
+const LOCKED_PORTS: (u32, u32) = (5, 16);
+
+/// What there is to say of networks.
+pub(super) fn findings(places: &Places) -> Vec<Finding> {
+    if !is_superuser() {
+        return vec![fine("network", "containers have none: networks need root")];
+    }
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    vec![means(&release), standing(&Networks::open(places)), firewall()]
+}
+
+fn means(release: &str) -> Finding {
+    let name = "network";
+    if !Path::new(TUN_DEVICE).exists() {
+        return wrong(name, format!("there is no {TUN_DEVICE}"), "modprobe tun");
+    }
+    let Some(nft) = host::find_nft() else {
+        let hint = "install nftables, or run with --network none";
+        return wrong(name, "nft is not installed", hint);
+    };
+    let found = fine(name, nft.display().to_string());
+    if version(release).is_some_and(|version| version < LOCKED_PORTS) {
+        let hint = "before Linux 5.16 a container can use the hardware address of another one of its \
+                    network";
+        return Finding { hint: Some(hint.to_owned()), ..found };
+    }
+    found
+}
+
+/// The first two numbers of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(['.', '-', '+']).map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+/// Whether what was set up still stands.
+fn standing(networks: &Networks) -> Finding {
+    let name = "networks";
+    let all = match networks.list() {
+        Ok(all) => all,
+        Err(error) => return wrong(name, chain(&error), error.hint().unwrap_or_default()),
+    };
+    let forwards = fs::read_to_string(FORWARD).is_ok_and(|text| text.trim() == "1");
+    let broken: Vec<_> = all.iter().filter_map(|network| damage(network, forwards)).collect();
+    if broken.is_empty() {
+        let names: Vec<_> = all.iter().map(|network| network.name.as_str()).collect();
+        return fine(name, if names.is_empty() { "none yet".to_owned() } else { names.join(", ") });
+    }
+    wrong(name, broken.join(", "), "the next start of a container on it makes it anew")
+}
+
+/// What is missing of a network that is set up. One that is not is made when it is needed.
+fn damage(network: &Network, forwards: bool) -> Option<String> {
+    let name = &network.name;
+    let standing = match host::look(network) {
+        Ok(standing) => standing,
+        Err(error) => return Some(chain(&error)),
+    };
+    standing.bridge?;
+    if !standing.is_guarded() {
+        return Some(format!("the firewall's rules of {name} are gone"));
+    }
+    let blocked = !network.internal && !forwards;
+    blocked.then(|| format!("{FORWARD} is 0, so nothing leaves {name}"))
+}
+
+/// Whether somebody else's firewall drops what is forwarded.
+fn firewall() -> Finding {
+    let name = "firewall";
+    let chains = host::find_nft().and_then(|nft| {
+        let ran = Command::new(nft).args(["-j", "list", "chains"]).stdin(Stdio::null()).output();
+        serde_json::from_slice(&ran.ok()?.stdout).ok()
+    });
+    match chains.as_ref().and_then(forbidding) {
+        Some(chain) => Finding {
+            hint: Some(format!(
+                "if containers do not get out, accept what comes from and goes to hyperrun0 and hr-* in {chain}"
+            )),
+            ..fine(name, format!("{chain} drops what nobody has accepted"))
+        },
+        None => fine(name, "forwards what networks send out"),
+    }
+}
+
+/// The first chain at the way through the host that drops by default.
+fn forbidding(chains: &Value) -> Option<String> {
+    let chains = chains["nftables"].as_array()?.iter().map(|one| &one["chain"]);
+    let mut chains = chains.filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop");
+    let chain = chains.next()?;
+    let word = |key: &str| chain[key].as_str().unwrap_or_default().to_owned();
+    Some(format!("chain {} of table {} {}", word("name"), word("family"), word("table")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn releases_have_versions() {
+        for (release, wanted) in [
+            ("6.1.0-23-amd64", Some((6, 1))),
+            ("5.15.0", Some((5, 15))),
+            ("6.12+", Some((6, 12))),
+            ("mine", None),
+        ] {
+            assert_eq!(version(release), wanted, "{release}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_drops_is_named() {
+        let chain = |hook: &str, policy: &str| {
+            json!({ "chain": {
+                "family": "ip", "table": "filter", "name": "FORWARD", "hook": hook, "policy": policy
+            } })
+        };
+        let all = |chains: Vec<Value>| json!({ "nftables": chains });
+        let drops = all(vec![chain("forward", "accept"), chain("forward", "drop")]);
+        assert_eq!(forbidding(&drops).unwrap(), "chain FORWARD of table ip filter");
+        for other in [all(vec![chain("input", "drop")]), all(Vec::new()), json!({}), json!("x")] {
+            assert_eq!(forbidding(&other), None);
+        }
+    }
+}

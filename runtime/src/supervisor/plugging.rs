@@ -1,0 +1,205 @@
+//! Interfaces that come and go while a container runs. The machine is told to plug something in, and the
+//! agent takes it over; the other way round the agent lets go first.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use protocol::{Answer, Interface, MmioDevice, Question};
+use vmm::config::{NetBackend, NetConfig};
+use vmm::event::InterfaceOutcome;
+use vmm::order::Order;
+
+use super::clients::ClientId;
+use super::error::Error;
+use super::serve::Supervisor;
+use crate::link::FromSupervisor;
+
+/// What is at the places of a machine's interfaces.
+#[derive(Debug, Default)]
+pub(super) struct Places(Vec<Place>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing.
+    Free,
+    /// An interface of the container, by its hardware address, or the one that a container without a
+    /// network does not see.
+    Taken([u8; 6]),
+    /// One that the machine has been told to plug in, for this client.
+    Awaited(ClientId, Box<Interface>),
+}
+
+/// What a place of the machine is after something was done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    Filled,
+    Empty,
+}
+
+impl Places {
+    /// Those of a container that begins with these interfaces in a machine with so many places. The first
+    /// place is never empty then.
+    pub(super) fn new(interfaces: &[Interface], count: usize) -> Self {
+        let mut places = vec![Place::Free; count];
+        places.iter_mut().take(1).for_each(|first| *first = Place::Taken([0; 6]));
+        for (place, interface) in places.iter_mut().zip(interfaces) {
+            *place = Place::Taken(interface.mac);
+        }
+        Self(places)
+    }
+
+    /// Takes the first free place for a client's interface; its number.
+    fn take(&mut self, client: ClientId, interface: Interface) -> Option<u8> {
+        let number = self.0.iter().position(|place| *place == Place::Free)?;
+        self.0[number] = Place::Awaited(client, Box::new(interface));
+        u8::try_from(number).ok()
+    }
+
+    /// The place of the interface with this hardware address.
+    fn of(&self, mac: [u8; 6]) -> Option<usize> {
+        self.0.iter().position(|place| *place == Place::Taken(mac))
+    }
+
+    /// What became of a place; the client and the interface that it was taken for, if it was.
+    fn settle(&mut self, number: u8, now: Now) -> Option<(ClientId, Interface)> {
+        let place = self.0.get_mut(usize::from(number))?;
+        let before = std::mem::replace(place, Place::Free);
+        match before {
+            Place::Awaited(client, interface) => {
+                if now == Now::Filled {
+                    *place = Place::Taken(interface.mac);
+                }
+                Some((client, *interface))
+            }
+            other => {
+                if now == Now::Filled {
+                    *place = other;
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Plugs in what a client has brought.
+    pub(super) fn connect(
+        &mut self,
+        client: ClientId,
+        interface: Interface,
+        files: Vec<OwnedFd>,
+    ) -> Result<(), Error> {
+        let refusal = match (self.standing_still(), files.into_iter().next()) {
+            (Some(reason), _) => reason,
+            (None, None) => "there is no interface with the message".to_owned(),
+            (None, Some(tap)) => match self.places.take(client, interface) {
+                None => "its machine has no place for another interface".to_owned(),
+                Some(number) => return self.plug(client, number, tap.into()),
+            },
+        };
+        self.clients.tell(client, &FromSupervisor::Refused(refusal));
+        Ok(())
+    }
+
+    /// Has the agent let go of the interface with this hardware address.
+    pub(super) fn disconnect(&mut self, client: ClientId, mac: [u8; 6]) -> Result<(), Error> {
+        let device = self.places.of(mac).and_then(|place| self.machine.devices().get(place));
+        match (self.standing_still(), device.copied()) {
+            (None, Some(device)) => self.ask(client, Question::Disconnect { device }),
+            (reason, _) => {
+                let reason = reason.unwrap_or_else(|| "it has no such interface".to_owned());
+                self.clients.tell(client, &FromSupervisor::Refused(reason));
+                Ok(())
+            }
+        }
+    }
+
+    fn plug(&mut self, client: ClientId, number: u8, tap: File) -> Result<(), Error> {
+        let net = NetConfig { backend: NetBackend::Tap(tap), ..NetConfig::default() };
+        if let Err(error) = self.machine.order(Order::Plug { interface: number, net }) {
+            self.places.settle(number, Now::Empty);
+            let reason = vmm::error::chain(&error);
+            self.clients.tell(client, &FromSupervisor::Refused(reason));
+        }
+        Ok(())
+    }
+
+    /// The machine has done what it was told to.
+    pub(super) fn interface_changed(
+        &mut self,
+        number: u8,
+        outcome: InterfaceOutcome,
+    ) -> Result<(), Error> {
+        let now = match outcome {
+            InterfaceOutcome::Plugged { .. } => Now::Filled,
+            InterfaceOutcome::Unplugged | InterfaceOutcome::Refused { .. } => Now::Empty,
+        };
+        let awaited = self.places.settle(number, now);
+        match (outcome, awaited) {
+            (InterfaceOutcome::Plugged { device }, Some((client, interface))) => {
+                let device = MmioDevice { index: device };
+                self.ask(client, Question::Connect { device, interface })
+            }
+            (InterfaceOutcome::Refused { reason }, Some((client, _))) => {
+                self.clients.tell(client, &FromSupervisor::Refused(reason));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The agent has let go of an interface, or has not taken one over: nothing is to be behind it any more.
+    pub(super) fn interface_answered(&mut self, question: &Question, answer: &Answer) {
+        let device = match (question, answer) {
+            (Question::Connect { device, .. }, Answer::Failed { .. })
+            | (Question::Disconnect { device }, Answer::Done) => *device,
+            _ => return,
+        };
+        let place = self.machine.devices().iter().position(|one| *one == device);
+        if let Some(interface) = place.and_then(|place| u8::try_from(place).ok()) {
+            // A machine that is gone has no interfaces either.
+            let _ = self.machine.order(Order::Unplug { interface });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(last: u8) -> Interface {
+        Interface {
+            mac: [2, 0x42, 172, 16, 0, last],
+            address: [172, 16, 0, last].into(),
+            prefix_bits: 20,
+            gateway: None,
+            six: None,
+            mtu: 1500,
+            offloads: true,
+        }
+    }
+
+    #[test]
+    fn places_are_taken_and_given_back() {
+        let mut places = Places::new(&[interface(2)], 3);
+        assert_eq!((places.of(interface(2).mac), places.of(interface(3).mac)), (Some(0), None));
+        assert_eq!(places.take(7, interface(3)), Some(1));
+        assert_eq!(places.take(8, interface(4)), Some(2));
+        assert_eq!(places.take(9, interface(5)), None);
+        // It is there only when the machine says so.
+        assert_eq!(places.of(interface(3).mac), None);
+        assert_eq!(places.settle(1, Now::Filled), Some((7, interface(3))));
+        assert_eq!(places.of(interface(3).mac), Some(1));
+        assert_eq!(places.settle(2, Now::Empty), Some((8, interface(4))));
+        assert_eq!(places.settle(1, Now::Empty), None);
+        assert_eq!(places.take(9, interface(5)), Some(1));
+        assert_eq!(places.settle(9, Now::Empty), None);
+    }
+
+    #[test]
+    fn a_container_without_a_network_keeps_what_it_does_not_see() {
+        let mut places = Places::new(&[], 2);
+        assert_eq!(places.take(1, interface(2)), Some(1));
+        assert_eq!(places.take(1, interface(3)), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! Networks as containers see them: to the host, to each other, out, and not where they must not.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::process::Command;
+
+use hyperrun_tests::{Output, Outside};
+
+use crate::home::Home;
+
+/// A program that waits for its end.
+const IDLE: &str = "echo ready; exec sleep 1000";
+
+impl Home {
+    /// A container that idles, with these flags.
+    #[track_caller]
+    fn idles(&self, name: &str, flags: &str) {
+        let words = format!("run -d --name {name} {flags} busybox");
+        let mut words: Vec<_> = words.split_whitespace().collect();
+        words.extend(["sh", "-c", IDLE]);
+        self.sandbox.hyperrun(words).code_is(0);
+    }
+
+    /// What a script in a container prints.
+    #[track_caller]
+    fn says(&self, name: &str, script: &str) -> Output {
+        self.sandbox.hyperrun(["exec", name, "sh", "-c", script])
+    }
+
+    #[track_caller]
+    fn reaches(&self, name: &str, address: &str) {
+        self.says(name, &format!("ping -c 1 -W 5 {address}")).code_is(0);
+    }
+
+    #[track_caller]
+    fn misses(&self, name: &str, address: &str) {
+        self.says(name, &format!("ping -c 1 -W 1 {address}")).code_is(1);
+    }
+
+    #[track_caller]
+    fn told(&self, name: &str, template: &str) -> String {
+        let out = self.sandbox.hyperrun(["inspect", "-f", template, name]);
+        out.code_is(0).stdout.trim().to_owned()
+    }
+
+    /// A container's address on a network.
+    #[track_caller]
+    fn address(&self, name: &str, network: &str) -> String {
+        self.told(name, &format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}"))
+    }
+
+    /// What a template makes of a network.
+    #[track_caller]
+    fn of_network(&self, network: &str, template: &str) -> String {
+        let out = self.sandbox.hyperrun(["network", "inspect", "-f", template, network]);
+        out.code_is(0).stdout.trim().to_owned()
+    }
+
+    /// The name of a network's bridge.
+    #[track_caller]
+    fn bridge(&self, network: &str) -> String {
+        self.of_network(network, "{{index .Options \"com.docker.network.bridge.name\"}}")
+    }
+}
+
+/// The interfaces of the host whose names begin so.
+fn interfaces(prefix: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/class/net").unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// What nftables has.
+fn tables() -> String {
+    let out = Command::new("nft").args(["list", "tables"]).output().unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn nft(words: &str) {
+    assert!(Command::new("nft").args(words.split(' ')).status().unwrap().success(), "nft {words}");
+}
+
+#[test]
+fn a_container_reaches_the_outside_and_stays_where_it_is() {
+    let home = Home::new();
+    let outside = Outside::new("hrt-out");
+    home.idles("finch", "");
+    let address = home.told("finch", "{{.NetworkSettings.IPAddress}}");
+    assert_eq!(home.address("finch", "bridge"), address);
+    let gateway = home.told("finch", "{{.NetworkSettings.Gateway}}");
+    home.reaches("finch", &gateway);
+    // Its own address is not known there: the host stands in for it.
+    let listening = outside.answer_once("198.51.100.2:7");
+    home.says("finch", "nc 198.51.100.2 7 </dev/null").stdout_is(Outside::HOST);
+    assert_eq!(listening.join().unwrap(), Outside::HOST);
+    home.says("finch", "grep finch /etc/hosts").code_is(0);
+    home.says("finch", "ip route").stdout_has(&format!("default via {gateway} dev eth0"));
+    let seen = home.says("finch", "cat /sys/class/net/eth0/address").stdout.trim().to_owned();
+    assert_eq!(home.told("finch", "{{.NetworkSettings.MacAddress}}"), seen);
+    home.sandbox.does("restart -t 0 finch");
+    home.says("finch", "ip -4 -o address show dev eth0").stdout_has(&format!("inet {address}/"));
+    home.reaches("finch", Outside::ADDRESS);
+    home.shows("finch", "{{.HostConfig.NetworkMode}}", "bridge");
+    home.sandbox.does("ps --format {{.Networks}}").stdout_is("bridge\n");
+}
+
+#[test]
+fn containers_reach_those_on_their_own_network_alone() {
+    let home = Home::new();
+    for network in ["one", "two"] {
+        home.sandbox.does(&format!("network create {network}"));
+    }
+    home.idles("ant", "--network one");
+    home.idles("bee", "--network one --cap-add NET_ADMIN");
+    home.idles("cow", "--network two");
+    let [a, b, c] = [("ant", "one"), ("bee", "one"), ("cow", "two")]
+        .map(|(name, network)| home.address(name, network));
+    home.reaches("ant", &b);
+    home.reaches("bee", &a);
+    home.misses("ant", &c);
+    home.misses("cow", &a);
+    let gateway = home.told("cow", "{{.NetworkSettings.Networks.two.Gateway}}");
+    home.misses("ant", &gateway);
+    // Who has all of its own interface still speaks with its own addresses alone.
+    let free = a.rsplit_once('.').map(|(head, _)| format!("{head}.250")).unwrap();
+    home.says("bee", &format!("ip address add {free}/32 dev eth0")).code_is(0);
+    home.says("bee", &format!("ping -c 1 -W 1 -I {free} {a}")).code_is(1);
+    home.says("bee", &format!("ping -c 1 -W 5 -I {b} {a}")).code_is(0);
+    let other =
+        "ip link set eth0 down; ip link set eth0 address 02:42:0a:00:00:09; ip link set eth0 up";
+    home.says("bee", other).code_is(0);
+    home.misses("bee", &a);
+}
+
+#[test]
+fn an_internal_network_leads_nowhere_and_knows_both_kinds_of_addresses() {
+    let home = Home::new();
+    let outside = Outside::new("hrt-int");
+    home.sandbox.does("network create --internal --ipv6 back");
+    home.sandbox.does("network create --ipv6 --subnet 2001:db8:7::/64 front");
+    home.idles("ant", "--network back");
+    home.idles("bee", "--network back");
+    home.idles("cow", "--network front");
+    home.reaches("ant", &home.address("bee", "back"));
+    let six = "{{.NetworkSettings.Networks.back.GlobalIPv6Address}}";
+    home.reaches("ant", &home.told("bee", six));
+    home.misses("ant", Outside::ADDRESS);
+    home.misses("ant", Outside::ADDRESS6);
+    home.reaches("cow", Outside::ADDRESS);
+    home.reaches("cow", Outside::ADDRESS6);
+    // Nobody outside can begin a conversation, even where there is a way.
+    let subnet = home.of_network("front", "{{range .IPAM.Config}}{{.Subnet}} {{end}}");
+    outside.route(subnet.split_whitespace().next().unwrap());
+    let inside = home.address("cow", "front");
+    assert_eq!(outside.run(&format!("ping -c 1 -W 1 {inside}")), Some(1));
+}
+
+#[test]
+fn nothing_is_left_of_a_network() {
+    let home = Home::new();
+    home.sandbox.does("network create web");
+    home.idles("finch", "--network web");
+    let bridge = home.bridge("web");
+    let tap = format!("hr{}", &home.told("finch", "{{.Id}}")[..12]);
+    assert_eq!(interfaces(&tap).len(), 1);
+    home.fails("network rm web", 1, "network web has active endpoints");
+    let supervisor = home.supervisor("finch");
+    assert!(Command::new("kill").args(["-KILL", &supervisor]).status().unwrap().success());
+    while !interfaces(&tap).is_empty() {}
+    let address = home.address("finch", "web");
+    assert_eq!(address, "", "it does not run");
+    home.sandbox.does("rm finch");
+    home.sandbox.does("network rm web").stdout_is("web\n");
+    assert_eq!(interfaces(&bridge), [""; 0]);
+    assert!(!tables().contains(&bridge), "{}", tables());
+    home.fails("network inspect web", 1, "network web not found");
+}
+
+#[test]
+fn what_somebody_else_takes_away_is_made_anew() {
+    let home = Home::new();
+    let outside = Outside::new("hrt-new");
+    home.idles("ant", "");
+    let bridge = home.bridge("bridge");
+    nft("flush ruleset");
+    home.sandbox.does("run --rm busybox ping -c 1 -W 5 198.51.100.2");
+    assert!(tables().contains(&format!("inet {bridge}")), "{}", tables());
+    home.sandbox.does("rm -f ant");
+    let deleted = Command::new("ip").args(["link", "delete", &bridge]).status().unwrap();
+    assert!(deleted.success());
+    home.sandbox.does("run --rm busybox ping -c 1 -W 5 198.51.100.2");
+    drop(outside);
+}
+
+#[test]
+fn what_makes_no_network_is_refused() {
+    let home = Home::new();
+    home.sandbox.does("network create --subnet 192.0.2.0/30 tiny");
+    home.fails("network create tiny", 1, "network with name tiny already exists");
+    home.fails("network create --subnet 192.0.2.0/24 wide", 1, "Pool overlaps with other one");
+    home.fails("network create --subnet 192.0.2.1/24 bits", 1, "it should be 192.0.2.0/24");
+    home.fails("network create none", 1, "operation is not permitted on predefined none network");
+    home.fails("network create bridge", 1, "network with name bridge already exists");
+    home.fails("network rm bridge", 1, "bridge is a pre-defined network and cannot be removed");
+    home.sandbox.does("create --network tiny --name first busybox");
+    home.fails("create --network tiny busybox", 125, "no available IPv4 addresses");
+    home.fails("create --network nobody busybox", 125, "network nobody not found");
+    home.fails("create --network host busybox", 125, "host is another's network");
+    home.fails(
+        "create --network tiny --ip 192.0.3.1 busybox",
+        125,
+        "contain the IP address 192.0.3.1",
+    );
+    home.fails("create --ip 192.0.2.2 busybox", 125, "supported on user defined networks only");
+    // Nothing is left of a container that was not made.
+    home.sandbox.does("ps -aq").stdout_is(&home.sandbox.does("ps -aq").stdout);
+    assert_eq!(home.sandbox.does("ps -aq").stdout.lines().count(), 1);
+    home.sandbox.does("network disconnect tiny first");
+    home.fails("network disconnect tiny first", 1, "is not connected to network tiny");
+    home.sandbox.does("network connect --ip 192.0.2.2 tiny first");
+    home.fails("network connect tiny first", 1, "already exists in network tiny");
+    home.sandbox.does("rm first");
+    home.sandbox.does("network prune -f").stdout_is("Deleted Networks:\ntiny\n\n");
+    home.sandbox
+        .does("network ls --format {{.Name}}/{{.Driver}}")
+        .stdout_is("bridge/bridge\nnone/null\n");
+}
+
+#[test]
+fn without_nft_a_start_says_what_is_missing() {
+    let home = Home::new();
+    let out = Command::new("unshare")
+        .args(["-m", "sh", "-c", "mount --bind /dev/null $(command -v nft) && exec \"$@\"", "sh"])
+        .arg(std::env::var("HYPERRUN_BIN").unwrap())
+        .args(["--root", home.folder.path().to_str().unwrap()])
+        .args(["run", "--rm", "busybox", "true"])
+        .output()
+        .unwrap();
+    let out = Output::new("run without nft".to_owned(), out);
+    out.fails_with(125, "cannot make the firewall's rules of network bridge");
+    home.sandbox.does("run --rm --network none busybox ls /sys/class/net").stdout_is("lo\n");
+}
+
+#[test]
+fn a_container_that_runs_is_connected_and_disconnected() {
+    let home = Home::new();
+    for network in ["one", "two"] {
+        home.sandbox.does(&format!("network create {network}"));
+    }
+    home.idles("ant", "--network one");
+    home.idles("bee", "--network two");
+    let (gateway, bee) =
+        (home.told("ant", "{{.NetworkSettings.Networks.one.Gateway}}"), home.address("bee", "two"));
+    home.misses("ant", &bee);
+    home.sandbox.does("network connect --alias other two ant");
+    home.reaches("ant", &bee);
+    home.reaches("ant", &gateway);
+    home.reaches("bee", &home.address("ant", "two"));
+    home.says("ant", "ls /sys/class/net").stdout_is("eth0\neth1\nlo\n");
+    home.fails("network connect two ant", 1, "already exists in network two");
+    // What it is on now, it is on after its next start, too.
+    home.sandbox.does("restart -t 0 ant");
+    home.reaches("ant", &bee);
+    home.sandbox.does("network disconnect two ant");
+    home.misses("ant", &bee);
+    home.reaches("ant", &gateway);
+    home.says("ant", "ls /sys/class/net").stdout_is("eth0\nlo\n");
+    home.sandbox.does("network disconnect one ant");
+    home.says("ant", "ls /sys/class/net").stdout_is("lo\n");
+    home.sandbox.does("network connect one ant");
+    home.reaches("ant", &gateway);
+    let tap = format!("hr{}", &home.told("ant", "{{.Id}}")[..11]);
+    home.sandbox.does("rm -f ant");
+    while !interfaces(&tap).is_empty() {}
+}

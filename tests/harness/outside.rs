@@ -1,0 +1,92 @@
+//! A network namespace that is a test's world outside: one cable leads there.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::thread::{self, JoinHandle};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The host's end of the cable, and the other's, with addresses for documentation (RFC 5737, RFC 3849).
+const HERE: [&str; 2] = ["198.51.100.1/24", "2001:db8:100::1/64"];
+const THERE: [&str; 2] = ["198.51.100.2/24", "2001:db8:100::2/64"];
+
+/// The world outside, gone with this value.
+pub struct Outside {
+    name: String,
+}
+
+impl Outside {
+    /// Its address.
+    pub const ADDRESS: &str = "198.51.100.2";
+    /// And the one of IPv6.
+    pub const ADDRESS6: &str = "2001:db8:100::2";
+    /// The host as it is seen from there.
+    pub const HOST: &str = "198.51.100.1";
+
+    /// Makes a namespace and a cable, both of this name, which is short.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let outside = Self { name: name.to_owned() };
+        let (near, far) = (format!("{name}-n"), format!("{name}-f"));
+        ip(&format!("netns add {name}"));
+        ip(&format!("link add {near} type veth peer name {far} netns {name}"));
+        for (address, there) in HERE.iter().zip(THERE) {
+            let now = if there.contains(':') { " nodad" } else { "" };
+            ip(&format!("address add {address} dev {near}{now}"));
+            ip(&format!("-n {name} address add {there} dev {far}{now}"));
+        }
+        ip(&format!("link set {near} up"));
+        ip(&format!("-n {name} link set {far} up"));
+        ip(&format!("-n {name} link set lo up"));
+        outside
+    }
+
+    /// Runs a program there; its exit code.
+    pub fn run(&self, words: &str) -> Option<i32> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).args(words.split(' '));
+        command.output().expect("ip starts").status.code()
+    }
+
+    /// Gives a way from there to a network behind the host.
+    pub fn route(&self, subnet: &str) {
+        ip(&format!("-n {} route add {subnet} via {}", self.name, Self::HOST));
+    }
+
+    /// Hears one connection to this address there, answers with who it was, and is over.
+    pub fn answer_once(&self, address: &str) -> JoinHandle<String> {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it is there");
+        let address = address.to_owned();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let listening = thread::spawn(move || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network).expect("it is a namespace");
+            let listener = TcpListener::bind(address).expect("it is free");
+            ready.send(()).expect("somebody waits");
+            let (mut stream, peer) = listener.accept().expect("somebody comes");
+            let peer = peer.ip().to_string();
+            stream.write_all(peer.as_bytes()).expect("it listens");
+            stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+            let _ = stream.read_to_end(&mut Vec::new());
+            peer
+        });
+        is_ready.recv().expect("it listens");
+        listening
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        // The cable goes with one of its ends.
+        ip(&format!("link delete {}-n", self.name));
+        ip(&format!("netns delete {}", self.name));
+    }
+}
+
+fn ip(words: &str) {
+    let status = Command::new("ip").args(words.split(' ')).status().expect("ip starts");
+    assert!(status.success(), "ip {words}");
+}
