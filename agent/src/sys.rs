@@ -29,6 +29,13 @@ const VSOCK_ADDRESS_BYTES: libc::socklen_t = 16;
 const _: () = assert!(VSOCK_FAMILY as c_int == libc::AF_VSOCK);
 const _: () = assert!(VSOCK_ADDRESS_BYTES as usize == mem::size_of::<libc::sockaddr_vm>());
 
+/// How much a connection may have on its way, in bytes: Linux lets no more be sent than it would take
+/// itself, whatever the other side has room for.
+const VSOCK_BUFFER_BYTES: u64 = 1 << 20;
+/// `SO_VM_SOCKETS_BUFFER_SIZE` and `SO_VM_SOCKETS_BUFFER_MAX_SIZE` of `linux/vm_sockets.h`.
+const SO_VM_SOCKETS_BUFFER_SIZE: c_int = 0;
+const SO_VM_SOCKETS_BUFFER_MAX_SIZE: c_int = 2;
+
 /// Listens on a vsock port of this machine.
 pub(crate) fn vsock_listen(port: u32) -> io::Result<OwnedFd> {
     const BACKLOG: i32 = 128;
@@ -46,8 +53,21 @@ pub(crate) fn vsock_listen(port: u32) -> io::Result<OwnedFd> {
     check(unsafe {
         libc::bind(socket.as_raw_fd(), ptr::from_ref(&address).cast(), VSOCK_ADDRESS_BYTES)
     })?;
+    // What is accepted inherits it. The most is first: it cuts the other.
+    for option in [SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE] {
+        set_vsock_option(&socket, option, VSOCK_BUFFER_BYTES)?;
+    }
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// Sets an option of a vsock socket, which is a number of 64 bits.
+fn set_vsock_option(socket: &OwnedFd, option: c_int, value: u64) -> io::Result<()> {
+    const BYTES: libc::socklen_t = 8;
+    let value = ptr::from_ref(&value).cast();
+    // SAFETY: the pointer is to a live number, and the length is its size.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::AF_VSOCK, option, value, BYTES) })?;
+    Ok(())
 }
 
 /// Takes the next connection of a vsock listener.

@@ -12,6 +12,7 @@ pub mod exit;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod haste;
 mod kick;
 mod kvm;
 mod loader;

@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use vmm::haste::Haste;
 
 /// How much is moved at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
@@ -175,10 +176,14 @@ fn splice_all(from: &impl AsFd, to: &impl AsFd) -> io::Result<Spliced> {
     let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
     // As it is, where this user has too many of them.
     let _ = fcntl_setpipe_size(&writing, SPLICE_BYTES);
+    let mut haste = Haste::default();
     loop {
         match splice(from, None, &writing, None, SPLICE_BYTES, SpliceFlags::empty()) {
             Ok(0) => return Ok(Spliced::All),
-            Ok(count) => splice_on(&reading, to, count)?,
+            Ok(count) => {
+                haste.moved(count);
+                splice_on(&reading, to, count)?;
+            }
             Err(Errno::INVAL) => return Ok(Spliced::Nothing),
             Err(error) => recover(error.into(), from, PollFlags::IN)?,
         }

@@ -30,18 +30,37 @@ pub(crate) fn write(
     text: &[u8],
     durability: Durability,
 ) -> Result<(), Error> {
-    let path = folder.join(name);
-    let new = folder.join(format!("{name}.new"));
-    if let Err(error) = write_new(&new, text, durability) {
+    draft(folder, name, text, durability)?;
+    publish(folder, name, durability)
+}
+
+/// Writes a document beside its place, where nobody looks.
+pub(super) fn draft(
+    folder: &Path,
+    name: &str,
+    text: &[u8],
+    durability: Durability,
+) -> Result<(), Error> {
+    let new = draft_path(folder, name);
+    write_new(&new, text, durability).map_err(|error| {
         // On a full disk, not even half a document stays.
         let _ = fs::remove_file(&new);
-        return Err(file_error("write", &new)(error));
-    }
-    fs::rename(&new, &path).map_err(file_error("write", &path))?;
+        file_error("write", &new)(error)
+    })
+}
+
+/// Moves a document that was written beside its place there.
+pub(super) fn publish(folder: &Path, name: &str, durability: Durability) -> Result<(), Error> {
+    let path = folder.join(name);
+    fs::rename(draft_path(folder, name), &path).map_err(file_error("write", &path))?;
     match durability {
         Durability::Synced => sync_folder(folder),
         Durability::Fleeting => Ok(()),
     }
+}
+
+fn draft_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.new"))
 }
 
 fn write_new(path: &Path, text: &[u8], durability: Durability) -> io::Result<()> {

@@ -10,6 +10,7 @@ mod record;
 mod register;
 mod repair;
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -326,6 +327,10 @@ fn read_document(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
+fn to_text(state: &State) -> Vec<u8> {
+    serde_json::to_vec(state).expect("a state of words and numbers is JSON")
+}
+
 /// A container's folder, held by whoever looks after it. It is held as long as somebody has
 /// [`Self::lock`], which a fork shares.
 #[derive(Debug)]
@@ -334,6 +339,8 @@ pub(crate) struct Home {
     /// The folder itself, for `/proc/self/fd` paths that are never too long for a socket.
     pub(crate) folder: File,
     durability: Durability,
+    /// The state that lies beside its place.
+    draft: RefCell<Option<State>>,
     /// Never read: it is locked.
     #[expect(dead_code, reason = "holds the lock until the last process closes it")]
     lock: File,
@@ -342,7 +349,7 @@ pub(crate) struct Home {
 impl Home {
     fn open(path: PathBuf, durability: Durability, lock: File) -> Result<Self, Error> {
         let folder = File::open(&path).map_err(file_error("open", &path))?;
-        Ok(Self { path, folder, durability, lock })
+        Ok(Self { path, folder, durability, draft: RefCell::new(None), lock })
     }
 
     /// Where it lies.
@@ -357,8 +364,18 @@ impl Home {
 
     /// Writes down how far the container has come.
     pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {
-        let text = serde_json::to_vec(state).expect("a state of words and numbers is JSON");
-        files::write(&self.path, STATE, &text, self.durability)
+        if self.draft.take().is_none_or(|draft| !draft.is_as(state)) {
+            files::draft(&self.path, STATE, &to_text(state), self.durability)?;
+        }
+        files::publish(&self.path, STATE, self.durability)
+    }
+
+    /// Writes how far the container will have come beside its place, so that the disk is waited for
+    /// ahead. It holds if it is written down next, whenever that is: but for the moment of its end.
+    pub(crate) fn draft_state(&self, state: State) {
+        let drafted = files::draft(&self.path, STATE, &to_text(&state), self.durability);
+        // What fails is tried again by who writes it down, and told.
+        self.draft.replace(drafted.is_ok().then_some(state));
     }
 
     /// Writes down what checks have told, which no crash of the host outlives.

@@ -180,6 +180,11 @@ impl State {
         let status = Status::Exited;
         Self { status, exit_code, error, supervisor: None, finished, ..self }
     }
+
+    /// Whether it tells the same as another one, but for the moment of the end.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        *self == Self { finished: self.finished, ..other.clone() }
+    }
 }
 
 /// Why a document is of no use.

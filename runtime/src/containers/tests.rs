@@ -190,3 +190,27 @@ fn what_was_left_half_made_is_swept() {
     machine.remove_machine();
     assert!(ground.folder.path().exists());
 }
+
+#[test]
+fn a_draft_is_no_state_until_it_is_written_down() {
+    let ground = Ground::new();
+    let (home, record) = ground.create("web").unwrap();
+    let state = || ground.containers.find("web").unwrap().state;
+    let running = State::new(Status::Running);
+    home.write_state(&running).unwrap();
+    let ended = running.clone().ended(3, String::new());
+    home.draft_state(ended.clone());
+    assert_eq!(state(), running);
+    // The moment of the end is the draft's.
+    let later = running.clone().ended(3, String::new());
+    home.write_state(&State { finished: None, ..later }).unwrap();
+    assert_eq!(state(), ended);
+    // What is written down else takes its place, and it is not used later.
+    home.draft_state(running.clone().ended(4, String::new()));
+    home.write_state(&running).unwrap();
+    assert_eq!(state(), running);
+    home.write_state(&ended).unwrap();
+    assert_eq!(state(), ended);
+    drop(home);
+    assert_eq!(ground.containers.find(&record.id).unwrap().state, ended);
+}

@@ -15,7 +15,7 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::clients::ClientId;
 use super::fork::{Fork, Passed};
-use super::outputs::{Log, SINK_BYTES};
+use super::outputs::{Log, SINK_BYTES, Tools};
 
 /// How much is moved at once, in bytes: as much as a pipe takes. The machine sends packets of 64 KiB,
 /// which gather while we are slower.
@@ -107,16 +107,16 @@ impl Flow {
         source.into_iter().chain(slow.map(|sink| (sink.pipe.as_fd(), PollFlags::OUT)))
     }
 
-    /// Moves what can be moved. `piece` is memory to do it with.
-    pub(super) fn serve(&mut self, log: &mut Log, piece: &mut Vec<u8>) {
+    /// Moves what can be moved.
+    pub(super) fn serve(&mut self, log: &mut Log, tools: &mut Tools) {
         if !self.held.is_empty() {
             self.flush();
         } else if !log.is_kept() && self.sinks.len() == 1 {
-            self.splice();
+            self.splice(tools);
         } else if self.fork.is_some() {
-            self.pass(log, piece);
+            self.pass(log, tools);
         } else {
-            self.copy(log, piece);
+            self.copy(log, tools);
         }
     }
 
@@ -136,10 +136,11 @@ impl Flow {
     }
 
     /// Lets the kernel move what has come to the only one who wants it.
-    fn splice(&mut self) {
+    fn splice(&mut self, tools: &mut Tools) {
         let (Some(source), [sink]) = (&self.source, &mut self.sinks[..]) else { return };
         match sink.splice(source) {
-            Spliced::Some => return,
+            Spliced::Some(count) => return tools.haste.moved(count),
+            Spliced::Nothing => return,
             Spliced::End => self.source = None,
             Spliced::Gone => {}
         }
@@ -147,7 +148,8 @@ impl Flow {
     }
 
     /// Reads what has come, gives it to everybody and writes it down.
-    fn copy(&mut self, log: &mut Log, piece: &mut Vec<u8>) {
+    fn copy(&mut self, log: &mut Log, tools: &mut Tools) {
+        let Tools { piece, haste } = tools;
         let Some(source) = &self.source else { return };
         self.sinks.iter_mut().for_each(|sink| sink.is_full = false);
         piece.clear();
@@ -158,6 +160,7 @@ impl Flow {
             // An error: the machine has ended, or the program was told that nobody reads.
             Ok((0, _)) | Err(_) => self.end(log),
             Ok((count, _)) => {
+                haste.moved(count);
                 self.give(piece);
                 log.add(self.kind, piece);
                 if count >= FAST_BYTES && self.sinks.len() == 1 && self.held.is_empty() {
@@ -169,7 +172,8 @@ impl Flow {
     }
 
     /// Lets the kernel give what has come to the only one who wants it, and writes the same down.
-    fn pass(&mut self, log: &mut Log, piece: &mut Vec<u8>) {
+    fn pass(&mut self, log: &mut Log, tools: &mut Tools) {
+        let Tools { piece, haste } = tools;
         let (Some(source), Some(fork), [sink]) =
             (&self.source, &mut self.fork, &mut self.sinks[..])
         else {
@@ -180,7 +184,7 @@ impl Flow {
             match fork.fill(source, PIECE_BYTES) {
                 Err(Errno::AGAIN | Errno::INTR) => return,
                 Ok(0) | Err(_) => return self.end(log),
-                Ok(_) => {}
+                Ok(count) => haste.moved(count),
             }
         }
         piece.resize(PIECE_BYTES, 0);
@@ -253,9 +257,10 @@ impl Sink {
             // The source was ready, or the next look at the pipe tells that it is not full.
             Err(Errno::AGAIN) => {
                 self.is_full = true;
-                Spliced::Some
+                Spliced::Nothing
             }
-            Ok(_) | Err(Errno::INTR) => Spliced::Some,
+            Ok(count) => Spliced::Some(count),
+            Err(Errno::INTR) => Spliced::Nothing,
             Err(Errno::PIPE) => Spliced::Gone,
             // The machine has ended, or the program was told that nobody reads.
             Err(_) => Spliced::End,
@@ -279,8 +284,10 @@ impl Sink {
 
 /// What came of it when the kernel was to move bytes.
 enum Spliced {
-    /// There may be more.
-    Some,
+    /// So many, and there may be more.
+    Some(usize),
+    /// There may be something later.
+    Nothing,
     /// The stream has ended.
     End,
     /// Nobody reads any more.

@@ -12,6 +12,7 @@ use protocol::StreamKind;
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use vmm::haste::Haste;
 
 use super::clients::ClientId;
 use super::flow::Flow;
@@ -25,8 +26,15 @@ pub(super) const SINK_BYTES: usize = 256 << 10;
 pub(super) struct Outputs {
     flows: Vec<Flow>,
     log: Log,
-    /// Memory to move bytes with.
-    piece: Vec<u8>,
+    tools: Tools,
+}
+
+/// What all streams are moved with.
+#[derive(Default)]
+pub(super) struct Tools {
+    /// Memory for what is moved.
+    pub(super) piece: Vec<u8>,
+    pub(super) haste: Haste,
 }
 
 /// The log, if there is one.
@@ -42,7 +50,7 @@ impl Outputs {
     /// Of a program that has not begun.
     pub(super) fn new(log: Option<LogWriter>) -> Self {
         let log = Log { writer: log, error: None, is_news: false };
-        Self { flows: Vec::new(), log, piece: Vec::new() }
+        Self { flows: Vec::new(), log, tools: Tools::default() }
     }
 
     /// The streams of the program, which is about to begin.
@@ -99,7 +107,7 @@ impl Outputs {
 
     /// Moves what can be moved of the stream at this place; the words for a log that has just failed.
     pub(super) fn serve(&mut self, at: usize) -> Option<String> {
-        self.flows.get_mut(at)?.serve(&mut self.log, &mut self.piece);
+        self.flows.get_mut(at)?.serve(&mut self.log, &mut self.tools);
         self.log.news()
     }
 
@@ -357,6 +365,37 @@ mod tests {
             finish(outputs, writer);
             assert!(text_of(&log) == text);
             std::fs::remove_file(&log).unwrap();
+        }
+    }
+
+    /// This thread's scheduling policy, the 41st field of proc_pid_stat(5).
+    fn policy() -> u32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        fields.split(' ').nth(38).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn who_carries_much_is_in_no_hurry_until_it_is_little() {
+        const SCHED_OTHER: u32 = 0;
+        const SCHED_BATCH: u32 = 3;
+        let folder = tempfile::tempdir().unwrap();
+        let log = LogWriter::new(folder.path().join("log"), LogConfig::default());
+        for log in [None, Some(log)] {
+            let (mut program, ours) = UnixStream::pair().unwrap();
+            let mut outputs = Outputs::new(log);
+            outputs.connect(StreamKind::Stdout, ours);
+            let _client = attach(&mut outputs, 1);
+            for (bytes, expected) in [(64 << 10, SCHED_BATCH), (1, SCHED_OTHER), (1, SCHED_OTHER)] {
+                program.write_all(&vec![b'\n'; bytes]).unwrap();
+                serve_all(&mut outputs);
+                assert_eq!(policy(), expected, "{bytes}");
+            }
+            program.write_all(&[b'\n'; 64 << 10]).unwrap();
+            serve_all(&mut outputs);
+            assert_eq!(policy(), SCHED_BATCH);
+            drop(outputs);
+            assert_eq!(policy(), SCHED_OTHER);
         }
     }
 }

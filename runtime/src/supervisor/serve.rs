@@ -24,7 +24,7 @@ use super::processes::Asked;
 use super::questions::Questions;
 use super::saving::Saving;
 use crate::containers::{Home, Record, State, Status};
-use crate::keeping::LogDriver;
+use crate::keeping::{LogDriver, RestartPolicy};
 use crate::link::FromSupervisor;
 use crate::logs::{self, LogWriter};
 use crate::moment::Moment;
@@ -171,7 +171,7 @@ impl<'a> Supervisor<'a> {
             self.step()?;
         }
         let Stage::Exited(status) = self.stage else { return Err(Error::AgentGone) };
-        self.power_off();
+        self.power_off(status);
         Ok(status)
     }
 
@@ -371,7 +371,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Lets the guest write down what it holds, if anybody will ever read that, and ends its machine.
-    fn power_off(&mut self) {
+    fn power_off(&mut self, status: ExitStatus) {
         if self.record.keeping.auto_remove || self.machine_ended {
             return;
         }
@@ -381,6 +381,10 @@ impl<'a> Supervisor<'a> {
         }
         self.alarms.clear_all();
         self.alarms.set(Alarm::PoweredOff, POWER_OFF);
+        if self.state.stopped || self.record.keeping.restart == RestartPolicy::No {
+            // While the guest is at its disk, the host's takes the end.
+            self.home.draft_state(self.state.clone().ended(status.shell_code(), String::new()));
+        }
         while !self.machine_ended {
             // Whatever goes wrong now, the container has ended.
             if self.step().is_err() {

@@ -3,8 +3,9 @@
 //! All counters run modulo 2^32, as in the packets. What the guest claims is hostile: a claim that
 //! cannot be true is a [`CreditViolation`].
 
-/// The bytes that a connection holds for its Unix socket while that takes no more.
-pub(super) const BUF_ALLOC: u32 = 256 << 10;
+/// The bytes that a connection holds for its Unix socket while that takes no more. The guest sends half
+/// of it before it hears of more room, so that it and the device wake each other seldom.
+pub(super) const BUF_ALLOC: u32 = 1 << 20;
 
 /// Both sides' accounts.
 #[derive(Debug, Clone, Default)]
@@ -71,9 +72,11 @@ impl Credit {
         (BUF_ALLOC, self.fwd_cnt)
     }
 
-    /// Whether the guest knows of so little room that it should hear of more.
+    /// Whether the guest knows of so little room that it should hear of more. Linux never has more on its
+    /// way than its own buffer holds.
     pub(super) fn update_due(&self) -> bool {
-        self.fwd_cnt != self.told_fwd_cnt && self.guest_available() < BUF_ALLOC / 2
+        let most = BUF_ALLOC.min(self.peer_buf_alloc);
+        self.fwd_cnt != self.told_fwd_cnt && BUF_ALLOC - self.guest_available() > most / 2
     }
 
     /// How many bytes the guest may send by what it has been told. Never more than there is room,
@@ -152,17 +155,23 @@ mod tests {
 
     #[test]
     fn an_update_is_due_when_the_guest_thinks_that_room_is_low() {
-        let mut credit = aged();
-        credit.receive(BUF_ALLOC / 2).unwrap();
-        credit.forward(BUF_ALLOC / 2);
-        assert!(!credit.update_due());
-        credit.receive(1).unwrap();
-        assert!(credit.update_due());
-        credit.tell();
-        assert!(!credit.update_due());
-        // Nothing new to say.
-        credit.receive(BUF_ALLOC - 1).unwrap();
-        assert!(!credit.update_due());
+        // A guest has no more on its way than what it would take itself.
+        for (theirs, most) in [(u32::MAX, BUF_ALLOC), (BUF_ALLOC, BUF_ALLOC), (1000, 1000), (0, 0)]
+        {
+            let mut credit = aged();
+            credit.hear(theirs, credit.peer_fwd_cnt).unwrap();
+            credit.receive(most / 2).unwrap();
+            credit.forward(most / 2);
+            assert!(!credit.update_due());
+            credit.receive(1).unwrap();
+            credit.forward(1);
+            assert!(credit.update_due());
+            credit.tell();
+            assert!(!credit.update_due());
+            // Nothing new to say.
+            credit.receive(BUF_ALLOC).unwrap();
+            assert!(!credit.update_due());
+        }
     }
 
     /// Whatever an obedient guest does, it is never accused, and never has more room than there is.

@@ -234,7 +234,8 @@ fn more_than_the_credit_ends_the_connection_but_loses_nothing_before() {
     let mut guest = Guest::ready();
     let (mut client, port) = guest.connect();
     let block = pattern(64 << 10);
-    for _ in 0..4 {
+    let blocks = BUF_ALLOC as usize / block.len();
+    for _ in 0..blocks {
         guest.send(port, Operation::Data, 0, 0, &block);
     }
     while let Some((index, _)) = guest.rx.take(&guest.memory) {
@@ -244,10 +245,10 @@ fn more_than_the_credit_ends_the_connection_but_loses_nothing_before() {
     guest.send(port, Operation::Reset, 0, 0, &[]);
     let mut read = Vec::new();
     client.read_to_end(&mut read).unwrap();
-    assert!(read == block.repeat(4));
+    assert!(read == block.repeat(blocks));
 
     let (_client, port) = guest.connect();
-    for _ in 0..4 {
+    for _ in 0..blocks {
         guest.send(port, Operation::Data, 0, 0, &block);
     }
     // By the guest's own account there is no room: it has not been told of any.
