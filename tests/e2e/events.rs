@@ -101,6 +101,14 @@ fn a_life_that_begins_again_is_told_again() {
 fn memory_that_runs_out_is_told() {
     let home = Home::new();
     let words = "run --name fat -m 16m busybox dd if=/dev/zero of=/dev/null bs=30M count=1";
-    home.sandbox.hyperrun(words.split(' ')).code_is(137);
+    let limit = "the container's limit of 16m";
+    home.sandbox.hyperrun(words.split(' ')).code_is(137).stderr_has(limit);
     assert!(home.happened("container=fat").contains(&"oom".to_owned()));
+    let told =
+        "events --since 1h --until 0s --filter event=oom --format {{.Actor.Attributes.limit}}";
+    home.sandbox.does(told).stdout_is(&format!("{limit}\n"));
+    home.shows("fat", "{{.State.OOMKilled}} {{.State.OOMLimit}}", &format!("true {limit}"));
+    // That of a larger one is its machine's.
+    let words = "run --name wide -m 64m busybox tail /dev/zero";
+    home.sandbox.hyperrun(words.split(' ')).stderr_has("the machine's memory of 64m");
 }

@@ -5,12 +5,12 @@
 //! lock. A version of both is raised when an older hyperrun could not do right by them; fields that
 //! are added with a default do not raise it.
 
-use protocol::{ContainerSpec, User};
+use protocol::{ContainerSpec, OutOfMemory, User};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::keeping::Keeping;
-use crate::limits::ScratchSize;
+use crate::limits::{ScratchSize, Size};
 use crate::moment::Moment;
 use crate::network::{Endpoint, NO_NETWORK};
 use crate::options::{Dns, HostLimits, Ports};
@@ -81,6 +81,18 @@ impl Record {
         let User { user, group } = &self.container.process.user;
         group.as_ref().map_or_else(|| user.clone(), |group| format!("{user}:{group}"))
     }
+
+    /// The memory that a process was killed for want of, in words.
+    pub(crate) fn memory_that_ran_out(&self, memory: OutOfMemory) -> String {
+        let machine = Size { bytes: u64::from(self.vm.memory_mib) << 20 };
+        match (memory, self.container.limits.memory_bytes) {
+            (OutOfMemory::Limit, Some(bytes)) => {
+                format!("the container's limit of {}", Size { bytes })
+            }
+            (OutOfMemory::Limit, None) => "a limit that the container has set".to_owned(),
+            (OutOfMemory::Machine, _) => format!("the machine's memory of {machine}"),
+        }
+    }
 }
 
 /// How far a container has come.
@@ -96,6 +108,9 @@ pub struct State {
     /// Whether its last end was the kernel's, for want of memory.
     #[serde(default)]
     pub oom_killed: bool,
+    /// What memory that was, in words; empty if it was not.
+    #[serde(default)]
+    pub oom_limit: String,
     /// Why its last start or life failed; empty if it did not.
     #[serde(default)]
     pub error: String,
@@ -165,6 +180,7 @@ impl State {
             status,
             exit_code: 0,
             oom_killed: false,
+            oom_limit: String::new(),
             error: String::new(),
             supervisor: None,
             started: None,
@@ -285,6 +301,16 @@ pub(crate) mod tests {
         let text = serde_json::to_vec(&state).unwrap();
         assert_eq!(parse::<State>(&text).unwrap(), state);
         assert_eq!(parse::<State>(br#"{"version":1,"status":"paused"}"#).unwrap().exit_code, 0);
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_told_by_its_size() {
+        let mut record = sample("a", "web");
+        let told = |record: &Record, memory| record.memory_that_ran_out(memory);
+        assert_eq!(told(&record, OutOfMemory::Machine), "the machine's memory of 512m");
+        assert_eq!(told(&record, OutOfMemory::Limit), "a limit that the container has set");
+        record.container.limits.memory_bytes = Some(4 << 20);
+        assert_eq!(told(&record, OutOfMemory::Limit), "the container's limit of 4m");
     }
 
     #[test]

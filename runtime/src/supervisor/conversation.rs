@@ -4,7 +4,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
-use protocol::{FromAgent, ProcessId, StreamKind, ToAgent, WallClock};
+use protocol::{FromAgent, OutOfMemory, ProcessId, StreamKind, ToAgent, WallClock};
 
 use super::agent::{Agent, streams_of};
 use super::alarms::Alarm;
@@ -98,10 +98,7 @@ impl Supervisor<'_> {
                     return Err(Error::Start(error));
                 }
                 FromAgent::Exited { id: ProcessId::OWN, status, out_of_memory } => {
-                    self.state.oom_killed = out_of_memory.is_some();
-                    if self.state.oom_killed {
-                        self.note("oom", &[]);
-                    }
+                    self.ran_out(out_of_memory);
                     self.exited(status);
                 }
                 FromAgent::Started { id } => self.exec_started(id),
@@ -118,6 +115,16 @@ impl Supervisor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells of a process that was killed for want of memory, and of what memory.
+    fn ran_out(&mut self, memory: Option<OutOfMemory>) {
+        let Some(memory) = memory else { return };
+        let limit = self.record.memory_that_ran_out(memory);
+        self.note("oom", &[("limit", &limit)]);
+        let words = format!("out of memory: the kernel has killed a process at {limit}");
+        self.clients.tell_all(&FromSupervisor::Warning(words));
+        (self.state.oom_killed, self.state.oom_limit) = (true, limit);
     }
 
     /// A machine that ends takes the agent with it: give it a moment to say how it ended.

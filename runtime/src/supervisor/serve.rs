@@ -275,6 +275,7 @@ impl<'a> Supervisor<'a> {
         self.state.started = Some(Moment::now());
         self.state.supervisor = Some(rustix::process::getpid().as_raw_nonzero().get());
         (self.state.exit_code, self.state.oom_killed) = (0, false);
+        self.state.oom_limit.clear();
         self.state.error.clear();
         self.begin_checks();
         self.enter(Status::Running);

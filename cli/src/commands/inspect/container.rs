@@ -48,6 +48,8 @@ struct State {
     restarting: bool,
     #[serde(rename = "OOMKilled")]
     oom_killed: bool,
+    #[serde(rename = "OOMLimit", skip_serializing_if = "String::is_empty")]
+    oom_limit: String,
     dead: bool,
     pid: i32,
     exit_code: u8,
@@ -133,6 +135,7 @@ fn state(found: &Found) -> State {
         paused: state.status == Status::Paused,
         restarting: state.status == Status::Restarting,
         oom_killed: state.oom_killed,
+        oom_limit: state.oom_limit.clone(),
         dead: state.status == Status::Dead,
         pid: state.supervisor.filter(|_| runs).unwrap_or(0),
         exit_code: state.exit_code,
