@@ -91,8 +91,10 @@ fn choose() -> Vec<Chosen> {
 
 /// What is wrong with a row, if anything.
 fn judge(row: &Row, ours: &Told, theirs: &Told) -> Option<String> {
-    let both = format!("{}: {}\nhyperrun {ours:#?}\npodman {theirs:#?}", row.what, row.script);
-    match (ours == theirs, row.differs) {
+    let said = format!("hyperrun said: {}\npodman said: {}", ours.said, theirs.said);
+    let both =
+        format!("{}: {}\nhyperrun {ours:#?}\npodman {theirs:#?}\n{said}", row.what, row.script);
+    match (ours.is_as(theirs), row.differs) {
         (false, None) => Some(both),
         (true, Some(why)) => Some(format!("differs no longer, though {why}\n{both}")),
         _ => None,

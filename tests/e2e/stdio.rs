@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::Stdio;
 
-use hyperrun_tests::Sandbox;
+use hyperrun_tests::{Running, Sandbox};
 
 /// How much the suite sends through a container, in MiB; `HYPERRUN_TEST_STREAM_MIB` for the whole.
 fn stream_mib() -> usize {
@@ -30,6 +30,15 @@ fn input_reaches_the_program_only_when_asked_for() {
         .hyperrun_with_input(["run", "--rm", "busybox", "cat"], b"hello\n")
         .code_is(0)
         .stdout_is("");
+}
+
+#[test]
+fn a_closed_input_is_an_empty_one() {
+    let run = Sandbox::with_images().command(["run", "--rm", "-i", "busybox", "wc", "-c"]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" <&-"]).arg(run.get_program()).args(run.get_args());
+    shell.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    Running::start(shell).finish().code_is(0).stdout_is("0\n").stderr_is("");
 }
 
 #[test]

@@ -1,10 +1,14 @@
-//! An upgrade under running containers: a supervisor that has another protocol goes on and is told apart.
+//! An upgrade under running containers: supervisors of the older binary go on, whoever has another
+//! protocol is told apart, and templates are made anew.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::thread;
 
+use hyperrun_tests::Sandbox;
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept,
@@ -12,6 +16,52 @@ use rustix::net::{
 };
 
 use crate::home::Home;
+
+/// Puts a copy of the installed files into a folder, each in one step, as an upgrade does.
+fn install(folder: &Path) {
+    let built = std::env::var("HYPERRUN_BIN").expect("scripts/test sets it");
+    let built = Path::new(&built).parent().unwrap();
+    for name in ["hyperrun", "hyperrun-registry", "initramfs.cpio", "vmlinux"] {
+        let new = folder.join("new");
+        fs::copy(built.join(name), &new).unwrap();
+        fs::rename(&new, folder.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn containers_go_on_while_everything_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = folder.path().join("lib");
+    fs::create_dir(&programs).unwrap();
+    install(&programs);
+    let binary = programs.join("hyperrun");
+    let sandbox = Sandbox::with_busybox(folder.path().join("root"))
+        .with_templates()
+        .of(binary.to_str().unwrap());
+    let script = "echo ready; rm -f /end; until [ -e /end ]; do sleep 0.1; done";
+    let words =
+        ["run", "-d", "--restart", "always", "--name", "old", "busybox", "sh", "-c", script];
+    sandbox.hyperrun(words).code_is(0).stderr_is("");
+    sandbox.does("run --rm busybox true").stderr_is("");
+    assert_eq!(sandbox.does("template ls -q").stdout.lines().count(), 1);
+    install(&programs);
+    // Another agent: what the kernel unpacks is the same with zeros behind it.
+    let mut agent = OpenOptions::new().append(true).open(programs.join("initramfs.cpio")).unwrap();
+    agent.write_all(&[0; 4096]).unwrap();
+    sandbox.does("exec old echo here").stdout_is("here\n");
+    sandbox.does("ps --format {{.Names}}:{{.State}}").stdout_is("old:running\n");
+    // Its next life begins under the same supervisor.
+    sandbox.does("exec old touch /end");
+    while sandbox.does("logs old").stdout != "ready\nready\n" {}
+    sandbox.does("exec old echo another").stdout_is("another\n");
+    sandbox.does("kill old");
+    sandbox.does("start old");
+    sandbox.does("exec old echo again").stdout_is("again\n");
+    sandbox.does("rm -f old");
+    sandbox.does("run --rm busybox echo new").stdout_is("new\n").stderr_is("");
+    // One of the first program and agent, one of the same program and the new agent, one of both new ones.
+    assert_eq!(sandbox.does("template ls -q").stdout.lines().count(), 3);
+}
 
 /// A supervisor that speaks another version of the protocol, in the place of a container's own.
 struct Other {

@@ -15,6 +15,7 @@ pub(super) const GROUPS: &[Group] = &[
         &[
             same("an exit code", "box run --rm busybox sh -c 'exit 7'"),
             same("both outputs", "box run --rm busybox sh -c 'echo out; echo words >&2'"),
+            same("ended by KILL", "box run --rm --init busybox sh -c 'kill -9 $$'"),
             same("a program that is missing", "box run --rm busybox no-such-program"),
             same("a program that is a folder", "box run --rm busybox /etc"),
             same("a program without the right to be one", "box run --rm busybox /etc/passwd"),
@@ -41,6 +42,135 @@ pub(super) const GROUPS: &[Group] = &[
             same(
                 "an environment file that is missing",
                 "box run --rm --env-file $F/none busybox true",
+            ),
+        ],
+    ),
+    group(
+        "run-more",
+        ":",
+        &[
+            same("no command: the image's, at the end of its input", "box run --rm busybox"),
+            same("flags behind the image are the program's", "box run --rm busybox echo --rm -it"),
+            same("-i: what comes in", "printf 'a\\nb' | box run -i --rm busybox cat"),
+            same("no -i: nothing comes in", "echo x | box run --rm busybox cat"),
+            same("-i: nothing comes in", "box run -i --rm busybox wc -c </dev/null"),
+            same("-t without a terminal on input", "box run --rm -t busybox echo x"),
+            same(
+                "--env-file",
+                "printf '# no\\nA=1\\nB=x y\\nOF_THE_HOST\\n' >$F/e; box run --rm --env-file $F/e -e A=2 busybox sh -c 'echo $A,$B,$OF_THE_HOST'",
+            ),
+            same("--cidfile", "box run --rm --cidfile $F/id busybox true; cat $F/id"),
+            same(
+                "--cidfile is there",
+                "touch $F/there; box run --rm --cidfile $F/there busybox true",
+            ),
+            same("the image's entrypoint and command", "box run --rm configured:1"),
+            same("the image's entrypoint, other words", "box run --rm configured:1 x 'y z'"),
+            same(
+                "another entrypoint takes no command of the image",
+                "box run --rm --entrypoint echo configured:1",
+            ),
+            same(
+                "another entrypoint with words",
+                "box run --rm --entrypoint /bin/echo configured:1 x",
+            ),
+            same("no entrypoint", "box run --rm --entrypoint '' configured:1 pwd"),
+            same(
+                "the image's user, folder and environment",
+                "box run --rm --entrypoint sh configured:1 -c 'id -u; id -g; pwd; echo $OF_THE_IMAGE $A $HOME'",
+            ),
+            same(
+                "the image's stop signal",
+                "box run -d --name $N-usr --entrypoint sh configured:1 -c 'trap \"exit 5\" USR1; while :; do sleep 0.1; done' >/dev/null; box exec $N-usr sleep 1; box stop $N-usr; box wait $N-usr",
+            ),
+        ],
+    ),
+    group(
+        "life",
+        ":",
+        &[
+            same("create says its id", "box create --name $N-a busybox true"),
+            same(
+                "create, start",
+                "box create --name $N-b busybox true >/dev/null; box start $N-b; box wait $N-b",
+            ),
+            same(
+                "start -a",
+                "box create --name $N-c busybox sh -c 'echo hi; exit 3' >/dev/null; box start -a $N-c; echo $?; box start -a $N-c",
+            ),
+            same(
+                "start -ai",
+                "box create -i --name $N-d busybox cat >/dev/null; echo x | box start -ai $N-d",
+            ),
+            same(
+                "a name in use",
+                "box create --name $N-e busybox true >/dev/null; box create --name $N-e busybox true",
+            ),
+            same(
+                "a restart after failures",
+                "box run -d --name $N-f --restart on-failure:2 busybox sh -c 'echo once; exit 3' >/dev/null; until [ $(box logs $N-f | wc -l) = 3 ]; do sleep 0.2; done; box wait $N-f; box inspect -f '{{.RestartCount}} {{.State.Status}}' $N-f",
+            ),
+            same(
+                "no restart after success",
+                "box run -d --name $N-g --restart on-failure busybox echo once >/dev/null; box wait $N-g; box logs $N-g",
+            ),
+            same(
+                "a restart always",
+                "box run -d --name $N-h --restart always busybox sh -c 'echo once; sleep 0.1' >/dev/null; until [ $(box logs $N-h | wc -l) -ge 2 ]; do sleep 0.2; done; box stop -t 0 $N-h >/dev/null 2>&1; box inspect -f '{{.State.Running}}' $N-h",
+            ),
+            same(
+                "stop asks",
+                "box run -d --name $N-i busybox sh -c 'trap \"echo bye; exit 3\" TERM; echo ready; while :; do sleep 0.1; done' >/dev/null; until box logs $N-i | grep -q ready; do :; done; box stop $N-i; box wait $N-i; box logs $N-i",
+            ),
+        ],
+    ),
+    group(
+        "life-more",
+        ":",
+        &[
+            same(
+                "stop kills",
+                "box run -d --name $N-j busybox sleep 1000 >/dev/null; box stop -t 0 $N-j; box wait $N-j",
+            ),
+            same(
+                "--stop-signal",
+                "box run -d --name $N-k --stop-signal KILL busybox sleep 1000 >/dev/null; box stop $N-k; box wait $N-k",
+            ),
+            same(
+                "kill",
+                "box run -d --name $N-l busybox sleep 1000 >/dev/null; box kill $N-l; box wait $N-l",
+            ),
+            same(
+                "kill -s",
+                "box run -d --name $N-m --init busybox sleep 1000 >/dev/null; box exec $N-m true; box kill -s HUP $N-m; box wait $N-m",
+            ),
+            same(
+                "pause, unpause",
+                "box run -d --name $N-n busybox sleep 1000 >/dev/null; box pause $N-n; box inspect -f '{{.State.Status}}' $N-n; box unpause $N-n; box inspect -f '{{.State.Status}}' $N-n",
+            ),
+            same(
+                "restart",
+                "box run -d --name $N-o busybox sh -c 'echo once; sleep 1000' >/dev/null; until box logs $N-o | grep -q once; do :; done; box restart -t 0 $N-o; until [ $(box logs $N-o | wc -l) = 2 ]; do :; done; box inspect -f '{{.State.Running}}' $N-o",
+            ),
+            same(
+                "rename",
+                "box create --name $N-p busybox true >/dev/null; box rename $N-p $N-q; box inspect -f '{{.State.Status}}' $N-q; box start $N-p; [ $? != 0 ]",
+            ),
+            same(
+                "rm",
+                "box create --name $N-r busybox true >/dev/null; box rm $N-r; box inspect $N-r 2>/dev/null; [ $? != 0 ]",
+            ),
+            same(
+                "rm -f",
+                "box run -d --name $N-s busybox sleep 1000 >/dev/null; box rm -f -t 0 $N-s 2>/dev/null || box rm -f $N-s",
+            ),
+            same(
+                "--rm of one that is detached",
+                "box run -d --rm --name $N-t busybox true >/dev/null; until [ -z \"$(box ps -aq --filter name=$N-t)\" ]; do :; done",
+            ),
+            same(
+                "one that floods and one that reads little",
+                "box run --rm busybox sh -c 'yes | head -c 300000' | wc -c",
             ),
         ],
     ),

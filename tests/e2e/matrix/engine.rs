@@ -1,5 +1,6 @@
 //! hyperrun and podman, each with the same images and nothing else.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,11 +31,24 @@ pub(super) struct Engine {
 }
 
 /// What came of a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Told {
     stdout: String,
     stderr: Words,
     code: i32,
+    /// All of standard error, for whoever reads of a failure.
+    pub(super) said: String,
+}
+
+impl Told {
+    fn new(stdout: &str, stderr: &str, code: i32) -> Self {
+        Self { stdout: without_ids(stdout), stderr: words(stderr), code, said: stderr.to_owned() }
+    }
+
+    /// Whether another engine did the same.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        (&self.stdout, &self.stderr, self.code) == (&other.stdout, &other.stderr, other.code)
+    }
 }
 
 /// Whose words stand on standard error.
@@ -106,9 +120,21 @@ impl Engine {
             }
             Kind::After(script) => {
                 before(script)?;
-                Ok(group.rows.iter().map(|row| told(&run(row.script, ""))).collect())
+                let tell = |row: &super::Row| {
+                    // A row that hangs is the last one that is named.
+                    println!("{}: {}", self.name(), row.what);
+                    let out = run(row.script, "");
+                    Told::new(&out.stdout, &out.stderr, out.code)
+                };
+                Ok(group.rows.iter().map(tell).collect())
             }
         }
+    }
+
+    /// What its program is called.
+    fn name(&self) -> &str {
+        let program = Path::new(self.program.get_program());
+        program.file_name().and_then(OsStr::to_str).unwrap_or_default()
     }
 
     #[track_caller]
@@ -154,16 +180,8 @@ fn apart(out: &Output, rows: usize) -> Result<Vec<Told>, String> {
     if parts.len() != 3 * rows + 1 {
         return Err(format!("{}{}", out.stdout, out.stderr));
     }
-    let one = |part: &[&str]| Told {
-        stdout: without_ids(part[0]),
-        code: part[1].parse().unwrap(),
-        stderr: words(part[2]),
-    };
+    let one = |part: &[&str]| Told::new(part[0], part[2], part[1].parse().unwrap());
     Ok(parts.chunks_exact(3).map(one).collect())
-}
-
-fn told(out: &Output) -> Told {
-    Told { stdout: without_ids(&out.stdout), stderr: words(&out.stderr), code: out.code }
 }
 
 fn words(stderr: &str) -> Words {

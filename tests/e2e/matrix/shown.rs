@@ -11,6 +11,7 @@ pub(super) const GROUPS: &[Group] = &[
         "created",
         "box create --name $N -it -h magpie -u daemon -w /srv -e A=1 -l kind=tested -m 64m --pids-limit 50 \
            --restart on-failure:3 --read-only --cap-add NET_ADMIN --cap-drop CHOWN --shm-size 1m \
+           --group-add 7 --cpu-shares 512 \
            --oom-score-adj 300 --add-host db:192.0.2.7 busybox echo a 'b c'",
         &[
             same(
@@ -36,6 +37,11 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             same("HostConfig.ShmSize", "{{.HostConfig.ShmSize}}"),
             same("HostConfig.OomScoreAdj", "{{.HostConfig.OomScoreAdj}}"),
+            same("HostConfig.ExtraHosts", "{{json .HostConfig.ExtraHosts}}"),
+            same("HostConfig.CapAdd", "{{json .HostConfig.CapAdd}}"),
+            same("HostConfig.CapDrop", "{{json .HostConfig.CapDrop}}"),
+            same("HostConfig.GroupAdd", "{{json .HostConfig.GroupAdd}}"),
+            same("HostConfig.CpuShares", "{{.HostConfig.CpuShares}}"),
             same("RestartCount", "{{.RestartCount}}"),
             same(
                 "functions of templates",
