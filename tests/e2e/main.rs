@@ -19,6 +19,7 @@ mod logs;
 mod matrix;
 mod memory;
 mod network;
+mod package;
 mod process;
 mod refusals;
 mod registry;
