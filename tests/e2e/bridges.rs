@@ -182,6 +182,8 @@ fn what_somebody_else_takes_away_is_made_anew() {
     home.idles("ant", "");
     let bridge = home.bridge("bridge");
     nft("flush ruleset");
+    let out = home.sandbox.hyperrun(["doctor"]);
+    out.code_is(1).stdout_has("the firewall's rules of bridge are gone");
     home.sandbox.does("run --rm busybox ping -c 1 -W 5 198.51.100.2");
     assert!(tables().contains(&format!("inet {bridge}")), "{}", tables());
     home.sandbox.does("rm -f ant");

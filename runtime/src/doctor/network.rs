@@ -56,28 +56,33 @@ fn standing(networks: &Networks) -> Finding {
         Ok(all) => all,
         Err(error) => return wrong(name, chain(&error), error.hint().unwrap_or_default()),
     };
-    let forwards = fs::read_to_string(FORWARD).is_ok_and(|text| text.trim() == "1");
-    let broken: Vec<_> = all.iter().filter_map(|network| damage(network, forwards)).collect();
-    if broken.is_empty() {
-        let names: Vec<_> = all.iter().map(|network| network.name.as_str()).collect();
-        return fine(name, if names.is_empty() { "none yet".to_owned() } else { names.join(", ") });
+    let broken: Vec<_> = all.iter().filter_map(damage).collect();
+    if !broken.is_empty() {
+        let hint = "the next start of a container on it makes them anew";
+        return wrong(name, broken.join(", "), hint);
     }
-    wrong(name, broken.join(", "), "the next start of a container on it makes it anew")
+    let forwards = fs::read_to_string(FORWARD).is_ok_and(|text| text.trim() == "1");
+    if !forwards && all.iter().any(is_to_lead_out) {
+        return wrong(name, "the host forwards nothing", "sysctl -w net.ipv4.ip_forward=1");
+    }
+    let names: Vec<_> = all.iter().map(|network| network.name.as_str()).collect();
+    fine(name, if names.is_empty() { "none yet".to_owned() } else { names.join(", ") })
+}
+
+/// Whether a network is set up that has a way out.
+fn is_to_lead_out(network: &Network) -> bool {
+    !network.internal && host::look(network).is_ok_and(|standing| standing.bridge.is_some())
 }
 
 /// What is missing of a network that is set up. One that is not is made when it is needed.
-fn damage(network: &Network, forwards: bool) -> Option<String> {
+fn damage(network: &Network) -> Option<String> {
     let name = &network.name;
     let standing = match host::look(network) {
         Ok(standing) => standing,
         Err(error) => return Some(chain(&error)),
     };
     standing.bridge?;
-    if !standing.is_guarded() {
-        return Some(format!("the firewall's rules of {name} are gone"));
-    }
-    let blocked = !network.internal && !forwards;
-    blocked.then(|| format!("{FORWARD} is 0, so nothing leaves {name}"))
+    (!standing.is_guarded()).then(|| format!("the firewall's rules of {name} are gone"))
 }
 
 /// Whether somebody else's firewall drops what is forwarded.
