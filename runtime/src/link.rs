@@ -67,7 +67,7 @@ pub(crate) enum ToSupervisor {
     Ask(Question),
     /// Let the agent do something about files, and give me the stream for it.
     Files(Box<FileJob>),
-    /// Plug in the tap that travels with this message, as this interface; the answer is the agent's.
+    /// Plug in the tap that travels with this message, with vhost-net behind it where that is there, as this interface; the answer is the agent's.
     Connect(Box<Interface>),
     /// Take away the interface with this hardware address; the answer is the agent's.
     Disconnect {

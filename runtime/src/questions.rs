@@ -93,7 +93,9 @@ fn unexpected(found: &Found, answer: &Answer) -> Error {
 /// # Errors
 /// When it does not run, or has no place for it.
 pub(crate) fn plug(found: &Found, interface: Interface, tap: File) -> Result<(), Error> {
-    expect_done(found, &ToSupervisor::Connect(Box::new(interface)), &[tap.into()])
+    let mut files = vec![OwnedFd::from(tap)];
+    files.extend(vmm::open_vhost().map(OwnedFd::from));
+    expect_done(found, &ToSupervisor::Connect(Box::new(interface)), &files)
 }
 
 /// Takes the interface with this hardware address from a container that runs.

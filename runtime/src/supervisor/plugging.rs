@@ -1,7 +1,6 @@
 //! Interfaces that come and go while a container runs. The machine is told to plug something in, and the
 //! agent takes it over; the other way round the agent lets go first.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use protocol::{Answer, Interface, MmioDevice, Question};
@@ -89,12 +88,18 @@ impl Supervisor<'_> {
         interface: Interface,
         files: Vec<OwnedFd>,
     ) -> Result<(), Error> {
-        let refusal = match (self.standing_still(), files.into_iter().next()) {
+        let mut files = files.into_iter();
+        let refusal = match (self.standing_still(), files.next()) {
             (Some(reason), _) => reason,
             (None, None) => "there is no interface with the message".to_owned(),
             (None, Some(tap)) => match self.places.take(client, interface) {
                 None => "its machine has no place for another interface".to_owned(),
-                Some(number) => return self.plug(client, number, tap.into()),
+                Some(number) => {
+                    let vhost = files.next().map(Into::into);
+                    let backend = NetBackend::Tap(tap.into());
+                    let net = NetConfig { backend, vhost, ..NetConfig::default() };
+                    return self.plug(client, number, net);
+                }
             },
         };
         self.clients.tell(client, &FromSupervisor::Refused(refusal));
@@ -114,8 +119,7 @@ impl Supervisor<'_> {
         }
     }
 
-    fn plug(&mut self, client: ClientId, number: u8, tap: File) -> Result<(), Error> {
-        let net = NetConfig { backend: NetBackend::Tap(tap), ..NetConfig::default() };
+    fn plug(&mut self, client: ClientId, number: u8, net: NetConfig) -> Result<(), Error> {
         if let Err(error) = self.machine.order(Order::Plug { interface: number, net }) {
             self.places.settle(number, Now::Empty);
             let reason = vmm::error::chain(&error);
