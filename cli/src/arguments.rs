@@ -186,6 +186,7 @@ mod tests {
             "pause x y",
             "unpause x",
             "top x",
+            "port x 80/udp",
             "update -m 256m --cpus 1.5 -c 512 --pids-limit -1 --restart no --cpuset-cpus 0-1 x y",
             "stats --no-stream -a x",
             "inspect -s -f {{.Id}} --type container x",

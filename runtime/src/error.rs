@@ -12,6 +12,7 @@ use crate::link::Failure;
 use crate::network::NetworkError;
 use crate::options::{LinesError, NetworkOptionError};
 use crate::plan::{LimitsError, PlanError};
+use crate::publish::DoorError;
 use crate::settings::SettingsError;
 use crate::templates::TemplateError;
 use crate::update::UpdateError;
@@ -31,6 +32,9 @@ pub enum Error {
     /// Networks that make no sense together.
     #[error(transparent)]
     NetworkOption(#[from] NetworkOptionError),
+    /// A port of the host cannot be had.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// A file of variables or labels makes no sense.
     #[error("poorly formatted file {}", path.display())]
     Lines {
@@ -236,6 +240,7 @@ impl Error {
             Self::Plan(error) => plan_hint(error),
             Self::Image(error) => error.hint(),
             Self::Network(error) => error.hint(),
+            Self::Door(error) => error.hint(),
             Self::File { path, source, .. } => file_hint(path, source),
             Self::Lines { .. } => Some("each line is KEY=VALUE, KEY, or begins with #".to_owned()),
             Self::Settings { .. } => Some("docs/configuration.md shows what it may say".to_owned()),

@@ -52,6 +52,11 @@ pub fn find_registry() -> Result<GuestFile, Error> {
     find("registry client", "hyperrun-registry", "HYPERRUN_REGISTRY")
 }
 
+/// Finds `hyperrun-resolver`, which answers for the names of containers.
+pub(crate) fn find_resolver() -> Result<GuestFile, Error> {
+    find("resolver", "hyperrun-resolver", "HYPERRUN_RESOLVER")
+}
+
 fn find(what: &'static str, name: &str, variable: &'static str) -> Result<GuestFile, Error> {
     let missing = |looked: Vec<PathBuf>| Error::GuestFile { what, variable, looked };
     if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from) {

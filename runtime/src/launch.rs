@@ -20,6 +20,7 @@ use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
 use crate::preparation::{Choice, Resort, Scene};
 use crate::process::Independent;
+use crate::publish::{Door, open_doors};
 use crate::record_of::record_of;
 use crate::spec::{PullPolicy, RunSpec};
 use crate::supervisor::{Attachment, Task, supervise};
@@ -265,9 +266,11 @@ impl Launch<'_> {
     ) -> (Option<Wanted>, Result<Outcome, Error>) {
         let links = Link::pair()
             .map_err(|source| Error::System { action: "make a pair of sockets", source });
-        let prepared = links
-            .and_then(|links| Ok((self.scene.prepare(&home, record, self.image, choice)?, links)));
-        let (prepared, (near, far)) = match prepared {
+        let prepared = links.and_then(|links| {
+            let doors = doors_of(record)?;
+            Ok((self.scene.prepare(&home, record, self.image, choice)?, doors, links))
+        });
+        let (prepared, doors, (near, far)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 give_back(self.containers, home, record, state.clone());
@@ -282,6 +285,7 @@ impl Launch<'_> {
             prepared,
             scene: self.scene.clone(),
             image: lock,
+            doors,
             starter: far,
             attachment: attachment(self.attendance),
             patience: patience(),
@@ -317,6 +321,14 @@ impl Launch<'_> {
             *size = there.flatten().unwrap_or(UNSEEN_SIZE);
         }
         record
+    }
+}
+
+/// The ports of the host that are to lead to a container; none to one that cannot be reached.
+fn doors_of(record: &Record) -> Result<Vec<Door>, Error> {
+    match record.networks.is_empty() {
+        true => Ok(Vec::new()),
+        false => Ok(open_doors(&record.ports.publications())?),
     }
 }
 

@@ -297,7 +297,7 @@ fn etc_files(spec: &RunSpec, host: &Host) -> EtcFiles {
     for ExtraHost { name, address } in &spec.options.hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));
     }
-    EtcFiles { hosts, resolv_conf: spec.options.dns.resolv_conf(&host.resolv_conf, None) }
+    EtcFiles { hosts, resolv_conf: spec.options.dns.resolv_conf(&host.resolv_conf, &[]) }
 }
 
 /// The size of `/dev/shm` in bytes; 0 is Docker's default.
@@ -345,7 +345,9 @@ fn warnings(spec: &RunSpec, host: &Host) -> Vec<String> {
         let (asked, there) = (spec.cpus, host.cpus.len());
         warnings.push(format!("--cpus {asked} is more than the {there} CPUs of this machine"));
     }
-    if !spec.options.ports.published.is_empty() || spec.options.ports.all {
+    let ports = &spec.options.ports;
+    let is_alone = spec.options.network.networks.is_empty();
+    if is_alone && (ports.all || !ports.published.is_empty()) {
         warnings.push("published ports are discarded: the container has no network".to_owned());
     }
     limits::warnings(spec, &mut warnings);

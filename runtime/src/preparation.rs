@@ -1,6 +1,7 @@
 //! Opens all that a container's machine is made of: for its first start, and for each one after it.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::Path;
 
 use images::{Image, ImageLock, Store};
@@ -34,6 +35,8 @@ pub(crate) struct Prepared {
     pub(crate) machine: MachineParts,
     /// The container's interfaces.
     pub(crate) interfaces: Vec<Interface>,
+    /// Where it asks for names.
+    pub(crate) resolvers: Vec<IpAddr>,
     /// The template that it is saved as.
     pub(crate) template: Option<Unfinished>,
     /// The template that it goes on from, if more is to be learnt about it.
@@ -84,7 +87,7 @@ impl Scene {
         let lock = image.lock()?;
         let host = host::look()?;
         record.container.entropy = *host.random.first_chunk().expect("40 bytes hold 32");
-        record.container.etc.resolv_conf = record.dns.resolv_conf(&host.resolv_conf, None);
+        record.container.etc.resolv_conf = record.dns.resolv_conf(&host.resolv_conf, &[]);
         Ok((image, lock))
     }
 
@@ -106,7 +109,8 @@ impl Scene {
         } else {
             Scratch::lasting(&blanks, &overlay, record.scratch)?
         };
-        let (nets, interfaces) = connect(&Networks::open(&self.places), record)?;
+        let Connected { nets, interfaces, resolvers } =
+            connect(&Networks::open(&self.places), record)?;
         let wanted = wanted.filter(|_| resort != Resort::Boot);
         let special = wanted.filter(|_| resort == Resort::Image && begins_afresh(&scratch));
         // What cannot be looked at has no template.
@@ -132,23 +136,31 @@ impl Scene {
             nets,
             trace: self.debug,
         };
-        Ok(Prepared { machine, interfaces, template: unfinished, unexplored, origin, lacks })
+        let template = unfinished;
+        Ok(Prepared { machine, interfaces, resolvers, template, unexplored, origin, lacks })
     }
 }
 
-/// The ways to the container's networks, and what it sees of them.
-fn connect(
-    networks: &Networks,
-    record: &Record,
-) -> Result<(Vec<NetConfig>, Vec<Interface>), Error> {
-    let connections = networks.connect(record)?.into_iter();
-    let ways = connections.map(|Connection { tap, interface }| {
+/// What leads to a container's networks.
+#[derive(Default)]
+struct Connected {
+    nets: Vec<NetConfig>,
+    interfaces: Vec<Interface>,
+    resolvers: Vec<IpAddr>,
+}
+
+/// The ways to the container's networks, what it sees of them, and where it asks for names.
+fn connect(networks: &Networks, record: &Record) -> Result<Connected, Error> {
+    let mut connected = Connected::default();
+    for Connection { tap, interface, resolver } in networks.connect(record)? {
         let backend = NetBackend::Tap(tap);
         // The host's kernel moves its frames where it can.
         let vhost = vmm::open_vhost().ok();
-        (NetConfig { backend, vhost, ..NetConfig::default() }, interface)
-    });
-    Ok(ways.unzip())
+        connected.nets.push(NetConfig { backend, vhost, ..NetConfig::default() });
+        connected.interfaces.push(interface);
+        connected.resolvers.push(resolver.into());
+    }
+    Ok(connected)
 }
 
 /// Whether a machine in which an image is prepared serves a container with this writable disk: the one

@@ -28,6 +28,7 @@ pub(crate) mod man;
 pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod pause;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod publishing;
 pub(crate) mod pull;

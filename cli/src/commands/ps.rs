@@ -6,7 +6,7 @@ use runtime::{Found, HealthStatus, Record, Status};
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
-use crate::commands::{containers, open_store, print};
+use crate::commands::{containers, open_store, port, print};
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::filter::containers::WantedContainers;
@@ -39,7 +39,8 @@ pub(crate) struct PsArgs {
     #[arg(long)]
     no_trunc: bool,
     /// Show only some: status=STATE, name=PART, id=ID, label=KEY[=VALUE], ancestor=IMAGE,
-    /// exited=CODE, health=STATE, before=CONTAINER, since=CONTAINER
+    /// exited=CODE, health=STATE, before=CONTAINER, since=CONTAINER, network=NETWORK,
+    /// publish=PORT[/PROTOCOL], expose=PORT[/PROTOCOL]
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// Print a table, JSON, or what a template makes of each: table, 'table TEMPLATE', json, TEMPLATE
@@ -47,8 +48,10 @@ pub(crate) struct PsArgs {
     format: Option<String>,
 }
 
-const FILTERS: [&str; 9] =
-    ["status", "name", "id", "label", "ancestor", "exited", "health", "before", "since"];
+const FILTERS: [&str; 12] = [
+    "status", "name", "id", "label", "ancestor", "exited", "health", "before", "since", "network",
+    "publish", "expose",
+];
 
 const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
@@ -118,7 +121,7 @@ impl PsArgs {
             "RunningFor": words::ago(record.created.age()),
             "Status": status(found),
             "State": found.state.status.word(),
-            "Ports": "",
+            "Ports": port::line(&found.ports()),
             "Names": record.name,
             "Labels": labels.join(","),
             "Mounts": "",

@@ -1,6 +1,9 @@
 //! Filters for containers, as `ps` and `container prune` have them.
 
 use images::{Digest, Store};
+use std::net::SocketAddr;
+
+use runtime::options::{ContainerPort, Expose};
 use runtime::{Found, Moment, Status};
 
 use super::{Filter, Label, check_known, moment};
@@ -19,6 +22,10 @@ pub(crate) struct WantedContainers {
     before: Vec<Moment>,
     since: Vec<Moment>,
     until: Vec<Moment>,
+    networks: Vec<String>,
+    /// Ports of the host, and of the container: of both together one must fit.
+    published: Vec<ContainerPort>,
+    exposed: Vec<ContainerPort>,
 }
 
 /// An image as it was typed, and its id if there is one.
@@ -59,6 +66,9 @@ impl WantedContainers {
                     let id = store.find(value).ok().map(|image| image.id);
                     wanted.ancestors.push(Ancestor { words: value.clone(), id });
                 }
+                "network" => wanted.networks.push(value.clone()),
+                "publish" => wanted.published.extend(ports(key, value)?),
+                "expose" => wanted.exposed.extend(ports(key, value)?),
                 "before" => wanted.before.push(created(value, all)?),
                 "since" => wanted.since.push(created(value, all)?),
                 _ => wanted.until.push(Moment(moment(value)?)),
@@ -70,6 +80,18 @@ impl WantedContainers {
     /// Whether the filters say which states are meant.
     pub(crate) fn has_status(&self) -> bool {
         !self.statuses.is_empty() || !self.exited.is_empty()
+    }
+
+    fn has_port(&self, found: &Found) -> bool {
+        if self.published.is_empty() && self.exposed.is_empty() {
+            return true;
+        }
+        found.ports().iter().any(|(port, hosts)| {
+            let of_host =
+                |host: &SocketAddr| ContainerPort { number: host.port(), protocol: port.protocol };
+            self.exposed.contains(port)
+                || hosts.iter().any(|host| self.published.contains(&of_host(host)))
+        })
     }
 
     /// Whether a container is meant.
@@ -87,11 +109,29 @@ impl WantedContainers {
                 ancestor.id.is_some_and(|id| id.to_string() == record.image_id)
                     || record.image == ancestor.words
             })
+            && any(&self.networks, |network| is_on(record, network))
+            && self.has_port(found)
             && self.before.iter().all(|moment| record.created < *moment)
             && self.since.iter().all(|moment| record.created > *moment)
             && self.until.iter().all(|moment| record.created < *moment)
             && self.labels.iter().all(|label| label.fits(&record.keeping.labels))
     }
+}
+
+/// Whether it is on the network of this name, or whose id begins so.
+fn is_on(record: &Record, words: &str) -> bool {
+    record
+        .networks
+        .iter()
+        .any(|place| place.network == words || place.network_id.starts_with(words))
+}
+
+fn ports(key: &str, value: &str) -> Result<Vec<ContainerPort>, Failure> {
+    let ports: Result<Expose, _> = value.parse();
+    let wrong = |_| {
+        Failure::new(&format!("invalid filter '{key}={value}'"), "it is PORT[-PORT][/PROTOCOL]")
+    };
+    ports.map(|Expose(ports)| ports).map_err(wrong)
 }
 
 /// Whether one of them fits, or there is none to fit.

@@ -11,8 +11,10 @@ mod register;
 mod repair;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::files::Durability;
@@ -30,6 +32,7 @@ use crate::error::Error;
 use crate::health::{Health, HealthStatus};
 use crate::logs;
 use crate::network::Networks;
+use crate::options::ContainerPort;
 use crate::places::Places;
 
 const RECORD: &str = "container.json";
@@ -103,6 +106,22 @@ impl Found {
             health.status = HealthStatus::Unhealthy;
         }
         Some(health)
+    }
+
+    /// Each of its ports, with those of the host that lead to it; none while it does not run, or is on no
+    /// network.
+    #[must_use]
+    pub fn ports(&self) -> BTreeMap<ContainerPort, Vec<SocketAddr>> {
+        let runs = matches!(self.state.status, Status::Running | Status::Paused);
+        if !runs || self.record.networks.is_empty() {
+            return BTreeMap::new();
+        }
+        let mut ports: BTreeMap<_, Vec<_>> =
+            self.record.ports.known().into_iter().map(|port| (port, Vec::new())).collect();
+        for published in &self.state.ports {
+            ports.entry(published.port).or_default().push(published.host);
+        }
+        ports
     }
 
     /// How much of the disk that holds takes what it has written, in bytes.

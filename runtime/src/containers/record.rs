@@ -15,6 +15,7 @@ use crate::moment::Moment;
 use crate::network::{Endpoint, NO_NETWORK};
 use crate::options::{Dns, HostLimits, Ports};
 use crate::plan::VmConfig;
+use crate::publish::Published;
 use crate::wishes::Wishes;
 
 /// The version of both documents.
@@ -123,6 +124,9 @@ pub struct State {
     /// When it ended last.
     #[serde(default)]
     pub finished: Option<Moment>,
+    /// The ports of the host that lead to it, while it runs.
+    #[serde(default)]
+    pub ports: Vec<Published>,
     /// How often its restart policy has started it again since a person did.
     #[serde(default)]
     pub restarts: u32,
@@ -185,6 +189,7 @@ impl State {
             supervisor: None,
             started: None,
             finished: None,
+            ports: Vec::new(),
             restarts: 0,
             stopped: false,
         }
@@ -194,7 +199,8 @@ impl State {
     pub(crate) fn ended(self, exit_code: u8, error: String) -> Self {
         let finished = Some(Moment::now());
         let status = Status::Exited;
-        Self { status, exit_code, error, supervisor: None, finished, ..self }
+        let ports = Vec::new();
+        Self { status, exit_code, error, supervisor: None, finished, ports, ..self }
     }
 
     /// Whether it tells the same as another one, but for the moment of the end.

@@ -52,6 +52,8 @@ pub(crate) struct Connection {
     pub(crate) tap: File,
     /// What the container sees.
     pub(crate) interface: Interface,
+    /// Where names are asked for.
+    pub(crate) resolver: Ipv4Addr,
 }
 
 impl Networks {
@@ -166,7 +168,8 @@ impl Networks {
         if own == WayOut::Here {
             *way_out = WayOut::Elsewhere;
         }
-        Ok(Connection { tap, interface: interface(&network, endpoint, own) })
+        let interface = interface(&network, endpoint, own);
+        Ok(Connection { tap, interface, resolver: network.gateway })
     }
 
     /// The network that a container has its place on.
@@ -249,6 +252,7 @@ fn lease(record: &Record, endpoint: &Endpoint) -> Lease {
         mac: endpoint.mac,
         address: endpoint.address,
         address6: endpoint.address6,
+        dns: record.dns.servers.clone(),
     }
 }
 
@@ -257,6 +261,7 @@ fn applicant(record: &Record) -> Applicant<'_> {
         container: &record.id,
         name: &record.name,
         hostname: &record.container.hostname,
+        dns: &record.dns.servers,
         ..Applicant::default()
     }
 }

@@ -1,6 +1,10 @@
 //! What the files in a container's `/etc` say of its networks.
 
+use std::net::IpAddr;
+
 use protocol::ContainerSpec;
+
+use crate::options::HOST_GATEWAY;
 
 /// Where a name of its own is that has no address.
 const OWN_LOOPBACK: &str = "127.0.1.1";
@@ -24,6 +28,15 @@ pub(crate) fn hosts(container: &ContainerSpec) -> String {
         text.push_str(&format!("{OWN_LOOPBACK}\t{hostname}\n"));
     }
     text
+}
+
+/// The lines, with the host's own address in those that ask for it. Where it has none, they are left out.
+pub(crate) fn with_gateway(lines: &str, gateway: Option<IpAddr>) -> String {
+    let line = |line: &str| match line.strip_prefix(HOST_GATEWAY) {
+        None => Some(format!("{line}\n")),
+        Some(names) => gateway.map(|gateway| format!("{gateway}{names}\n")),
+    };
+    lines.lines().filter_map(line).collect()
 }
 
 #[cfg(test)]
@@ -61,5 +74,13 @@ mod tests {
             hosts(&container),
             "172.16.0.2\tfinch.example.org finch\nfd00::2\tfinch.example.org finch\n"
         );
+    }
+
+    #[test]
+    fn the_host_is_where_the_first_network_reaches_it() {
+        let lines = "127.0.0.1\tlocalhost\nhost-gateway\tdocker.host\n";
+        let gateway = Some([172, 16, 0, 1].into());
+        assert_eq!(with_gateway(lines, gateway), "127.0.0.1\tlocalhost\n172.16.0.1\tdocker.host\n");
+        assert_eq!(with_gateway(lines, None), "127.0.0.1\tlocalhost\n");
     }
 }

@@ -35,6 +35,9 @@ pub struct Lease {
     /// Its IPv6 address, if the network has any.
     #[serde(default)]
     pub address6: Option<Ipv6Addr>,
+    /// Who is asked for it about names that nobody here has; none are the host's servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
 }
 
 impl Lease {
@@ -55,6 +58,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) hostname: &'a str,
     /// [`Lease::aliases`].
     pub(crate) aliases: &'a [String],
+    /// [`Lease::dns`].
+    pub(crate) dns: &'a [IpAddr],
     /// The one that it must be; none is any.
     pub(crate) address: Option<Ipv4Addr>,
     /// The same of IPv6; none follows from the other.
@@ -122,6 +127,7 @@ impl Leases<'_> {
             mac,
             address,
             address6,
+            dns: applicant.dns.to_vec(),
         };
         self.put(&lease)?;
         Ok(lease)

@@ -266,6 +266,7 @@ mod tests {
             name: String::new(),
             hostname: String::new(),
             aliases: Vec::new(),
+            dns: Vec::new(),
             mac: mac.parse().unwrap(),
             address,
             address6: network.address6(address),

@@ -54,21 +54,19 @@ impl FromStr for SearchDomain {
 }
 
 impl Dns {
-    /// The container's `resolv.conf`, where the host's is this one. `resolver` is whom its network has
-    /// for names; it asks the servers itself.
+    /// The container's `resolv.conf`, where the host's is this one. `resolvers` are those of its
+    /// networks, which ask the servers themselves.
     #[must_use]
-    pub fn resolv_conf(&self, host: &str, resolver: Option<IpAddr>) -> String {
+    pub fn resolv_conf(&self, host: &str, resolvers: &[IpAddr]) -> String {
         let lines = |word: &'static str| {
             host.lines().filter(move |line| line.split_ascii_whitespace().next() == Some(word))
         };
         let mut text = String::new();
         let mut add = |line: &str| text.extend([line, "\n"]);
-        match resolver {
-            Some(resolver) => add(&format!("nameserver {resolver}")),
-            None if self.servers.is_empty() => lines("nameserver").for_each(&mut add),
-            None => {
-                self.servers.iter().for_each(|server| add(&format!("nameserver {server}")));
-            }
+        let servers = if resolvers.is_empty() { &self.servers[..] } else { resolvers };
+        match servers {
+            [] => lines("nameserver").for_each(&mut add),
+            _ => servers.iter().for_each(|server| add(&format!("nameserver {server}"))),
         }
         let domains: Vec<_> = self.search.iter().map(SearchDomain::as_str).collect();
         match domains[..] {
@@ -128,11 +126,11 @@ mod tests {
                 "nameserver 172.17.0.1\noptions edns0\n".to_owned(),
             ),
         ] {
-            let resolver = resolver.map(|text| text.parse().unwrap());
-            assert_eq!(dns.resolv_conf(HOST, resolver), wanted);
+            let resolver: Option<IpAddr> = resolver.map(|text| text.parse().unwrap());
+            assert_eq!(dns.resolv_conf(HOST, resolver.as_slice()), wanted);
         }
-        assert_eq!(dns(&[], &[], &[]).resolv_conf("", None), "");
-        assert_eq!(dns(&[], &[], &[]).resolv_conf("domain x\n", None), "domain x\n");
+        assert_eq!(dns(&[], &[], &[]).resolv_conf("", &[]), "");
+        assert_eq!(dns(&[], &[], &[]).resolv_conf("domain x\n", &[]), "domain x\n");
     }
 
     #[test]

@@ -6,13 +6,25 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+/// Docker's word for the host's own address; it stands in the place of that until it is known.
+pub(crate) const HOST_GATEWAY: &str = "host-gateway";
+
 /// One line of `/etc/hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtraHost {
     /// The name.
     pub name: String,
     /// Its address.
-    pub address: IpAddr,
+    pub address: HostAddress,
+}
+
+/// What a name of `/etc/hosts` stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostAddress {
+    /// This address.
+    Ip(IpAddr),
+    /// `host-gateway`: the host, where the container's first network reaches it.
+    Gateway,
 }
 
 /// Why text is no such line.
@@ -24,9 +36,6 @@ pub enum ExtraHostError {
     /// What stands behind the name is no address.
     #[error("invalid IP address in add-host: \"{0}\"")]
     Address(String),
-    /// The host's own address, which there is no way to yet.
-    #[error("host-gateway in add-host: a container has no network to its host")]
-    Gateway,
 }
 
 impl FromStr for ExtraHost {
@@ -40,13 +49,13 @@ impl FromStr for ExtraHost {
         if name.is_empty() || !name.bytes().all(good) {
             return Err(wrong());
         }
-        if address == "host-gateway" {
-            return Err(ExtraHostError::Gateway);
+        if address == HOST_GATEWAY {
+            return Ok(Self { name: name.to_owned(), address: HostAddress::Gateway });
         }
         let bare = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
         let address = bare.unwrap_or(address);
         let address = address.parse().map_err(|_| ExtraHostError::Address(address.to_owned()))?;
-        Ok(Self { name: name.to_owned(), address })
+        Ok(Self { name: name.to_owned(), address: HostAddress::Ip(address) })
     }
 }
 
@@ -54,6 +63,15 @@ impl fmt::Display for ExtraHost {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, address } = self;
         write!(formatter, "{name}:{address}")
+    }
+}
+
+impl fmt::Display for HostAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(formatter),
+            Self::Gateway => formatter.write_str(HOST_GATEWAY),
+        }
     }
 }
 
@@ -69,6 +87,7 @@ mod tests {
             ("db:2001:db8::1", "db", "2001:db8::1"),
             ("db:[2001:db8::1]", "db", "2001:db8::1"),
             ("db=::1", "db", "::1"),
+            ("host:host-gateway", "host", "host-gateway"),
         ] {
             let parsed: ExtraHost = text.parse().unwrap();
             assert_eq!(
@@ -87,7 +106,6 @@ mod tests {
             ("db:", "invalid IP address in add-host: \"\""),
             ("db:192.0.2", "invalid IP address in add-host: \"192.0.2\""),
             ("db:192.0.2.1\n", "invalid IP address in add-host: \"192.0.2.1\n\""),
-            ("db:host-gateway", "host-gateway in add-host: a container has no network to its host"),
         ] {
             assert_eq!(text.parse::<ExtraHost>().unwrap_err().to_string(), wanted);
         }

@@ -22,7 +22,11 @@ use crate::containers::{Home, Record, State, Status};
 use crate::keeping::RestartPolicy;
 use crate::link::{Blame, Failure, FromSupervisor};
 use crate::moment::Moment;
+use crate::network::files::with_gateway;
+use crate::options::Dns;
 use crate::preparation::{Choice, Prepared, Resort, Scene};
+use crate::publish::Door;
+use crate::resolver::Need;
 use crate::timings::Stopwatch;
 
 /// A container and those who have to do with it.
@@ -35,6 +39,10 @@ pub(super) struct Charge {
     pub(super) state: State,
     /// Keeps its image from being removed.
     pub(super) image: ImageLock,
+    /// The ports of the host that lead to it, at which whoever comes between two lives waits.
+    pub(super) doors: Vec<Door>,
+    /// Keeps names answered.
+    pub(super) need: Option<Need>,
     /// Whoever talks to its supervisor.
     pub(super) clients: Clients,
     /// What is told of it to whoever follows events.
@@ -124,7 +132,11 @@ impl Charge {
         circumstances: &Circumstances,
         attachment: Attachment,
     ) -> (Self, End) {
-        let Prepared { machine, interfaces, template, unexplored, .. } = prepared;
+        let Prepared { machine, interfaces, resolvers, template, unexplored, .. } = prepared;
+        let etc = &mut self.record.container.etc;
+        // What was asked for is in it already, but for who answers.
+        etc.resolv_conf = Dns::default().resolv_conf(&etc.resolv_conf, &resolvers);
+        etc.hosts = with_gateway(&etc.hosts, resolvers.first().copied());
         let is_copy = matches!(machine.start, Start::Restore { .. });
         let listener = machine::bind(&self.home.folder);
         // The machine's process has no use for any of these.
@@ -137,8 +149,16 @@ impl Charge {
         let (ending, machine) = match machine {
             Ok(machine) => {
                 let Circumstances { patience, stopwatch, .. } = *circumstances;
-                let parts =
-                    Parts { is_copy, interfaces, unexplored, attachment, patience, stopwatch };
+                let doors = std::mem::take(&mut charge.doors);
+                let parts = Parts {
+                    is_copy,
+                    interfaces,
+                    unexplored,
+                    attachment,
+                    patience,
+                    stopwatch,
+                    doors,
+                };
                 let supervisor = Supervisor::new(
                     parts,
                     machine,
@@ -146,9 +166,9 @@ impl Charge {
                     (&mut charge.clients, &mut charge.notes),
                     (&mut console, &mut saving),
                 );
-                let (state, ending, machine) = supervisor.serve();
-                charge.state = state;
-                (ending, machine)
+                let served = supervisor.serve();
+                (charge.state, charge.doors) = (served.state, served.doors);
+                (served.ending, served.machine)
             }
             Err(error) => (Err(error), None),
         };

@@ -22,6 +22,7 @@ mod notes;
 mod outputs;
 mod plugging;
 mod processes;
+mod publishing;
 mod questions;
 mod requests;
 mod restarts;
@@ -47,6 +48,8 @@ use crate::containers::{CONTROL_SOCKET, Home, Record, State, Status};
 use crate::events::event_log;
 use crate::link::{Blame, Doorway, FromSupervisor, Link};
 use crate::preparation::{Prepared, Scene};
+use crate::publish::Door;
+use crate::resolver::Need;
 use crate::timings::Stopwatch;
 
 /// Everything a supervisor works with, open already.
@@ -63,6 +66,8 @@ pub(crate) struct Task {
     pub(crate) scene: Scene,
     /// Keeps the image from being removed.
     pub(crate) image: images::ImageLock,
+    /// The ports of the host that lead to it.
+    pub(crate) doors: Vec<Door>,
     /// The one that has started it.
     pub(crate) starter: Link,
     /// What that one wants of the program's streams.
@@ -88,10 +93,10 @@ pub(crate) enum Attachment {
 
 /// Carries out `task` in a process of its own; the code that process ends with.
 pub(crate) fn supervise(task: Task) -> u8 {
-    let Task { home, record, state, prepared, scene, image, starter, .. } = task;
+    let Task { home, record, state, prepared, scene, image, doors, starter, .. } = task;
     task.inherited.close();
     let mut clients = Clients::new(starter);
-    let doors = detach(prepared.machine.trace)
+    let doorway = detach(prepared.machine.trace)
         .and_then(|()| open_doorway(&home))
         .map(|doorway| clients.open(doorway));
     let state = State { restarts: 0, stopped: false, ..state };
@@ -102,13 +107,14 @@ pub(crate) fn supervise(task: Task) -> u8 {
         patience: task.patience,
         stopwatch: task.stopwatch,
     };
-    let charge = Charge { home, record, state, image, clients, notes };
-    let (charge, mut end) = match doors {
+    let need = need_names(&record, &circumstances.scene, &mut clients);
+    let charge = Charge { home, record, state, image, doors, need, clients, notes };
+    let (charge, mut end) = match doorway {
         Ok(()) => charge.look_after(prepared, circumstances),
         Err(error) => (charge, End::before_any_life(error)),
     };
-    let Charge { home, mut record, state, image, mut clients, mut notes } = charge;
-    drop(image);
+    let Charge { home, mut record, state, image, doors, need, mut clients, mut notes } = charge;
+    drop((image, doors, need));
     if notes.stop_asked {
         notes.note(&record, "stop", &[]);
     }
@@ -160,10 +166,25 @@ fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mu
     Left::Folder
 }
 
+/// Has names answered for a container that is on a network. It runs without, where that cannot be.
+fn need_names(record: &Record, scene: &Scene, clients: &mut Clients) -> Option<Need> {
+    if record.networks.is_empty() {
+        return None;
+    }
+    match Need::new(&scene.places) {
+        Ok(need) => Some(need),
+        Err(error) => {
+            let words = format!("names are not answered: {}", vmm::error::chain(&error));
+            clients.tell_all(&FromSupervisor::Warning(words));
+            None
+        }
+    }
+}
+
 /// As it was before it was to be started.
 fn unstarted(state: State) -> State {
     let status = if state.started.is_some() { Status::Exited } else { Status::Created };
-    State { status, supervisor: None, ..state }
+    State { status, supervisor: None, ports: Vec::new(), ..state }
 }
 
 fn open_doorway(home: &Home) -> Result<Doorway, Error> {

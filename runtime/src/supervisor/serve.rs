@@ -28,6 +28,7 @@ use crate::keeping::{LogDriver, RestartPolicy};
 use crate::link::FromSupervisor;
 use crate::logs::{self, LogWriter};
 use crate::moment::Moment;
+use crate::publish::{Door, Proxy};
 use crate::templates::Unexplored;
 use crate::timings::Stopwatch;
 
@@ -69,6 +70,17 @@ pub(super) struct Parts {
     pub(super) attachment: Attachment,
     pub(super) patience: Duration,
     pub(super) stopwatch: Stopwatch,
+    /// The ports of the host that lead to the container.
+    pub(super) doors: Vec<Door>,
+}
+
+/// What is left of a life.
+pub(super) struct Served {
+    pub(super) state: State,
+    pub(super) ending: Result<ExitStatus, Error>,
+    /// Its process, if nobody needs to wait until it is gone.
+    pub(super) machine: Option<MachineProcess>,
+    pub(super) doors: Vec<Door>,
 }
 
 /// A container that is looked after.
@@ -91,6 +103,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) questions: Questions,
     /// The checks of the program's health, once it runs.
     pub(super) checks: Option<Checks>,
+    /// Leads whoever comes to the doors to the program, once it runs.
+    pub(super) proxy: Option<Proxy>,
     pub(super) agent: Option<Agent>,
     /// Whether it has said anything.
     pub(super) agent_has_spoken: bool,
@@ -140,6 +154,7 @@ impl<'a> Supervisor<'a> {
             asked: Asked::default(),
             questions: Questions::default(),
             checks: None,
+            proxy: None,
             agent: None,
             agent_has_spoken: false,
             answers: Answers::default(),
@@ -152,9 +167,7 @@ impl<'a> Supervisor<'a> {
 
     /// Serves until the container has ended. What fails before a copy's agent has answered is the
     /// template's fault.
-    ///
-    /// Gives the machine's process too, if nobody needs to wait until it is gone.
-    pub(super) fn serve(mut self) -> (State, Result<ExitStatus, Error>, Option<MachineProcess>) {
+    pub(super) fn serve(mut self) -> Served {
         let ending = match self.serve_all() {
             Err(Error::Abandoned) => Err(Error::Abandoned),
             Err(error) if self.parts.is_copy && !self.agent_has_spoken => {
@@ -162,8 +175,9 @@ impl<'a> Supervisor<'a> {
             }
             ending => ending,
         };
+        let doors = self.shut_doors();
         let Self { state, machine, machine_is_done, .. } = self;
-        (state, ending, machine_is_done.then_some(machine))
+        Served { state, ending, machine: machine_is_done.then_some(machine), doors }
     }
 
     fn serve_all(&mut self) -> Result<ExitStatus, Error> {
@@ -278,6 +292,7 @@ impl<'a> Supervisor<'a> {
         self.state.oom_limit.clear();
         self.state.error.clear();
         self.begin_checks();
+        self.lead_in();
         self.enter(Status::Running);
         self.note("start", &[]);
         // Before whoever has started it tells of it in turn.

@@ -9,8 +9,8 @@ use runtime::Stopwatch;
 
 use crate::arguments::Common;
 use crate::commands::{
-    attach, commit, cp, create, diff, exec, inspect, kill, logs, pause, ps, rename, restart, rm,
-    run as run_command, start, stats, stop, top, unpause, update, wait,
+    attach, commit, cp, create, diff, exec, inspect, kill, logs, pause, port, ps, rename, restart,
+    rm, run as run_command, start, stats, stop, top, unpause, update, wait,
 };
 use crate::failure::Failure;
 
@@ -40,6 +40,7 @@ pub(crate) enum OfContainers {
     Pause(pause::PauseArgs),
     Unpause(unpause::UnpauseArgs),
     Top(top::TopArgs),
+    Port(port::PortArgs),
     Stats(stats::StatsArgs),
     Wait(wait::WaitArgs),
     Rm(rm::RmArgs),
@@ -94,6 +95,7 @@ pub(crate) fn run_same(
         OfContainers::Pause(args) => pause::run(&args, common),
         OfContainers::Unpause(args) => unpause::run(&args, common),
         OfContainers::Top(args) => top::run(&args, common),
+        OfContainers::Port(args) => port::run(&args, common),
         OfContainers::Stats(args) => stats::run(&args, common),
         OfContainers::Wait(args) => wait::run(&args, common),
         OfContainers::Rm(args) => rm::run(&args, common),

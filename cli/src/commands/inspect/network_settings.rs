@@ -1,5 +1,7 @@
 //! Where a container is on its networks, as `inspect` shows it.
 
+use std::net::SocketAddr;
+
 use runtime::network::{DEFAULT_NETWORK, Endpoint, NO_NETWORK, Network, Networks};
 use runtime::{Found, Record};
 use serde_json::{Value, json};
@@ -23,7 +25,7 @@ pub(super) fn network_settings(found: &Found, networks: &Networks) -> Value {
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": "",
-        "Ports": {},
+        "Ports": ports(found),
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -47,6 +49,18 @@ pub(super) fn network_settings(found: &Found, networks: &Networks) -> Value {
         settings["Networks"] = shown.into();
     }
     settings
+}
+
+/// Those of the host that lead to each of its ports; none is `null`.
+fn ports(found: &Found) -> Value {
+    let host =
+        |host: &SocketAddr| json!({ "HostIp": host.ip(), "HostPort": host.port().to_string() });
+    let shown = found.ports().into_iter().map(|(port, hosts)| {
+        let hosts = Some(hosts).filter(|hosts| !hosts.is_empty());
+        let hosts = hosts.map(|hosts| hosts.iter().map(host).collect::<Vec<_>>());
+        (port.to_string(), json!(hosts))
+    });
+    shown.collect::<serde_json::Map<_, _>>().into()
 }
 
 fn place_on_network(found: &Found, place: &Endpoint, networks: &Networks) -> Value {

@@ -1,0 +1,12 @@
+//! Ports of the host that answer for a container: `door` takes them, `proxy` carries what comes to them
+//! into the container. Knows no networks: it is told an address.
+
+mod datagrams;
+mod door;
+mod pipes;
+mod proxy;
+mod relay;
+
+pub(crate) use self::door::{Door, open_doors};
+pub use self::door::{DoorError, Published};
+pub(crate) use self::proxy::Proxy;
