@@ -352,7 +352,7 @@ fn files_are_copied_between_a_container_and_this_machine() {
 #[test]
 fn ports_and_servers_that_are_asked_for_are_kept() {
     let home = Home::new();
-    let line = "create --name web -p 8080:80 -p 127.0.0.1::80 -p 8000-8010:53/udp --expose 90 \
+    let line = "create --name web --network none -p 8080:80 -p 127.0.0.1::80 -p 8000-8010:53/udp --expose 90 \
                 --dns 192.0.2.1 --dns-search a.example --dns-option ndots:2 base:1";
     home.sandbox.does(line).stderr_has("published ports are discarded: the container has no");
     let shown = |name: &str, of: &str| {

@@ -136,14 +136,23 @@ pub(crate) fn set_id(message: &mut [u8], id: u16) {
 
 type Builder = AnswerBuilder<StaticCompressor<Vec<u8>>>;
 
-/// An answer that repeats the question, if it can be read.
+/// An answer that repeats the question, if there is one that can be read. More than one would make answers that
+/// are longer than what was asked, by far.
 fn begin(message: &Message<[u8]>, code: Rcode) -> Builder {
     let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new()));
-    let builder = builder.expect("a vector has room for a header");
-    // What cannot be repeated is an error of whoever asks, which is said already.
-    let mut answer = builder.try_start_answer(message, code).unwrap_or_else(|answer| answer);
-    answer.header_mut().set_ra(true);
-    answer
+    let mut builder = builder.expect("a vector has room for a header");
+    let (asked, header) = (message.header(), builder.header_mut());
+    header.set_id(asked.id());
+    header.set_qr(true);
+    header.set_opcode(asked.opcode());
+    header.set_rd(asked.rd());
+    header.set_ra(true);
+    header.set_rcode(code);
+    let mut builder = builder.question();
+    if let Ok(question) = message.sole_question() {
+        builder.push(question).expect("a vector has room for a question");
+    }
+    builder.answer()
 }
 
 fn finish(answer: Builder) -> Vec<u8> {

@@ -1,3 +1,5 @@
+//! Decisions about questions, good ones and others.
+
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Name, Rtype};
 use domain::rdata::AllRecordData;
@@ -117,6 +119,12 @@ fn what_is_no_question_is_not_answered_as_one() {
     let mut none = good[..12].to_vec();
     none[5] = 0;
     assert_eq!(decided(&none, false), "FORMERR");
+    // Many of one long name, in few bytes: the answer is as short as another.
+    let mut many = query(1, &format!("{0}.{0}.{0}", "a".repeat(60)), Rtype::A);
+    many.extend([0xc0, 12, 0, 1, 0, 1].repeat(500));
+    many[4..6].copy_from_slice(&501_u16.to_be_bytes());
+    assert_eq!(decided(&many, false), "FORMERR");
+    assert_eq!(failure(&many).unwrap().len(), 12);
     // A name that points at itself.
     let mut circle = good[..12].to_vec();
     circle.extend([0xc0, 12, 0, 1, 0, 1]);

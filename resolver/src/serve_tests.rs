@@ -1,3 +1,5 @@
+//! The resolver at work, over the loopback.
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -11,7 +11,7 @@ use vmm::config::KVM_DEVICE;
 use vmm::error::chain;
 
 use crate::error::Error;
-use crate::guest_files::{GuestFile, find_agent, find_kernel, find_registry};
+use crate::guest_files::{GuestFile, find_agent, find_kernel, find_registry, find_resolver};
 use crate::kvm;
 use crate::limits::MemorySize;
 use crate::places::Places;
@@ -102,6 +102,7 @@ pub fn examine(places: &Places) -> Report {
     findings.push(guest_file("guest kernel", find_kernel(), b"\x7fELF"));
     findings.push(guest_file("agent", find_agent(), b"0707"));
     findings.push(guest_file("registry", find_registry(), b"\x7fELF"));
+    findings.push(guest_file("resolver", find_resolver(), b"\x7fELF"));
     findings.push(formatter());
     findings.extend(network::findings(places));
     findings.push(configuration(&settings));

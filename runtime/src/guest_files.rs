@@ -1,4 +1,4 @@
-//! Finds the guest's kernel and agent, and the client of registries: named by the environment, beside the binary, or under
+//! Finds the guest's kernel and agent, the client of registries and the resolver of names: named by the environment, beside the binary, or under
 //! `lib/hyperrun` of its prefix.
 
 use std::env;
@@ -53,7 +53,7 @@ pub fn find_registry() -> Result<GuestFile, Error> {
 }
 
 /// Finds `hyperrun-resolver`, which answers for the names of containers.
-pub(crate) fn find_resolver() -> Result<GuestFile, Error> {
+pub fn find_resolver() -> Result<GuestFile, Error> {
     find("resolver", "hyperrun-resolver", "HYPERRUN_RESOLVER")
 }
 

@@ -69,7 +69,7 @@ pub use exec::{Exec, exec};
 pub use files::{
     Commit, CopyIn, CopyOut, FilesError, Inside, Outside, changes, commit, copy_in, copy_out,
 };
-pub use guest_files::{GuestFile, Origin, find_agent, find_kernel, find_registry};
+pub use guest_files::{GuestFile, Origin, find_agent, find_kernel, find_registry, find_resolver};
 pub use health::{CheckResult, Health, HealthCheck, HealthStatus};
 pub use launch::{Created, Outcome, UNSEEN_SIZE, create, start};
 pub use link::{Blame, Failure};

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use vmm::process::{Child, ChildKind, fork};
+use vmm::process::{Child, ChildKind, ChildStatus, fork};
 
 /// A forked child; killed and reaped when dropped.
 #[derive(Debug)]
@@ -45,6 +45,11 @@ impl Independent {
     /// Forks a child that goes on without this process.
     pub(crate) fn fork(body: impl FnOnce() -> u8) -> io::Result<Self> {
         Ok(Self { child: fork(ChildKind::Independent, body)? })
+    }
+
+    /// Waits for its end; whether it ended well.
+    pub(crate) fn ends_well(self) -> bool {
+        matches!(self.child.wait(), Ok(ChildStatus::Exited(0)))
     }
 
     /// Waits for its end, but no longer than `patience`, and reaps it.

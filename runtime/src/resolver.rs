@@ -14,6 +14,7 @@ use crate::containers::files::open_lock;
 use crate::error::Error;
 use crate::guest_files::find_resolver;
 use crate::places::Places;
+use crate::process::Independent;
 
 /// Held by the program.
 const RESOLVER: &str = ".resolver.lock";
@@ -38,7 +39,11 @@ impl Need {
         // One that is about to leave holds this for a moment, and has let go of the other by then.
         let users = locked(&folder.join(USERS), FlockOperation::LockShared)?;
         match locked(&folder.join(RESOLVER), FlockOperation::NonBlockingLockShared) {
-            Ok(_) => start(places)?,
+            Ok(free) => {
+                // The program must be able to take it.
+                drop(free);
+                start(places)?;
+            }
             Err(Error::File { source, .. }) if is_held(&source) => {}
             Err(error) => return Err(error),
         }
@@ -60,11 +65,16 @@ fn locked(path: &Path, how: FlockOperation) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Its root is all that it is told.
+/// Its root is all that it is told. It goes on without this process, and is nobody's child: whoever has started
+/// it need not wait for its end.
 fn start(places: &Places) -> Result<(), Error> {
     let path = find_resolver()?.path;
+    let failed = |path| move |source| Error::File { action: "start", path, source };
     let mut command = Command::new(&path);
     command.arg(&places.data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // It goes on without this process, and is nobody's to wait for then.
-    command.spawn().map(drop).map_err(|source| Error::File { action: "start", path, source })
+    let starter = Independent::fork(move || u8::from(command.spawn().is_err()));
+    match starter.map_err(failed(path.clone()))?.ends_well() {
+        true => Ok(()),
+        false => Err(failed(path)(io::ErrorKind::Other.into())),
+    }
 }

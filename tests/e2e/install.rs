@@ -42,7 +42,7 @@ impl Installed {
 fn an_installation_is_whole_and_goes_as_a_whole() {
     let installed = Installed::new();
     let version = installed.sandbox().does("version");
-    for file in ["vmlinux", "initramfs.cpio", "hyperrun-registry"] {
+    for file in ["vmlinux", "initramfs.cpio", "hyperrun-registry", "hyperrun-resolver"] {
         let place = installed.prefix().join("lib/hyperrun").join(file);
         version.stdout_has(&format!(" {}\n", place.display()));
     }

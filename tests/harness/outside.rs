@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
@@ -25,6 +25,8 @@ impl Outside {
     pub const ADDRESS6: &str = "2001:db8:100::2";
     /// The host as it is seen from there.
     pub const HOST: &str = "198.51.100.1";
+    /// By IPv6.
+    pub const HOST6: &str = "2001:db8:100::1";
 
     /// Makes a namespace and a cable, both of this name, which is short.
     #[must_use]
@@ -76,6 +78,32 @@ impl Outside {
         is_ready.recv().expect("it listens");
         listening
     }
+
+    /// Answers each question for a name there with this address, from now on.
+    pub fn answers_names(&self, address: [u8; 4]) {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it is there");
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network).expect("it is a namespace");
+            let socket = UdpSocket::bind((Self::ADDRESS, 53)).expect("it is free");
+            ready.send(()).expect("somebody waits");
+            let mut buffer = [0; 512];
+            while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&named(&buffer[..count], address), from).expect("it can be sent");
+            }
+        });
+        is_ready.recv().expect("it listens");
+    }
+}
+
+/// An answer of the DNS: this address for the name that is asked for (RFC 1035, section 4.1).
+fn named(query: &[u8], address: [u8; 4]) -> Vec<u8> {
+    let (id, question) = (&query[..2], &query[12..]);
+    let end = question.iter().position(|byte| *byte == 0).expect("a name ends") + 5;
+    let counts = [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+    let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4];
+    [id, &counts, &question[..end], &record, &address].concat()
 }
 
 impl Drop for Outside {

@@ -26,7 +26,7 @@ pub(crate) struct PortArgs {
 pub(crate) fn run(args: &PortArgs, common: &Common) -> Result<ExitCode, Failure> {
     let found = containers(common)?.find(&args.name)?;
     let ports = found.ports();
-    let text = match &args.port {
+    let text: String = match &args.port {
         None => ports
             .iter()
             .flat_map(|(port, hosts)| hosts.iter().map(move |host| format!("{port} -> {host}\n")))
@@ -66,7 +66,7 @@ struct Group {
 pub(crate) fn line(ports: &BTreeMap<ContainerPort, Vec<SocketAddr>>) -> String {
     let (mut groups, mut others): (Vec<Group>, Vec<String>) = Default::default();
     for (port, hosts) in ports {
-        let mut add = |address| {
+        let mut add = |address: Option<IpAddr>| {
             let (protocol, first, last) = (port.protocol, port.number, port.number);
             let is_next = |group: &&mut Group| {
                 group.address == address

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use runtime::{find_agent, find_kernel, find_registry};
+use runtime::{find_agent, find_kernel, find_registry, find_resolver};
 
 use crate::commands::print;
 use crate::failure::Failure;
 
-/// Print the version, and which guest kernel, agent and registry client are used
+/// Print the version, and which guest kernel, agent and helpers are used
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hyperrun version")]
 pub(crate) struct VersionArgs {}
@@ -18,11 +18,12 @@ pub(crate) fn run(VersionArgs {}: &VersionArgs) -> Result<ExitCode, Failure> {
         found.map_or_else(|_| "not found".to_owned(), |file| file.path.display().to_string())
     };
     print(&format!(
-        "hyperrun {}\nkernel   {}\nagent    {}\nregistry {}\n",
+        "hyperrun {}\nkernel   {}\nagent    {}\nregistry {}\nresolver {}\n",
         env!("CARGO_PKG_VERSION"),
         place(find_kernel()),
         place(find_agent()),
         place(find_registry()),
+        place(find_resolver()),
     ))?;
     Ok(ExitCode::SUCCESS)
 }

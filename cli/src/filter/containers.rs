@@ -1,10 +1,10 @@
 //! Filters for containers, as `ps` and `container prune` have them.
 
-use images::{Digest, Store};
 use std::net::SocketAddr;
 
+use images::{Digest, Store};
 use runtime::options::{ContainerPort, Expose};
-use runtime::{Found, Moment, Status};
+use runtime::{Found, Moment, Record, Status};
 
 use super::{Filter, Label, check_known, moment};
 use crate::failure::Failure;

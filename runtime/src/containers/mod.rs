@@ -121,6 +121,7 @@ impl Found {
         for published in &self.state.ports {
             ports.entry(published.port).or_default().push(published.host);
         }
+        ports.values_mut().for_each(|hosts| hosts.sort_unstable());
         ports
     }
 

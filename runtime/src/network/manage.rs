@@ -156,7 +156,7 @@ impl Networks {
 
     /// Gives a container that runs an interface at its new place.
     fn plug_in(&self, found: &Found, endpoint: &Endpoint) -> Result<(), Error> {
-        let Connection { tap, interface } = self.connect_live(&found.record, endpoint)?;
+        let Connection { tap, interface, .. } = self.connect_live(&found.record, endpoint)?;
         questions::plug(found, interface, tap)
     }
 

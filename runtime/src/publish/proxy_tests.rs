@@ -1,3 +1,5 @@
+//! The proxy at work, over the loopback.
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::sync::mpsc;

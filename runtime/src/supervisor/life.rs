@@ -127,7 +127,7 @@ impl Charge {
 
     /// One life, in this machine.
     fn live(
-        self,
+        mut self,
         prepared: Prepared,
         circumstances: &Circumstances,
         attachment: Attachment,
