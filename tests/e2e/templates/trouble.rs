@@ -125,8 +125,9 @@ fn a_run_killed_at_any_moment_leaves_nothing_in_the_way() {
 fn a_supervisor_killed_at_any_moment_leaves_nothing_in_the_way() {
     for delay_ms in [0, 400, 900, 1400, 2000] {
         let home = Home::new();
-        let command = home.sandbox.command(["run", "--rm", "busybox", "sleep", "1000"]);
-        let running = Running::start(command);
+        // Who sets a network up has another child first.
+        let words = ["run", "--rm", "--network", "none", "busybox", "sleep", "1000"];
+        let running = Running::start(home.sandbox.command(words));
         running.await_supervisor();
         std::thread::sleep(Duration::from_millis(delay_ms));
         running.kill_supervisor();
