@@ -21,7 +21,8 @@ use crate::home::Home;
 fn install(folder: &Path) {
     let built = std::env::var("HYPERRUN_BIN").expect("scripts/test sets it");
     let built = Path::new(&built).parent().unwrap();
-    for name in ["hyperrun", "hyperrun-registry", "initramfs.cpio", "vmlinux"] {
+    for name in ["hyperrun", "hyperrun-registry", "hyperrun-resolver", "initramfs.cpio", "vmlinux"]
+    {
         let new = folder.join("new");
         fs::copy(built.join(name), &new).unwrap();
         fs::rename(&new, folder.join(name)).unwrap();
