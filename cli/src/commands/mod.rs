@@ -174,11 +174,18 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Without an answer nothing is removed.
-fn confirmed(warning: &str) -> Result<bool, Failure> {
+/// Asks whether `what` is to go on after this warning.
+///
+/// # Errors
+/// When the answer is no, or none can be had.
+fn confirm(what: &str, warning: &str) -> Result<(), Failure> {
     let question = format!("WARNING! {warning}\nAre you sure you want to continue? [y/N] ");
     io::stderr().lock().write_all(question.as_bytes())?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    let hint = "answer with y, or ask for no question with `-f`";
+    Err(Failure::new(&format!("{what} has been cancelled"), hint))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use runtime::{Containers, Found, Removal};
 
 use crate::arguments::Common;
-use crate::commands::{confirmed, containers, note_prune, open_store, print};
+use crate::commands::{confirm, containers, note_prune, open_store, print};
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::filter::containers::WantedContainers;
@@ -44,9 +44,8 @@ pub(crate) struct Gone {
 /// Asks, removes, and says what is gone.
 pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure> {
     let ended = Ended::find(&args.filter, common)?;
-    if !args.force && !confirmed("This will remove all stopped containers.")? {
-        let hint = "answer with y, or ask for no question with `-f`";
-        return Err(Failure::new("container prune has been cancelled", hint));
+    if !args.force {
+        confirm("container prune", "This will remove all stopped containers.")?;
     }
     let Gone { code, told, bytes } = ended.remove(common)?;
     print(&(told + &format!("Total reclaimed space: {}\n", words::size(bytes))))?;

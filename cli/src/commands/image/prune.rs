@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use images::{Pruned, Store};
 
 use crate::arguments::Common;
-use crate::commands::{confirmed, containers, note_prune, open_store, print, rmi};
+use crate::commands::{confirm, containers, note_prune, open_store, print, rmi};
 use crate::failure::Failure;
 use crate::filter::{Filter, Wanted};
 use crate::words;
@@ -37,9 +37,8 @@ pub(crate) struct Unneeded {
 /// Asks, removes, and says what is gone.
 pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure> {
     let images = Unneeded::find(&args.filter, args.all, common)?;
-    if !args.force && !confirmed(&format!("This will remove {}.", images.words()))? {
-        let hint = "answer with y, or ask for no question with `-f`";
-        return Err(Failure::new("image prune has been cancelled", hint));
+    if !args.force {
+        confirm("image prune", &format!("This will remove {}.", images.words()))?;
     }
     let pruned = images.remove(common)?;
     let bytes = words::size(pruned.reclaimed);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::networks;
 use crate::arguments::Common;
-use crate::commands::{confirmed, note_prune, print};
+use crate::commands::{confirm, note_prune, print};
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::filter::networks::{Shown, WantedNetworks};
@@ -26,9 +26,8 @@ const FILTERS: [&str; 3] = ["until", "label", "label!"];
 /// Asks, removes, and says what is gone.
 pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure> {
     let warning = "This will remove all custom networks not used by at least one container.";
-    if !args.force && !confirmed(warning)? {
-        let hint = "answer with y, or ask for no question with `-f`";
-        return Err(Failure::new("network prune has been cancelled", hint));
+    if !args.force {
+        confirm("network prune", warning)?;
     }
     print(&removed(&args.filter, common)?)?;
     note_prune(common, "network", 0)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::arguments::Common;
 use crate::commands::container::prune::Ended;
 use crate::commands::image::prune::{self, Unneeded};
-use crate::commands::{confirmed, network, print};
+use crate::commands::{confirm, network, print};
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::words;
@@ -36,9 +36,8 @@ pub(crate) fn run(args: &PruneArgs, common: &Common) -> Result<ExitCode, Failure
     }
     let containers = Ended::find(&args.filter, common)?;
     let images = Unneeded::find(&args.filter, args.all, common)?;
-    if !args.force && !confirmed(&warning(args, images.words()))? {
-        let hint = "answer with y, or ask for no question with `-f`";
-        return Err(Failure::new("system prune has been cancelled", hint));
+    if !args.force {
+        confirm("system prune", &warning(args, images.words()))?;
     }
     let gone = containers.remove(common)?;
     let networks = network::prune::removed(&args.filter, common)?;
