@@ -28,7 +28,7 @@ pub(crate) use self::recipe::Wanted;
 
 use crate::plan::VmConfig;
 use crate::scratch::Scratch;
-use crate::working_set;
+use crate::working_set::{self, Known};
 
 const STATE: &str = "state";
 const MEMORY: &str = "memory";
@@ -51,8 +51,8 @@ pub struct Templates {
 pub(crate) struct Template {
     folder: PathBuf,
     files: SnapshotFiles,
-    /// What its copies are known to touch; none before the first of them has told.
-    working_set: Option<WorkingSet>,
+    /// What its copies are known to touch.
+    known: Known,
     /// What the writable disk of each copy begins as; none for a template that knows no disk.
     scratch: Option<File>,
 }
@@ -71,18 +71,21 @@ impl Template {
         scratch.resemble(saved)
     }
 
-    /// What a machine needs to go on from it; and where to note what that machine touches, if nobody
-    /// has yet.
+    /// What a machine needs to go on from it; and where to note what that machine touches, as long as
+    /// that is not known.
     ///
     /// # Errors
     /// When there are too many open files.
     pub(crate) fn start(self) -> io::Result<(Start, Option<Unexplored>)> {
-        let Self { folder, files, working_set, .. } = self;
-        let unexplored = match working_set {
-            Some(_) => None,
-            None => Some(Unexplored { folder, memory: files.memory.try_clone()? }),
+        let Self { folder, files, known, .. } = self;
+        let (working_set, unexplored) = match known {
+            Known::All(working_set) => (working_set, None),
+            known => {
+                let memory = files.memory.try_clone()?;
+                (WorkingSet::default(), Some(Unexplored { folder, memory, known }))
+            }
         };
-        Ok((Start::Restore { files, working_set: working_set.unwrap_or_default() }, unexplored))
+        Ok((Start::Restore { files, working_set }, unexplored))
     }
 }
 
@@ -91,6 +94,7 @@ impl Template {
 pub(crate) struct Unexplored {
     folder: PathBuf,
     memory: File,
+    known: Known,
 }
 
 impl Unexplored {
@@ -99,7 +103,7 @@ impl Unexplored {
     pub(crate) fn explore(self, process: i32) {
         let Ok(touched) = working_set::look(process, &self.memory) else { return };
         let new = self.folder.join(format!("{WORKING_SET}.{process}"));
-        if fs::write(&new, working_set::to_text(&touched)).is_ok() {
+        if fs::write(&new, self.known.and(touched).to_text()).is_ok() {
             let _ = fs::rename(&new, self.folder.join(WORKING_SET));
         }
     }
@@ -137,14 +141,14 @@ impl Templates {
         let folder = self.folder.join(&wanted.key);
         let state = File::open(folder.join(STATE)).ok()?;
         let memory = File::open(folder.join(MEMORY)).ok()?;
-        let working_set = fs::read_to_string(folder.join(WORKING_SET)).ok();
-        let working_set = working_set.map(|text| working_set::from_text(&text));
+        let known = fs::read_to_string(folder.join(WORKING_SET)).ok();
+        let known = known.map(|text| Known::from_text(&text)).unwrap_or_default();
         let scratch = match wanted.image {
             Some(_) => Some(File::open(folder.join(SCRATCH)).ok()?),
             None => None,
         };
         note_use(&folder);
-        Some(Template { folder, files: SnapshotFiles { state, memory }, working_set, scratch })
+        Some(Template { folder, files: SnapshotFiles { state, memory }, known, scratch })
     }
 
     /// Begins a template; none if somebody else is at it already, or has just made it.

@@ -1,5 +1,8 @@
-//! What of a template's memory its copies touch before their program begins: looked at once, in the
-//! first copy, and kept beside the template, so that later copies have those pages ahead, and no more.
+//! What of a template's memory its copies touch before their program begins: looked at in the first two,
+//! and kept beside the template, so that later copies have those pages ahead, and no more.
+//!
+//! A program may have come far by the time its machine is looked at. What it touched for itself is told
+//! apart by the second look: the pages of both are those of any copy.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,11 +15,75 @@ const PAGE: u64 = 4096;
 /// (Documentation/admin-guide/mm/pagemap.rst).
 const PRESENT: u64 = 1 << 63;
 const FILE_PAGE: u64 = 1 << 61;
+/// The first line of the file as long as one copy alone was looked at.
+const ONCE: &str = "once\n";
 /// What a line of the file begins with.
 const WRITTEN: char = 'w';
 const READ: char = 'r';
 /// More ranges of a kind are not worth their time.
 const MOST_RANGES: usize = 8192;
+
+/// What is known of a template's copies.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum Known {
+    #[default]
+    Nothing,
+    /// What the first one had touched.
+    Once(WorkingSet),
+    /// What each touches.
+    All(WorkingSet),
+}
+
+impl Known {
+    /// What is known when another copy has touched this.
+    pub(crate) fn and(self, touched: WorkingSet) -> Self {
+        match self {
+            Self::Nothing => Self::Once(touched),
+            Self::Once(first) | Self::All(first) => Self::All(WorkingSet {
+                written: common(&first.written, &touched.written),
+                read: common(&first.read, &touched.read),
+            }),
+        }
+    }
+
+    /// As a file holds it: `w` or `r` and two numbers, one range to a line, behind a line that says
+    /// whether one copy alone was looked at.
+    pub(crate) fn to_text(&self) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Once(touched) => ONCE.to_owned() + &lines(touched),
+            Self::All(touched) => lines(touched),
+        }
+    }
+
+    /// What [`Self::to_text`] wrote; lines that make no sense are passed over.
+    pub(crate) fn from_text(text: &str) -> Self {
+        match text.strip_prefix(ONCE) {
+            Some(lines) => Self::Once(from_lines(lines)),
+            None => Self::All(from_lines(text)),
+        }
+    }
+}
+
+/// What lies in a range of both, each of which is in order.
+fn common(one: &[FileRange], other: &[FileRange]) -> Vec<FileRange> {
+    let end = |range: &FileRange| range.offset.saturating_add(range.length);
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    let mut found = Vec::new();
+    while let (Some(left), Some(right)) = (one.peek(), other.peek()) {
+        let offset = left.offset.max(right.offset);
+        let until = end(left).min(end(right));
+        if until > offset {
+            found.push(FileRange { offset, length: until - offset });
+        }
+        if end(left) <= end(right) {
+            one.next()
+        } else {
+            other.next()
+        };
+    }
+    found
+}
 
 /// A mapping of a process: its addresses, and where it begins in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +141,14 @@ fn add_touched(touched: &mut WorkingSet, offset: u64, entries: &[u8]) {
     }
 }
 
-/// A working set as a file holds it: `w` or `r` and two numbers, one range to a line.
-pub(crate) fn to_text(touched: &WorkingSet) -> String {
-    let lines = |kind: char, ranges: &[FileRange]| -> String {
+fn lines(touched: &WorkingSet) -> String {
+    let of_kind = |kind: char, ranges: &[FileRange]| -> String {
         ranges.iter().map(|range| format!("{kind} {} {}\n", range.offset, range.length)).collect()
     };
-    lines(WRITTEN, &touched.written) + &lines(READ, &touched.read)
+    of_kind(WRITTEN, &touched.written) + &of_kind(READ, &touched.read)
 }
 
-/// What [`to_text`] wrote; lines that make no sense are passed over.
-pub(crate) fn from_text(text: &str) -> WorkingSet {
+fn from_lines(text: &str) -> WorkingSet {
     let ranges = |kind: char| {
         let lines = text.lines().filter_map(move |line| range_of(line.strip_prefix(kind)?));
         lines.take(MOST_RANGES).collect()
@@ -132,9 +197,30 @@ mod tests {
             written: vec![range(0, 4096), range(8192, 1)],
             read: vec![range(4096, 4096)],
         };
-        assert_eq!(from_text(&to_text(&touched)), touched);
-        let odd = from_text("x\n1 2\nw1 2\nw 1 2 3\n\nr -1 4\nw 5 6\nrr 7 8\n");
-        assert_eq!(odd, WorkingSet { written: vec![range(5, 6)], read: vec![] });
+        for known in [Known::Once(touched.clone()), Known::All(touched)] {
+            assert_eq!(Known::from_text(&known.to_text()), known);
+        }
+        let odd = Known::from_text("x\n1 2\nw1 2\nw 1 2 3\n\nr -1 4\nw 5 6\nonce\nrr 7 8\n");
+        assert_eq!(odd, Known::All(WorkingSet { written: vec![range(5, 6)], read: vec![] }));
+    }
+
+    #[test]
+    fn what_one_copy_alone_has_touched_does_not_count() {
+        let touched = |written: &[FileRange]| WorkingSet {
+            written: written.to_vec(),
+            read: written[1..].to_vec(),
+        };
+        let first = touched(&[range(0, 4), range(10, 10), range(30, 100), range(200, 1)]);
+        let second = touched(&[range(2, 10), range(14, 4), range(40, 20), range(70, 20)]);
+        let once = Known::Nothing.and(first.clone());
+        assert_eq!(once, Known::Once(first));
+        let both = WorkingSet {
+            written: vec![range(2, 2), range(10, 2), range(14, 4), range(40, 20), range(70, 20)],
+            read: vec![range(14, 4), range(40, 20), range(70, 20)],
+        };
+        assert_eq!(once.and(second), Known::All(both));
+        let none = Known::Once(WorkingSet::default()).and(touched(&[range(u64::MAX, u64::MAX)]));
+        assert_eq!(none, Known::All(WorkingSet::default()));
     }
 
     #[test]
