@@ -68,11 +68,10 @@ pub(crate) fn run(args: &LogsArgs, common: &Common) -> Result<ExitCode, Failure>
         } else {
             &mut *out
         };
-        if args.timestamps {
-            to.write_all(entry.time.as_bytes())?;
-            to.write_all(b" ")?;
+        if !args.timestamps {
+            return to.write_all(entry.log.as_bytes());
         }
-        to.write_all(entry.log.as_bytes())
+        entry.log.split_inclusive('\n').try_for_each(|line| write!(to, "{} {line}", entry.time))
     };
     let mut flush = || out.borrow_mut().flush();
     let shown = if args.follow {

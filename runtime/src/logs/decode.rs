@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::Entry;
-use super::bytes::unescaped;
+use super::bytes::{no_escape, unescaped};
 
 /// The entry in a line, if there is one. Its text may lie in `text`, which keeps its memory.
 pub(super) fn entry<'a>(line: &'a [u8], text: &'a mut Vec<u8>) -> Option<Entry<'a>> {
@@ -15,6 +15,19 @@ pub(super) fn entry<'a>(line: &'a [u8], text: &'a mut Vec<u8>) -> Option<Entry<'
         }
         None => serde_json::from_slice(line).ok(),
     }
+}
+
+/// How many lines the text of an entry has, of which the last needs no end.
+pub(super) fn lines(mut entry: &[u8]) -> u64 {
+    let (mut count, mut last) = (0, 1);
+    while let [b'\\', letter, rest @ ..] = &entry[no_escape(entry)..] {
+        if *letter == b'n' {
+            count += 1;
+            last = u64::from(rest.first() != Some(&b'"'));
+        }
+        entry = rest;
+    }
+    count + last
 }
 
 /// Stream and time of a line as [`LogWriter`](super::LogWriter) writes it, with its text in `text`.
@@ -103,6 +116,25 @@ mod tests {
             let parsed: Option<Entry<'_>> = serde_json::from_slice(&line).ok();
             assert_eq!(entry(&line, &mut text), parsed, "{}", String::from_utf8_lossy(&line));
         }
+    }
+
+    #[test]
+    fn the_lines_of_an_entry_are_counted() {
+        for (text, count) in [
+            ("", 1),
+            ("one", 1),
+            ("one\\n", 1),
+            ("\\n", 1),
+            ("one\\ntwo\\n", 2),
+            ("one\\ntwo", 2),
+            ("one\\\\no\\n", 1),
+            ("one\\n\\\"two\\\"", 2),
+            ("\\n\\n\\n", 3),
+        ] {
+            let entry = format!("{{\"log\":\"{text}\",\"stream\":\"stdout\",\"time\":\"t\"}}\n");
+            assert_eq!(lines(entry.as_bytes()), count, "{text}");
+        }
+        assert_eq!(lines(b"{\"log\":\"\\"), 1);
     }
 
     #[test]

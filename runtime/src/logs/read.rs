@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ const MAX_ENTRY_BYTES: usize = 128 << 10;
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Entry<'a> {
-    /// What was written, with the end of its line if it had one.
+    /// A line that was written, with its end if it had one, or several of a program that wrote fast.
     #[serde(borrow)]
     pub log: Cow<'a, str>,
     /// `stdout` or `stderr`.
@@ -51,7 +51,7 @@ pub enum Tail {
     /// All of it.
     #[default]
     All,
-    /// The last entries, this many.
+    /// The last lines, this many.
     Last(u64),
 }
 
@@ -64,7 +64,7 @@ pub struct Reader {
     current: Option<(File, Vec<u8>)>,
     /// The text of an entry.
     text: Vec<u8>,
-    /// How many entries are not wanted.
+    /// How many lines are not wanted.
     skip: Option<u64>,
 }
 
@@ -95,12 +95,12 @@ impl Reader {
         }
     }
 
-    /// How many entries come before those that are wanted.
+    /// How many lines come before those that are wanted.
     fn unwanted(&self) -> io::Result<u64> {
         let Tail::Last(wanted) = self.query.tail else { return Ok(0) };
         let mut count = 0;
         for file in self.files()?.into_iter().rev() {
-            count += count_lines(file)?;
+            count += count_lines(&file)?;
         }
         Ok(count.saturating_sub(wanted))
     }
@@ -135,36 +135,59 @@ impl Reader {
     }
 
     fn read_current(&mut self, take: &mut Take<'_>) -> io::Result<()> {
-        let Some((file, rest)) = &mut self.current else { return Ok(()) };
-        loop {
-            rest.reserve(PIECE_BYTES);
-            match rustix::io::read(&*file, spare_capacity(rest)) {
-                Ok(0) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let mut lines = &rest[..end];
-            while !lines.is_empty() {
-                let (line, after) = lines.split_at(bytes::line(lines));
-                lines = after;
-                match &mut self.skip {
-                    Some(skip @ 1..) => *skip -= 1,
-                    _ => pass(&self.query, line, &mut self.text, take)?,
-                }
-            }
-            rest.drain(..end);
-            if rest.len() > MAX_ENTRY_BYTES {
-                // No entry of ours: somebody has damaged the file.
-                rest.clear();
-            }
+        let Self { query, current: Some((file, rest)), text, skip, .. } = self else {
+            return Ok(());
+        };
+        each_line(file, rest, |line| pass(query, line, skip, text, take))
+    }
+}
+
+/// Gives each whole line that there is to `take`; the beginning of another one stays in `rest`.
+fn each_line(
+    file: &File,
+    rest: &mut Vec<u8>,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    loop {
+        rest.reserve(PIECE_BYTES);
+        match rustix::io::read(file, spare_capacity(rest)) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut lines = &rest[..end];
+        while !lines.is_empty() {
+            let (line, after) = lines.split_at(bytes::line(lines));
+            lines = after;
+            take(line)?;
+        }
+        rest.drain(..end);
+        if rest.len() > MAX_ENTRY_BYTES {
+            // No entry of ours: somebody has damaged the file.
+            rest.clear();
         }
     }
 }
 
-/// Passes an entry on, if it is one and wanted.
-fn pass(query: &LogQuery, line: &[u8], text: &mut Vec<u8>, take: &mut Take<'_>) -> io::Result<()> {
-    let Some(entry) = decode::entry(line, text) else { return Ok(()) };
+/// Hands an entry over, if it is one and is wanted, without the lines that are to be skipped.
+fn pass(
+    query: &LogQuery,
+    line: &[u8],
+    skip: &mut Option<u64>,
+    text: &mut Vec<u8>,
+    take: &mut Take<'_>,
+) -> io::Result<()> {
+    let mut unwanted = 0;
+    if let Some(skip @ 1..) = skip {
+        let lines = decode::lines(line);
+        unwanted = lines.min(*skip);
+        *skip -= unwanted;
+        if unwanted == lines {
+            return Ok(());
+        }
+    }
+    let Some(mut entry) = decode::entry(line, text) else { return Ok(()) };
     if query.since.is_some() || query.until.is_some() {
         let Some(time) = parse_rfc3339(&entry.time).map(Moment) else { return Ok(()) };
         let too_old = query.since.is_some_and(|since| time < since);
@@ -172,18 +195,22 @@ fn pass(query: &LogQuery, line: &[u8], text: &mut Vec<u8>, take: &mut Take<'_>) 
             return Ok(());
         }
     }
+    if unwanted > 0 {
+        let left =
+            entry.log.split_inclusive('\n').skip(usize::try_from(unwanted).unwrap_or(usize::MAX));
+        entry.log = Cow::Owned(left.collect());
+    }
     take(&entry)
 }
 
-fn count_lines(mut file: File) -> io::Result<u64> {
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut lines = 0;
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(lines),
-            count => lines += piece[..count].iter().filter(|byte| **byte == b'\n').count() as u64,
-        }
-    }
+/// The lines of all entries in a file.
+fn count_lines(file: &File) -> io::Result<u64> {
+    let mut count = 0;
+    each_line(file, &mut Vec::new(), |entry| {
+        count += decode::lines(entry);
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -232,6 +259,31 @@ mod tests {
         let text = std::fs::read_to_string(path).unwrap();
         let kept = text.trim_end().rfind('\n').map_or(0, |end| end + 1);
         std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(kept as u64).unwrap();
+    }
+
+    #[test]
+    fn the_last_lines_are_found_among_those_that_share_an_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let entry = |text: &str| {
+            format!(
+                "{{\"log\":\"{text}\",\"stream\":\"stdout\",\"time\":\"1970-01-01T00:00:10Z\"}}\n"
+            )
+        };
+        let text = entry("1\\n2\\n3\\n") + &entry("4\\n") + &entry("5\\n6\\n7");
+        std::fs::write(&path, text).unwrap();
+        for wanted in 0..9 {
+            let query = LogQuery { tail: Tail::Last(wanted), ..LogQuery::default() };
+            let mut seen = String::new();
+            let mut take = |entry: &Entry<'_>| {
+                seen.push_str(&entry.log);
+                Ok(())
+            };
+            Reader::open(path.clone(), query).read(&mut take).unwrap();
+            let all = ["1\n", "2\n", "3\n", "4\n", "5\n", "6\n", "7"];
+            let first = 7 - usize::try_from(wanted.min(7)).unwrap();
+            assert_eq!(seen, all[first..].concat(), "the last {wanted}");
+        }
     }
 
     #[test]

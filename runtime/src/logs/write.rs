@@ -3,14 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::encode::escape;
 use super::{bytes, rotated};
 use crate::keeping::LogConfig;
 use crate::moment::Moment;
 
-/// The longest piece of a line; what is longer goes into several entries, as Docker's does.
-const MAX_LINE_BYTES: usize = 16 << 10;
+/// The longest text of an entry; a line that is longer goes into several, as Docker's does.
+const MAX_TEXT_BYTES: usize = 16 << 10;
 /// What an entry has before its text.
 const HEAD: &[u8] = b"{\"log\":\"";
 /// What an entry has beside its text: names, stream and time.
@@ -19,6 +20,9 @@ const LINE_OVERHEAD: usize = 80;
 const IDLE_BYTES: usize = 4 << 10;
 /// How much is written at once.
 const BATCH_BYTES: usize = 128 << 10;
+/// How much is written line by line in a second. Lines of a program that writes more share entries: that
+/// halves what is written, and for each line there is less to do.
+const SINGLE_BYTES: usize = 1 << 20;
 
 /// Where a line was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,32 +42,49 @@ pub(crate) struct LogWriter {
     unfinished: [Vec<u8>; 2],
     /// What is to be written next.
     batch: Vec<u8>,
+    pace: Pace,
+}
+
+/// How fast a program writes.
+#[derive(Debug)]
+struct Pace {
+    /// When the second that is looked at has begun.
+    since: SystemTime,
+    /// What has come in it.
+    bytes: usize,
 }
 
 impl LogWriter {
     /// Goes on with the log at `path`.
     pub(crate) fn new(path: PathBuf, config: LogConfig) -> Self {
         let unfinished = [Vec::new(), Vec::new()];
-        Self { path, config, file: None, bytes: 0, unfinished, batch: Vec::new() }
+        let pace = Pace { since: UNIX_EPOCH, bytes: 0 };
+        Self { path, config, file: None, bytes: 0, unfinished, batch: Vec::new(), pace }
     }
 
     /// Adds what was written to a stream. What fails loses these lines and no others: the file is
     /// then as it was before.
     pub(crate) fn add(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        let time = Moment::now().to_text();
+        self.add_at(Moment::now(), stream, bytes)
+    }
+
+    fn add_at(&mut self, time: Moment, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        let shared = self.pace.is_fast(time.0, bytes.len());
         let mut result = Ok(());
-        self.batch.reserve((2 * bytes.len() + LINE_OVERHEAD).min(BATCH_BYTES + MAX_LINE_BYTES));
-        let mut tail = Vec::new();
-        end_entry(stream, &time, &mut tail);
+        self.batch.reserve((2 * bytes.len() + LINE_OVERHEAD).min(BATCH_BYTES + MAX_TEXT_BYTES));
+        let end = end_of_entry(stream, time);
         let mut left = bytes;
         while !left.is_empty() {
-            left = match self.add_plain_line(stream, left, &tail) {
-                Some(rest) => rest,
-                None => {
-                    let (line, rest) = left.split_at(bytes::line(left));
-                    self.add_piece(stream, line, &time);
-                    rest
-                }
+            left = if shared && self.unfinished[stream as usize].is_empty() {
+                let (lines, rest) = left.split_at(bytes::lines(left, MAX_TEXT_BYTES));
+                self.add_piece(stream, lines, &end);
+                rest
+            } else if let Some(rest) = self.add_plain_line(stream, left, &end) {
+                rest
+            } else {
+                let (line, rest) = left.split_at(bytes::line(left));
+                self.add_piece(stream, line, &end);
+                rest
             };
             if self.batch.len() >= BATCH_BYTES {
                 result = result.and(self.write_batch());
@@ -78,22 +99,22 @@ impl LogWriter {
     }
 
     /// Adds the first line of `bytes` if it is whole and needs no escape, as most do: what comes behind
-    /// it. `tail` is what an entry has behind its text.
+    /// it. `end` is what an entry has behind its text.
     fn add_plain_line<'a>(
         &mut self,
         stream: Stream,
         bytes: &'a [u8],
-        tail: &[u8],
+        end: &[u8],
     ) -> Option<&'a [u8]> {
         let (line, rest) = bytes.split_at(bytes::plain(bytes));
         let rest = rest.strip_prefix(b"\n")?;
-        if line.len() + 1 >= MAX_LINE_BYTES || !self.unfinished[stream as usize].is_empty() {
+        if line.len() + 1 >= MAX_TEXT_BYTES || !self.unfinished[stream as usize].is_empty() {
             return None;
         }
         self.batch.extend_from_slice(HEAD);
         self.batch.extend_from_slice(line);
         self.batch.extend_from_slice(b"\\n");
-        self.batch.extend_from_slice(tail);
+        self.batch.extend_from_slice(end);
         Some(rest)
     }
 
@@ -101,24 +122,24 @@ impl LogWriter {
     pub(crate) fn finish(&mut self, stream: Stream) -> io::Result<()> {
         let line = std::mem::take(&mut self.unfinished[stream as usize]);
         if !line.is_empty() {
-            let time = Moment::now().to_text();
-            add_entry(stream, &[&line], &time, &mut self.batch);
+            add_entry(&[&line], &end_of_entry(stream, Moment::now()), &mut self.batch);
         }
         let written = self.write_batch();
         self.batch = Vec::new();
         written
     }
 
-    fn add_piece(&mut self, stream: Stream, mut piece: &[u8], time: &str) {
+    /// Adds a line or several, or the beginning of one.
+    fn add_piece(&mut self, stream: Stream, mut piece: &[u8], end: &[u8]) {
         let unfinished = &mut self.unfinished[stream as usize];
-        while unfinished.len() + piece.len() >= MAX_LINE_BYTES {
-            let (head, tail) = piece.split_at(MAX_LINE_BYTES - unfinished.len());
-            add_entry(stream, &[unfinished, head], time, &mut self.batch);
+        while unfinished.len() + piece.len() >= MAX_TEXT_BYTES {
+            let (head, tail) = piece.split_at(MAX_TEXT_BYTES - unfinished.len());
+            add_entry(&[unfinished, head], end, &mut self.batch);
             unfinished.clear();
             piece = tail;
         }
         if piece.ends_with(b"\n") {
-            add_entry(stream, &[unfinished, piece], time, &mut self.batch);
+            add_entry(&[unfinished, piece], end, &mut self.batch);
             unfinished.clear();
         } else {
             unfinished.extend_from_slice(piece);
@@ -179,16 +200,29 @@ impl LogWriter {
     fn rotate(&mut self) -> io::Result<()> {
         self.file = None;
         self.bytes = 0;
-        if self.config.max_files == 1 {
-            return remove(&self.path);
-        }
-        for age in (0..self.config.max_files - 1).rev() {
+        let oldest = self.config.max_files - 1;
+        // A file that another one takes the place of would have ext4 write that one to the disk at once.
+        remove(&rotated(&self.path, oldest))?;
+        for age in (0..oldest).rev() {
             match fs::rename(rotated(&self.path, age), rotated(&self.path, age + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
         Ok(())
+    }
+}
+
+impl Pace {
+    /// Whether what comes now is more than a second's share of single lines.
+    fn is_fast(&mut self, now: SystemTime, bytes: usize) -> bool {
+        const SECOND: Duration = Duration::from_secs(1);
+        // A clock that was turned back begins another one.
+        if now.duration_since(self.since).map_or(true, |passed| passed >= SECOND) {
+            *self = Self { since: now, bytes: 0 };
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes > SINGLE_BYTES
     }
 }
 
@@ -199,24 +233,23 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// One entry, from the pieces of its text.
-fn add_entry(stream: Stream, text: &[&[u8]], time: &str, to: &mut Vec<u8>) {
+/// One entry, from the pieces of its text and what it has behind it.
+fn add_entry(text: &[&[u8]], end: &[u8], to: &mut Vec<u8>) {
     to.extend_from_slice(HEAD);
     match text {
         [head, tail] if !head.is_empty() => escape(&[*head, tail].concat(), to),
         pieces => pieces.iter().for_each(|piece| escape(piece, to)),
     }
-    end_entry(stream, time, to);
+    to.extend_from_slice(end);
 }
 
 /// What an entry has behind its text.
-fn end_entry(stream: Stream, time: &str, to: &mut Vec<u8>) {
-    to.extend_from_slice(match stream {
-        Stream::Stdout => b"\",\"stream\":\"stdout\",\"time\":\"",
-        Stream::Stderr => b"\",\"stream\":\"stderr\",\"time\":\"",
-    });
-    to.extend_from_slice(time.as_bytes());
-    to.extend_from_slice(b"\"}\n");
+fn end_of_entry(stream: Stream, time: Moment) -> Vec<u8> {
+    let stream = match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    format!("\",\"stream\":\"{stream}\",\"time\":\"{}\"}}\n", time.to_text()).into_bytes()
 }
 
 #[cfg(test)]
@@ -266,13 +299,40 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut log = LogWriter::new(path.clone(), LogConfig::default());
-        let line = vec![b'x'; 3 * MAX_LINE_BYTES + 5];
+        let line = vec![b'x'; 3 * MAX_TEXT_BYTES + 5];
         log.add(Stream::Stdout, &line).unwrap();
         log.add(Stream::Stdout, b"\n").unwrap();
         let entries = entries(&path);
         assert_eq!(entries.len(), 4);
         let whole: String = entries.into_iter().map(|(_, log)| log).collect();
         assert_eq!(whole.as_bytes(), [&line[..], b"\n"].concat());
+    }
+
+    #[test]
+    fn lines_of_a_program_that_writes_fast_share_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let config = LogConfig { max_bytes: 1 << 30, ..LogConfig::default() };
+        let mut log = LogWriter::new(path.clone(), config);
+        let text: String = (0..400_000).map(|number| format!("{number}\t\n")).collect();
+        let at = |seconds| Moment(UNIX_EPOCH + Duration::from_secs(seconds));
+        for piece in text.as_bytes().chunks(50_000) {
+            log.add_at(at(7), Stream::Stdout, piece).unwrap();
+        }
+        log.add_at(at(8), Stream::Stdout, b"later\non\n").unwrap();
+        log.add_at(at(7), Stream::Stdout, b"set\nback\n").unwrap();
+        let entries = entries(&path);
+        let whole: String = entries.iter().map(|(_, log)| &log[..]).collect();
+        assert!(whole == text.clone() + "later\non\nset\nback\n");
+        let is_single = |log: &str| log.matches('\n').count() == 1;
+        let singles = entries.iter().take_while(|(_, log)| is_single(log)).count();
+        let bytes: usize = entries[..singles].iter().map(|(_, log)| log.len()).sum();
+        assert!((SINGLE_BYTES - 50_000..=SINGLE_BYTES).contains(&bytes), "{bytes} in single lines");
+        assert!(entries.iter().all(|(_, log)| log.len() < MAX_TEXT_BYTES && log.ends_with('\n')));
+        assert_eq!(entries[entries.len() - 2].1, "set\n");
+        // Of each piece a few full ones, the end of a line and the beginning of another.
+        let most = 6 * (text.len() - bytes).div_ceil(50_000);
+        assert!(entries.len() - singles <= most, "{} entries", entries.len());
     }
 
     #[test]
