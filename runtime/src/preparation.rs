@@ -156,7 +156,7 @@ fn connect(networks: &Networks, record: &Record) -> Result<Connected, Error> {
         let backend = NetBackend::Tap(tap);
         // The host's kernel moves its frames where it can.
         let vhost = vmm::open_vhost().ok();
-        connected.nets.push(NetConfig { backend, vhost, ..NetConfig::default() });
+        connected.nets.push(NetConfig { backend, vhost, limits: record.host.net_limits() });
         connected.interfaces.push(interface);
         connected.resolvers.push(resolver.into());
     }

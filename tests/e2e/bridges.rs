@@ -1,7 +1,11 @@
 //! Networks as containers see them: to the host, to each other, out, and not where they must not.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hyperrun_tests::{Output, Outside};
 
@@ -191,6 +195,39 @@ fn what_somebody_else_takes_away_is_made_anew() {
     assert!(deleted.success());
     home.sandbox.does("run --rm busybox ping -c 1 -W 5 198.51.100.2");
     drop(outside);
+}
+
+#[test]
+fn an_interface_keeps_to_its_rate_either_way() {
+    /// Of 100 KiB in each second, one of the longest frames and a tenth of a second's worth are free.
+    const BYTES: usize = 256 << 10;
+    const LEAST: Duration = Duration::from_millis(1500);
+    let home = Home::new();
+    home.idles("finch", "--network-rate 100kb");
+    home.shows("finch", "{{.HostConfig.NetworkRate}}", "102400");
+    let gateway = home.told("finch", "{{.NetworkSettings.Gateway}}");
+    let listener = TcpListener::bind((gateway.as_str(), 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let host = thread::spawn(move || {
+        let (mut sender, _) = listener.accept().unwrap();
+        let mut heard = Vec::new();
+        sender.read_to_end(&mut heard).unwrap();
+        drop(sender);
+        let (mut reader, _) = listener.accept().unwrap();
+        reader.write_all(&heard).unwrap();
+    });
+    let ways = [
+        (format!("head -c {BYTES} /dev/zero | nc {gateway} {port}"), String::new()),
+        (format!("nc {gateway} {port} </dev/null | wc -c"), format!("{BYTES}\n")),
+    ];
+    for (script, told) in ways {
+        let since = Instant::now();
+        home.says("finch", &script).code_is(0).stdout_is(&told);
+        let time = since.elapsed();
+        assert!(time > LEAST, "{script}: {time:?}");
+    }
+    host.join().unwrap();
+    home.fails("run --network-rate fast busybox", 125, "invalid network rate: fast");
 }
 
 #[test]

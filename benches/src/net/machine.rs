@@ -13,7 +13,7 @@ use crate::patience::{PATIENCE, Patient, output_within, run_to_end};
 use crate::sample::Sample;
 
 /// How many bytes go there and back, one by one.
-const ROUND_TRIPS: usize = 2000;
+const ROUND_TRIPS: usize = 300;
 /// hyperrun's own words for the kernel, as far as they are not about its devices.
 const WORDS: &str = "console=ttyS0 quiet loglevel=2 panic=-1 reboot=k tsc=reliable no_timer_check \
                      noreplace-smp random.trust_cpu=on cryptomgr.notests \

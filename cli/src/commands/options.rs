@@ -11,8 +11,8 @@ use runtime::limits::{ScratchSize, Size};
 use runtime::network::{DEFAULT_NETWORK, Mac, NO_NETWORK};
 use runtime::options::{
     ByteRate, CpuSet, DeviceRates, ExtraHost, HostLimits, LinesError, MemorySwap, NetworkOption,
-    NetworkOptions, Options, RequestRate, SecurityOption, StorageOption, SysctlOption, TmpfsOption,
-    Ulimit, env_file,
+    NetworkOptions, NetworkRate, Options, RequestRate, SecurityOption, StorageOption, SysctlOption,
+    TmpfsOption, Ulimit, env_file,
 };
 use runtime::spec::{EnvChange, Hostname};
 
@@ -70,6 +70,9 @@ pub(crate) struct OptionArgs {
     /// Give it this hardware address there
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) mac_address: Option<Mac>,
+    /// Move no more bytes than this in each second, as 10mb, into each interface and out of it
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) network_rate: Option<NetworkRate>,
     /// Name the NIS domain the program sees
     #[arg(long, value_name = "NAME")]
     pub(crate) domainname: Option<Hostname>,
@@ -187,6 +190,7 @@ impl OptionArgs {
                     read_iops: self.device_read_iops,
                     write_iops: self.device_write_iops,
                 },
+                network_rate: self.network_rate,
             },
             ..Options::default()
         };

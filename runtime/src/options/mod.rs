@@ -5,6 +5,7 @@ mod device_rate;
 mod dns;
 mod lines;
 mod network;
+mod network_rate;
 mod networks;
 mod port;
 mod ports;
@@ -16,6 +17,7 @@ mod tmpfs;
 mod ulimit;
 
 use serde::{Deserialize, Serialize};
+use vmm::config::NetLimits;
 
 use crate::capabilities::Capability;
 use crate::limits::Size;
@@ -27,6 +29,7 @@ pub use dns::{Dns, SearchDomain, SearchDomainError};
 pub use lines::{LinesError, env_file, label_file};
 pub(crate) use network::HOST_GATEWAY;
 pub use network::{ExtraHost, ExtraHostError, HostAddress};
+pub use network_rate::{NetworkRate, NetworkRateError};
 pub use networks::{NetworkOption, NetworkOptionError, NetworkOptions};
 pub use port::{ContainerPort, Expose, ExposeError, PortRange, PortRangeError, Protocol};
 pub use ports::Ports;
@@ -100,6 +103,16 @@ pub struct HostLimits {
     pub cpu_set: Option<CpuSet>,
     /// `--device-read-bps` and its siblings.
     pub devices: DeviceRates,
+    /// `--network-rate`.
+    pub network_rate: Option<NetworkRate>,
+}
+
+impl HostLimits {
+    /// What each of the machine's network devices keeps to.
+    #[must_use]
+    pub fn net_limits(&self) -> NetLimits {
+        self.network_rate.map(NetworkRate::limits).unwrap_or_default()
+    }
 }
 
 /// `--memory-swap`: memory and swap together.

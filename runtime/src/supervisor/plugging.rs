@@ -97,7 +97,7 @@ impl Supervisor<'_> {
                 Some(number) => {
                     let vhost = files.next().map(Into::into);
                     let backend = NetBackend::Tap(tap.into());
-                    let net = NetConfig { backend, vhost, ..NetConfig::default() };
+                    let net = NetConfig { backend, vhost, limits: self.record.host.net_limits() };
                     return self.plug(client, number, net);
                 }
             },

@@ -126,6 +126,7 @@ fn resources(record: &Record) -> Value {
         "NanoCpus": nano_cpus(record),
         "CpuShares": record.wishes.cpu_shares,
         "CpusetCpus": record.host.cpu_set.as_ref().map_or_else(String::new, ToString::to_string),
+        "NetworkRate": record.host.network_rate.map_or(0, |rate| rate.bytes),
         "Ulimits": ulimits(record),
     })
 }

@@ -77,7 +77,10 @@ impl Stream {
                 Ok(sent) => drop(self.rest.drain(..sent)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return false,
-                Err(_) => self.hang_up(),
+                Err(_) => {
+                    self.rest.clear();
+                    self.hang_up();
+                }
             }
         }
         true
@@ -196,9 +199,9 @@ impl Stream {
         self.rest.extend(frame.to_vec(LONGEST));
     }
 
+    /// Neither hears nor begins anything any more. What was begun goes on: it is of no use in part.
     fn hang_up(&mut self) {
         self.is_over = true;
-        self.rest = Vec::new();
         (self.start, self.end) = (HEADER, HEADER);
     }
 }

@@ -202,3 +202,22 @@ fn a_program_that_reads_late_gets_all_of_it_in_order() {
     device.join().expect("it does not panic").expect("it does not fail");
     assert_eq!(tx.used().idx().load(), 8);
 }
+
+#[test]
+fn a_frame_that_was_begun_is_sent_whole_though_nobody_is_heard_any_more() {
+    let memory = memory();
+    let sent = [descriptor(DATA, 12 + 60_000, 0, 0)];
+    let mut guest = streamed(&memory, &buffers(&[2000; 4]), &sent);
+    let socket = guest.net.wire.source().expect("a socket");
+    set_socket_send_buffer_size(socket, 4096).expect("it has one");
+    guest.transmit();
+    guest.write(&u32::MAX.to_be_bytes());
+    assert_eq!(guest.receive(), 0);
+    guest.host.set_nonblocking(true).expect("it is open");
+    let mut heard = Vec::new();
+    while !guest.net.wire.is_clear() {
+        let _until_there_is_no_more = guest.host.read_to_end(&mut heard);
+    }
+    let _until_there_is_no_more = guest.host.read_to_end(&mut heard);
+    assert_eq!(heard.len(), 4 + 60_000);
+}
