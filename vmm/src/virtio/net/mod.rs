@@ -108,7 +108,6 @@ impl Net {
         let memory = &activated.memory;
         let queue = &mut activated.queues[TX].queue;
         let mut served = Served::Some;
-        let mut is_used = false;
         for _ in 0..BATCH {
             if let Some(wait) = wait_of(&self.sent) {
                 served = Served::Later(wait);
@@ -134,10 +133,10 @@ impl Net {
                 self.wire.write(frame);
             }
             queue.add_used(memory, head, 0).map_err(&broken)?;
-            is_used = true;
-        }
-        if is_used && queue.needs_notification(memory).map_err(&broken)? {
-            activated.interrupt.signal_queue();
+            // Not after the last: the guest makes more while this thread is at those that are left.
+            if queue.needs_notification(memory).map_err(&broken)? {
+                activated.interrupt.signal_queue();
+            }
         }
         Ok(served)
     }
