@@ -48,7 +48,7 @@ impl<'a> Interface<'a> {
         Ok(Self { name, socket })
     }
 
-    /// Gives it a hardware address of Ethernet; it must be down.
+    /// Gives it a hardware address of Ethernet.
     pub(crate) fn set_mac(&self, mac: [u8; 6]) -> io::Result<()> {
         self.set(libc::SIOCSIFHWADDR, |request| {
             request.ifr_ifru.ifru_hwaddr = address_of(libc::ARPHRD_ETHER, 0, mac);
@@ -82,6 +82,11 @@ impl<'a> Interface<'a> {
     /// Brings it up.
     pub(crate) fn raise(&self) -> io::Result<()> {
         self.set(libc::SIOCSIFFLAGS, |request| request.ifr_ifru.ifru_flags = UP)
+    }
+
+    /// Takes it down.
+    pub(crate) fn lower(&self) -> io::Result<()> {
+        self.set(libc::SIOCSIFFLAGS, |request| request.ifr_ifru.ifru_flags = 0)
     }
 
     /// Sends all that has no other way to `gateway`, which it must reach.

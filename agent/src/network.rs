@@ -24,11 +24,11 @@ const INTERFACE_SETTINGS: [(&str, &str, &str); 1] = [("ipv4", "arp_notify", "1")
 const WITHOUT_SIX: [(&str, &str, &str); 1] = [("ipv6", "disable_ipv6", "1")];
 /// One with it: its address is there at once, and is all that it has; no router tells it more.
 const WITH_SIX: [(&str, &str, &str); 5] = [
-    ("ipv6", "disable_ipv6", "0"),
     ("ipv6", "accept_dad", "0"),
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "autoconf", "0"),
     ("ipv6", "ndisc_notify", "1"),
+    ("ipv6", "disable_ipv6", "0"),
 ];
 
 /// The network device that every machine begins with, and its driver.
@@ -37,11 +37,18 @@ const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_net/unbind";
 /// The driver of the places in which further devices appear.
 const PLACES: &str = "/sys/bus/platform/drivers/virtio-mmio";
 
-/// Brings the loopback up and makes the settings.
+/// Brings the loopback up and makes the settings. The machine's own interface comes up too, without an
+/// address: what it takes is made once for all that are restored from this machine.
 pub(crate) fn prepare() -> Result<(), StepError> {
     let loopback = Interface::named("lo").and_then(|loopback| loopback.raise());
     loopback.doing("bring the loopback interface up")?;
-    write_all(&SETTINGS)
+    write_all(&SETTINGS)?;
+    if !fs::exists(format!("/sys/class/net/{DEVICE}")).doing(format_args!("find {DEVICE}"))? {
+        return Ok(());
+    }
+    write_settings(DEVICE, &WITHOUT_SIX)?;
+    let device = Interface::named(DEVICE).and_then(|device| device.raise());
+    device.doing(format_args!("bring {DEVICE} up"))
 }
 
 /// Connects the container as it is said; one that has no network does not see the machine's device.
@@ -92,10 +99,13 @@ fn name_of(place: &str) -> io::Result<String> {
 /// Sets an interface up as it is said.
 fn set_up(name: &str, asked: &protocol::Interface) -> Result<(), StepError> {
     let six = if asked.six.is_some() { &WITH_SIX[..] } else { &WITHOUT_SIX[..] };
-    INTERFACE_SETTINGS.iter().chain(six).try_for_each(|(family, key, value)| {
-        let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
-        fs::write(&path, value).doing(format_args!("write {path}"))
-    })?;
+    if asked.six.is_some() {
+        // Its first address of IPv6 follows from the hardware address that it has when it comes up.
+        let lowered = Interface::named(name).and_then(|interface| interface.lower());
+        lowered.doing(format_args!("take {name} down"))?;
+    }
+    write_settings(name, &INTERFACE_SETTINGS)?;
+    write_settings(name, six)?;
     configure(name, asked).doing(format_args!("set up {name}"))
 }
 
@@ -104,10 +114,11 @@ fn configure(name: &str, asked: &protocol::Interface) -> io::Result<()> {
     if !asked.offloads {
         interface.keep_checksums()?;
     }
-    interface.set_mac(asked.mac)?;
     interface.set_mtu(asked.mtu)?;
     interface.set_address(asked.address)?;
     interface.set_netmask(netmask(asked.prefix_bits))?;
+    // Behind the address: one that is up says now where that is.
+    interface.set_mac(asked.mac)?;
     interface.raise()?;
     asked.gateway.map_or(Ok(()), |gateway| interface.route_through(gateway))?;
     let Some(six) = asked.six else { return Ok(()) };
@@ -128,6 +139,13 @@ fn hide() -> io::Result<()> {
 fn netmask(prefix_bits: u8) -> Ipv4Addr {
     let host_bits = 32u32.saturating_sub(u32::from(prefix_bits));
     Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
+}
+
+fn write_settings(name: &str, settings: &[(&str, &str, &str)]) -> Result<(), StepError> {
+    settings.iter().try_for_each(|(family, key, value)| {
+        let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
+        fs::write(&path, value).doing(format_args!("write {path}"))
+    })
 }
 
 fn write_all(settings: &[(&str, &str)]) -> Result<(), StepError> {
