@@ -35,6 +35,13 @@ impl Process {
         let _ = self.child.kill();
     }
 
+    /// Kills it, for whoever adopts it to reap when this process has ended.
+    pub(crate) fn abandon(self) {
+        self.kill();
+        // Not dropped, since that waits.
+        std::mem::forget(self);
+    }
+
     /// Waits for its end, but no longer than `patience`.
     pub(crate) fn wait_at_most(&self, patience: Duration) {
         await_end(&self.child, patience);

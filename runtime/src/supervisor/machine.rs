@@ -115,6 +115,17 @@ impl MachineProcess {
         self.process.kill();
     }
 
+    /// Kills it, for the host to take down beside all else: that takes a while, with a network most of all.
+    /// Only for a process that is about to end.
+    pub(super) fn leave(self) {
+        let Self { process, cgroup, .. } = self;
+        match cgroup {
+            // It can be removed once nobody is in it.
+            Some(cgroup) => drop((process, cgroup)),
+            None => process.abandon(),
+        }
+    }
+
     /// Where its events come from, to wait for.
     pub(super) fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()

@@ -126,7 +126,9 @@ pub(crate) fn supervise(task: Task) -> u8 {
     drop(clients);
     // From here on the container is anybody's.
     drop(home);
-    drop(end.machine.take());
+    if let Some(machine) = end.machine.take() {
+        machine.leave();
+    }
     end.saving.end();
     0
 }

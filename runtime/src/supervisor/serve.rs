@@ -387,8 +387,14 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Lets the guest write down what it holds, if anybody will ever read that, and ends its machine.
+    /// Nobody waits until the host has taken it down, with its taps and its memory.
     fn power_off(&mut self, status: ExitStatus) {
-        if self.record.keeping.auto_remove || self.machine_ended {
+        if self.machine_ended {
+            return;
+        }
+        if self.record.keeping.auto_remove {
+            self.machine.kill();
+            self.machine_is_done = true;
             return;
         }
         let Some(agent) = &mut self.agent else { return };
