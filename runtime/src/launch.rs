@@ -76,6 +76,9 @@ pub fn create(spec: &RunSpec, keeping: Keeping, places: &Places) -> Result<Creat
     let containers = Containers::of(places);
     let record = record_of(spec, keeping, &image, name, plan);
     let networks = Networks::open(places);
+    for asked in &spec.options.network.networks {
+        networks.found_default(&asked.name)?;
+    }
     let join = |record: &mut Record| networks.join(record, &spec.options.network);
     let (home, record) = containers.register()?.create(record, join)?;
     containers.events().add(&[of_container(&record, "create", &[])]);

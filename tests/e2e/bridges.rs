@@ -1,8 +1,10 @@
 //! Networks as containers see them: to the host, to each other, out, and not where they must not.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -162,7 +164,7 @@ fn an_internal_network_leads_nowhere_and_knows_both_kinds_of_addresses() {
 fn nothing_is_left_of_a_network() {
     let home = Home::new();
     home.sandbox.does("network create web");
-    home.idles("finch", "--network web");
+    home.idles("finch", "--network web -p 8099:80");
     let bridge = home.bridge("web");
     let tap = format!("hr{}", &home.told("finch", "{{.Id}}")[..12]);
     assert_eq!(interfaces(&tap).len(), 1);
@@ -172,7 +174,15 @@ fn nothing_is_left_of_a_network() {
     while !interfaces(&tap).is_empty() {}
     let address = home.address("finch", "web");
     assert_eq!(address, "", "it does not run");
-    home.sandbox.does("rm finch");
+    // Its place is kept for its next start.
+    home.fails("network rm web", 1, "network web has active endpoints");
+    TcpListener::bind("0.0.0.0:8099").unwrap();
+    // One that is removed while it runs leaves as little.
+    home.sandbox.does("start finch");
+    let supervisor = home.supervisor("finch");
+    home.sandbox.does("rm -f finch");
+    TcpListener::bind("0.0.0.0:8099").unwrap();
+    while !interfaces(&tap).is_empty() || Path::new("/proc").join(&supervisor).exists() {}
     home.sandbox.does("network rm web").stdout_is("web\n");
     assert_eq!(interfaces(&bridge), [""; 0]);
     assert!(!tables().contains(&bridge), "{}", tables());
@@ -228,6 +238,26 @@ fn an_interface_keeps_to_its_rate_either_way() {
     }
     host.join().unwrap();
     home.fails("run --network-rate fast busybox", 125, "invalid network rate: fast");
+}
+
+#[test]
+fn roots_that_race_are_given_different_addresses() {
+    let homes = [Home::new(), Home::new()];
+    let makers =
+        [("one", "network create one"), ("two", "network create two"), ("bridge", "network ls")];
+    thread::scope(|scope| {
+        for home in &homes {
+            for (_, words) in makers {
+                scope.spawn(|| drop(home.sandbox.does(words)));
+            }
+        }
+    });
+    let subnet = "{{range .IPAM.Config}}{{.Subnet}}{{end}}";
+    let subnets: BTreeSet<String> = homes
+        .iter()
+        .flat_map(|home| makers.map(|(network, _)| home.of_network(network, subnet)))
+        .collect();
+    assert_eq!(subnets.len(), homes.len() * makers.len(), "{subnets:?}");
 }
 
 #[test]

@@ -1,16 +1,23 @@
 //! What the host has of a network: made when it is needed, made anew when it is gone.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
+
 use super::error::NetworkError;
 use super::record::Network;
 use super::{Networks, link, netlink, rules};
+use crate::containers::files::{file_error, open_lock};
 use crate::error::Error;
 
 /// Where `nft` may be that is not in the person's own path.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+/// A flock for all roots of the host.
+const LOCK: &str = "/run/hyperrun-networks.lock";
 /// The most that is told of what `nft` has to say, in lines.
 const MAX_LINES: usize = 3;
 
@@ -27,6 +34,25 @@ impl Standing {
     /// Whether all rules are in force.
     pub(crate) fn is_guarded(self) -> bool {
         self.tables == netlink::FAMILIES.len()
+    }
+}
+
+/// Held by whoever looks for addresses that nobody on this host has, until a bridge has them.
+#[derive(Debug)]
+pub(crate) struct HostLock {
+    /// Never read: it is locked. Who may not have one may make no bridges either.
+    #[expect(dead_code, reason = "holds the lock")]
+    lock: Option<File>,
+}
+
+impl HostLock {
+    /// Waits until no other root is about to make a bridge.
+    pub(super) fn take() -> Result<Self, Error> {
+        let path = Path::new(LOCK);
+        let Ok(lock) = open_lock(path) else { return Ok(Self { lock: None }) };
+        retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
+            .map_err(|error| file_error("lock", path)(error.into()))?;
+        Ok(Self { lock: Some(lock) })
     }
 }
 
@@ -48,6 +74,15 @@ pub(crate) fn ensure(networks: &Networks, network: &Network) -> Result<u32, Erro
     if let Some(index) = standing.bridge.filter(|_| standing.is_guarded()) {
         return Ok(index);
     }
+    set_up(networks, network, &HostLock::take()?)
+}
+
+/// Sets up what is missing of a network; the number of its bridge.
+pub(super) fn set_up(
+    networks: &Networks,
+    network: &Network,
+    _host: &HostLock,
+) -> Result<u32, Error> {
     let _locked = networks.lock()?;
     // Somebody else may have done it meanwhile.
     let standing = look(network)?;

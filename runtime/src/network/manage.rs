@@ -6,6 +6,7 @@ use images::{Event, EventLog};
 
 use super::endpoint::twice;
 use super::error::NetworkError;
+use super::host::HostLock;
 use super::record::NetworkSpec;
 use super::{Connection, DEFAULT_NETWORK, Endpoint, NO_NETWORK, Network, Networks, host};
 use crate::containers::{Containers, Found, Record};
@@ -23,8 +24,9 @@ impl Networks {
             // It is there for all, if only once somebody asks for it.
             return Err(NetworkError::NameInUse { name: spec.name }.into());
         }
+        let host = HostLock::take()?;
         let network = self.make(spec)?;
-        if let Err(error) = host::ensure(self, &network) {
+        if let Err(error) = host::set_up(self, &network, &host) {
             // What is half there is taken away as well as it can be.
             let _ = host::take_down(&network);
             self.lock()?.remove(&network)?;
@@ -69,12 +71,25 @@ impl Networks {
         Ok(removed)
     }
 
+    /// Makes the default network, if it is meant and not there yet, with its bridge: its addresses are no other
+    /// root's from then on.
+    pub(crate) fn found_default(&self, words: &str) -> Result<(), Error> {
+        if words != DEFAULT_NETWORK || self.named(words)?.is_some() {
+            return Ok(());
+        }
+        let host = HostLock::take()?;
+        let network = self.named_or_default(words)?;
+        // Who needs what is missing then hears why.
+        let _ = host::set_up(self, &network, &host);
+        Ok(())
+    }
+
     /// All networks that there are or would be, by their names.
     ///
     /// # Errors
     /// When one cannot be read, or the default one not be written down.
     pub fn list_all(&self) -> Result<Vec<Network>, Error> {
-        self.named_or_default(DEFAULT_NETWORK)?;
+        self.found_default(DEFAULT_NETWORK)?;
         self.list()
     }
 
@@ -88,7 +103,8 @@ impl Networks {
         words: &str,
         option: &NetworkOption,
     ) -> Result<(), Error> {
-        let network = self.named_or_default(&option.name)?;
+        self.found_default(&option.name)?;
+        let network = self.find(&option.name)?;
         let found = containers.find(words)?;
         let record = &found.record;
         if record.networks.iter().any(|endpoint| endpoint.network_id == network.id) {
