@@ -68,7 +68,9 @@ fn a_flood_is_followed_whole_over_rotations_whoever_is_killed_meanwhile() {
 #[test]
 fn a_log_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
-    let script = "yes 0123456789abcdef | head -n 40000; echo last";
+    // Slowly, and so fast that files are written over.
+    let script =
+        "yes 0123456789abcdef | head -n 20000; yes 0123456789abcdef | head -n 400000; echo last";
     let flags = ["--log-opt", "max-size=256k", "--log-opt", "max-file=2"];
     let sandbox = talker(folder.path(), script, &flags);
     sandbox.hyperrun(["wait", "talker"]).stdout_is("0\n");

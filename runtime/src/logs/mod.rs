@@ -5,6 +5,7 @@
 mod bytes;
 mod decode;
 mod encode;
+mod files;
 mod follow;
 mod read;
 mod write;

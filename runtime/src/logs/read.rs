@@ -2,7 +2,7 @@
 //! often files are rotated on the way.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -105,12 +105,17 @@ impl Reader {
         Ok(count.saturating_sub(wanted))
     }
 
-    /// The files there are, the newest first.
+    /// The files there are, the newest first. None of them is written over as long as it is open here.
     fn files(&self) -> io::Result<Vec<File>> {
         let mut files = Vec::new();
         for age in 0.. {
             match File::open(rotated(&self.path, age)) {
-                Ok(file) => files.push(file),
+                // Without a lock where there are none.
+                Ok(file) => match file.try_lock_shared() {
+                    // It was the oldest, and is written over.
+                    Err(TryLockError::WouldBlock) => break,
+                    _ => files.push(file),
+                },
                 // The newest may just have been rotated.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && age == 0 => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,

@@ -1,12 +1,12 @@
-//! Writes a container's log: cuts output into lines, and rotates files before they grow too large.
+//! Writes a container's log: makes entries of what a program writes.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::bytes;
 use super::encode::escape;
-use super::{bytes, rotated};
+use super::files::{Files, Pace};
 use crate::keeping::LogConfig;
 use crate::moment::Moment;
 
@@ -34,20 +34,17 @@ pub(crate) enum Stream {
 /// A log that is being written.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
-    path: PathBuf,
-    config: LogConfig,
-    file: Option<File>,
-    bytes: u64,
+    files: Files,
     /// The beginnings of lines that have no end yet, of stdout and stderr.
     unfinished: [Vec<u8>; 2],
     /// What is to be written next.
     batch: Vec<u8>,
-    pace: Pace,
+    clock: Clock,
 }
 
-/// How fast a program writes.
+/// Tells how fast a program writes.
 #[derive(Debug)]
-struct Pace {
+struct Clock {
     /// When the second that is looked at has begun.
     since: SystemTime,
     /// What has come in it.
@@ -58,8 +55,8 @@ impl LogWriter {
     /// Goes on with the log at `path`.
     pub(crate) fn new(path: PathBuf, config: LogConfig) -> Self {
         let unfinished = [Vec::new(), Vec::new()];
-        let pace = Pace { since: UNIX_EPOCH, bytes: 0 };
-        Self { path, config, file: None, bytes: 0, unfinished, batch: Vec::new(), pace }
+        let clock = Clock { since: UNIX_EPOCH, bytes: 0 };
+        Self { files: Files::new(path, config), unfinished, batch: Vec::new(), clock }
     }
 
     /// Adds what was written to a stream. What fails loses these lines and no others: the file is
@@ -69,13 +66,13 @@ impl LogWriter {
     }
 
     fn add_at(&mut self, time: Moment, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        let shared = self.pace.is_fast(time.0, bytes.len());
+        let pace = self.clock.pace(time.0, bytes.len());
         let mut result = Ok(());
         self.batch.reserve((2 * bytes.len() + LINE_OVERHEAD).min(BATCH_BYTES + MAX_TEXT_BYTES));
         let end = end_of_entry(stream, time);
         let mut left = bytes;
         while !left.is_empty() {
-            left = if shared && self.unfinished[stream as usize].is_empty() {
+            left = if pace == Pace::Fast && self.unfinished[stream as usize].is_empty() {
                 let (lines, rest) = left.split_at(bytes::lines(left, MAX_TEXT_BYTES));
                 self.add_piece(stream, lines, &end);
                 rest
@@ -87,10 +84,10 @@ impl LogWriter {
                 rest
             };
             if self.batch.len() >= BATCH_BYTES {
-                result = result.and(self.write_batch());
+                result = result.and(self.write_batch(pace));
             }
         }
-        let result = result.and(self.write_batch());
+        let result = result.and(self.write_batch(pace));
         // What is written without a pause needs its memory again at once.
         if bytes.len() < IDLE_BYTES && self.batch.capacity() > IDLE_BYTES {
             self.batch = Vec::new();
@@ -124,9 +121,19 @@ impl LogWriter {
         if !line.is_empty() {
             add_entry(&[&line], &end_of_entry(stream, Moment::now()), &mut self.batch);
         }
-        let written = self.write_batch();
+        let written = self.write_batch(Pace::Slow);
         self.batch = Vec::new();
         written
+    }
+
+    /// Whether something was added that nobody can read yet.
+    pub(crate) fn hides_lines(&self) -> bool {
+        self.files.are_hidden()
+    }
+
+    /// Shows what was added.
+    pub(crate) fn show(&mut self) -> io::Result<()> {
+        self.files.show()
     }
 
     /// Adds a line or several, or the beginning of one.
@@ -146,90 +153,26 @@ impl LogWriter {
         }
     }
 
-    /// Writes whole lines, each into a file that has room for it.
-    fn write_batch(&mut self) -> io::Result<()> {
+    fn write_batch(&mut self, pace: Pace) -> io::Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let written = self.write_lines(&batch);
+        let written = self.files.write(&batch, pace);
         self.batch = batch;
         self.batch.clear();
-        written
-    }
-
-    fn write_lines(&mut self, mut lines: &[u8]) -> io::Result<()> {
-        while !lines.is_empty() {
-            self.open()?;
-            let room = usize::try_from(self.config.max_bytes.saturating_sub(self.bytes));
-            let room = room.unwrap_or(usize::MAX);
-            let fits = if lines.len() <= room {
-                lines.len()
-            } else {
-                let end = lines[..room].iter().rposition(|byte| *byte == b'\n');
-                end.map_or(0, |end| end + 1)
-            };
-            if fits == 0 && self.bytes > 0 {
-                self.rotate()?;
-                continue;
-            }
-            let count = if fits == 0 { lines.len() } else { fits };
-            self.write_whole(&lines[..count])?;
-            lines = &lines[count..];
-        }
-        Ok(())
-    }
-
-    /// A piece of a line would spoil the next one.
-    fn write_whole(&mut self, lines: &[u8]) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        if let Err(error) = file.write_all(lines) {
-            file.set_len(self.bytes)?;
-            return Err(error);
-        }
-        self.bytes += lines.len() as u64;
-        Ok(())
-    }
-
-    fn open(&mut self) -> io::Result<()> {
-        if self.file.is_none() {
-            let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
-            self.bytes = file.metadata()?.len();
-            self.file = Some(file);
-        }
-        Ok(())
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        self.file = None;
-        self.bytes = 0;
-        let oldest = self.config.max_files - 1;
-        // A file that another one takes the place of would have ext4 write that one to the disk at once.
-        remove(&rotated(&self.path, oldest))?;
-        for age in (0..oldest).rev() {
-            match fs::rename(rotated(&self.path, age), rotated(&self.path, age + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        let shown = if pace == Pace::Slow { self.files.show() } else { Ok(()) };
+        written.and(shown)
     }
 }
 
-impl Pace {
-    /// Whether what comes now is more than a second's share of single lines.
-    fn is_fast(&mut self, now: SystemTime, bytes: usize) -> bool {
+impl Clock {
+    /// Fast where what comes now is more than a second's share of single lines.
+    fn pace(&mut self, now: SystemTime, bytes: usize) -> Pace {
         const SECOND: Duration = Duration::from_secs(1);
         // A clock that was turned back begins another one.
         if now.duration_since(self.since).map_or(true, |passed| passed >= SECOND) {
             *self = Self { since: now, bytes: 0 };
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.bytes > SINGLE_BYTES
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        if self.bytes > SINGLE_BYTES { Pace::Fast } else { Pace::Slow }
     }
 }
 
@@ -255,7 +198,9 @@ fn end_of_entry(stream: Stream, time: Moment) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::{Entry, LogQuery, Reader};
+    use crate::logs::{Entry, LogQuery, Reader, rotated};
+    use std::fs;
+    use std::path::Path;
 
     /// Stream and text of each entry.
     fn entries(path: &Path) -> Vec<(String, String)> {

@@ -27,6 +27,8 @@ pub(super) enum Alarm {
     Check,
     /// A check should have ended.
     Checked,
+    /// The log's latest lines should be read by whoever wants to.
+    Shown,
     /// The machine was switched off, and should have ended.
     PoweredOff,
 }

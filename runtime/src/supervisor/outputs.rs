@@ -92,6 +92,7 @@ impl Outputs {
     /// Gives up on what has not come: the machine is gone, or as good as gone.
     pub(super) fn abandon(&mut self) {
         self.flows.iter_mut().for_each(|flow| flow.abandon(&mut self.log));
+        self.log.show();
     }
 
     /// Whether all has come and gone.
@@ -108,6 +109,17 @@ impl Outputs {
     /// Moves what can be moved of the stream at this place; the words for a log that has just failed.
     pub(super) fn serve(&mut self, at: usize) -> Option<String> {
         self.flows.get_mut(at)?.serve(&mut self.log, &mut self.tools);
+        self.log.news()
+    }
+
+    /// Whether there is something in the log that nobody can read yet.
+    pub(super) fn hide_lines(&self) -> bool {
+        self.log.writer.as_ref().is_some_and(LogWriter::hides_lines)
+    }
+
+    /// Shows all that is in the log; the words for one that has just failed.
+    pub(super) fn show_log(&mut self) -> Option<String> {
+        self.log.show();
         self.log.news()
     }
 
@@ -130,6 +142,15 @@ impl Log {
             [] => writer.finish(stream(kind)),
             piece => writer.add(stream(kind), piece),
         };
+        self.note(written);
+    }
+
+    fn show(&mut self) {
+        let shown = self.writer.as_mut().map_or(Ok(()), LogWriter::show);
+        self.note(shown);
+    }
+
+    fn note(&mut self, written: io::Result<()>) {
         if let Err(error) = written
             && self.error.is_none()
         {

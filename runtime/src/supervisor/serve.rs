@@ -35,6 +35,9 @@ use crate::timings::Stopwatch;
 /// How long a machine may take to switch itself off.
 const POWER_OFF: Duration = Duration::from_secs(10);
 
+/// How soon all of the log can be read once nothing more comes.
+const SHOWN: Duration = Duration::from_millis(20);
+
 /// How far a container has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -203,8 +206,10 @@ impl<'a> Supervisor<'a> {
                 Wake::Doorway => self.clients.admit(),
                 Wake::Answer => self.hear_answers()?,
                 Wake::Output(at) => {
-                    if let Some(trouble) = self.outputs.serve(at) {
-                        self.clients.tell_all(&FromSupervisor::Warning(trouble));
+                    let trouble = self.outputs.serve(at);
+                    self.tell_trouble(trouble);
+                    if self.outputs.hide_lines() {
+                        self.alarms.set(Alarm::Shown, SHOWN);
                     }
                 }
                 Wake::Check => self.hear_check(),
@@ -350,6 +355,13 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Tells everybody of a log that has just failed.
+    fn tell_trouble(&mut self, trouble: Option<String>) {
+        if let Some(trouble) = trouble {
+            self.clients.tell_all(&FromSupervisor::Warning(trouble));
+        }
+    }
+
     fn hear_console(&mut self, bytes: &[u8]) {
         self.console.add(bytes);
         if self.machine.traced() {
@@ -373,6 +385,10 @@ impl<'a> Supervisor<'a> {
                 self.kill_program()?;
             }
             Alarm::Drained => self.outputs.drop_slow(),
+            Alarm::Shown => {
+                let trouble = self.outputs.show_log();
+                self.tell_trouble(trouble);
+            }
             Alarm::Check => self.check()?,
             Alarm::Checked => self.check_overdue()?,
             Alarm::Killed => {
