@@ -2,11 +2,15 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use protocol::{Limits, OutOfMemory};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::Pid,
+};
 
 use crate::{
     bpf,
@@ -94,6 +98,12 @@ impl Cgroup {
         value(&events, "oom_kill").filter(|count| *count > 0)?;
         let reached = value(&events, "oom").is_some_and(|count| count > 0);
         Some(if reached { OutOfMemory::Limit } else { OutOfMemory::Machine })
+    }
+
+    /// All its processes.
+    pub(crate) fn processes(&self) -> io::Result<Vec<Pid>> {
+        let text = fs::read_to_string(format!("{CONTAINER}/cgroup.procs"))?;
+        Ok(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect())
     }
 
     /// A file of the cgroup; none if this kernel has no such file.

@@ -1,6 +1,6 @@
 //! The machine's one container: prepared when its spec comes, started when its streams are there.
 
-use std::{fs::File, os::fd::AsFd};
+use std::{fs::File, os::fd::AsFd, sync::Arc};
 
 use protocol::{ContainerSpec, FrameError, StartError, WindowSize};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -12,6 +12,7 @@ use crate::{
     devices::DeviceNodes,
     disks::Disks,
     etc::EtcMounts,
+    exchange::Exchange,
     launch::{Launch, Settling},
     network,
     process::Running,
@@ -65,7 +66,7 @@ impl Prepared {
         let account = user::find(root, &spec.process.user, &spec.process.more_groups)?;
         let root = match waiting {
             Some(waiting) if waiting.serves(&spec) => {
-                EtcMounts::rewrite(&spec)?;
+                EtcMounts::rewrite(&spec.hostname, &spec.etc)?;
                 Root::Ready(waiting)
             }
             other => {
@@ -90,7 +91,12 @@ impl Prepared {
     /// Starts the process: on success its `execve` has happened.
     ///
     /// Up to the clone the agent has one thread; those that carry the streams come after it.
-    pub(crate) fn start(self, streams: Streams, cgroup: &Cgroup) -> Result<Running, StartError> {
+    pub(crate) fn start(
+        self,
+        streams: Streams,
+        exchange: &Arc<Exchange>,
+        cgroup: &Cgroup,
+    ) -> Result<Running, StartError> {
         let Self { spec, account, root } = self;
         let process = &spec.process;
         let terminal =
@@ -114,7 +120,7 @@ impl Prepared {
         drop(child_report);
         // The process's ends of the pipes must be its alone, or they would never hang up.
         let terminal = stdio.into_master();
-        let drained = Some(pumps.start()?);
+        let drained = Some(pumps.start(exchange)?);
         read_report(report.into())?;
         Ok(Running { pid, pidfd: Some(pidfd), terminal, drained, status: None })
     }

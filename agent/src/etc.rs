@@ -2,7 +2,7 @@
 
 use std::{fs, os::fd::OwnedFd, path::Path};
 
-use protocol::ContainerSpec;
+use protocol::{ContainerSpec, EtcFiles};
 use rustix::{
     fs::CWD,
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
@@ -29,14 +29,13 @@ impl EtcMounts {
 
     /// Writes the files to the agent's own `/etc`.
     pub(crate) fn write(spec: &ContainerSpec) -> Result<Self, StepError> {
-        Self::rewrite(spec)?;
+        Self::rewrite(&spec.hostname, &spec.etc)?;
         Self::find()
     }
 
     /// Writes the files where they are mounted already.
-    pub(crate) fn rewrite(spec: &ContainerSpec) -> Result<(), StepError> {
-        let hostname = format!("{}\n", spec.hostname);
-        write_all([&hostname, &spec.etc.hosts, &spec.etc.resolv_conf])
+    pub(crate) fn rewrite(hostname: &str, etc: &EtcFiles) -> Result<(), StepError> {
+        write_all([&format!("{hostname}\n"), &etc.hosts, &etc.resolv_conf])
     }
 
     /// Makes empty files, to be mounted before it is known what will be in them.

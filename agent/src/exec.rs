@@ -9,6 +9,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use protocol::{ExecSpec, StartError, WindowSize};
@@ -21,6 +22,7 @@ use rustix::{
 use crate::{
     cgroup::Cgroup,
     confinement::Confinement,
+    exchange::Exchange,
     inside,
     launch::FAILED,
     program::Program,
@@ -93,6 +95,7 @@ impl Prepared {
     pub(crate) fn start(
         &self,
         mut streams: Streams,
+        exchange: &Arc<Exchange>,
         container: &OwnedFd,
         cgroup: &Cgroup,
     ) -> Result<Joining, StartError> {
@@ -113,7 +116,7 @@ impl Prepared {
         }
         drop(pipes);
         if !pumps.is_empty() {
-            output = Output::Pipes(pumps.start()?);
+            output = Output::Pipes(pumps.start(exchange)?);
         }
         Ok(Joining { reports, made: None, terminal: None, size: None, failure: None, output })
     }
@@ -144,7 +147,7 @@ impl Joining {
     }
 
     /// What came of it, once all is heard.
-    pub(crate) fn finish(self) -> Result<Joined, StartError> {
+    pub(crate) fn finish(self, exchange: &Arc<Exchange>) -> Result<Joined, StartError> {
         let silent = || StartError::Setup {
             message: "the new process was killed before it could begin".into(),
         };
@@ -158,7 +161,7 @@ impl Joining {
         let drained = match (self.output, &self.terminal) {
             (Output::Pipes(drained), _) => Some(drained),
             (Output::Terminal { stream, input }, Some(master)) => {
-                Some(stdio::connect_terminal(master, stream, input)?.start()?)
+                Some(stdio::connect_terminal(master, stream, input)?.start(exchange)?)
             }
             (Output::Terminal { .. } | Output::None, _) => None,
         };

@@ -25,12 +25,63 @@ pub(crate) struct Freezer {
     /// The cgroup's events, while it is frozen or on the way there.
     events: Option<File>,
     waiting: Vec<RequestId>,
+    suspension: Option<Before>,
+}
+
+/// What a container did before it was suspended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Ran,
+    StoodStill,
 }
 
 impl Freezer {
     /// Whether the container is frozen or on the way there.
     pub(crate) fn is_on(&self) -> bool {
         self.events.is_some()
+    }
+
+    /// Whether the machine may be a copy when it is next heard of.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspension.is_some()
+    }
+
+    /// Begins for a machine that is to be saved; the answer, if it is there at once. A container that stands
+    /// still already is left as it is.
+    pub(crate) fn suspend(
+        &mut self,
+        cgroup: &Cgroup,
+        request: RequestId,
+    ) -> Result<Option<Answer>, String> {
+        if self.is_suspended() {
+            return Err("the container is suspended already".into());
+        }
+        if self.is_on() {
+            if !self.waiting.is_empty() {
+                return Err("the container is about to be paused".into());
+            }
+            self.suspension = Some(Before::StoodStill);
+            return Ok(Some(Answer::Done));
+        }
+        let answer = self.freeze(cgroup, request)?;
+        self.suspension = Some(Before::Ran);
+        Ok(answer)
+    }
+
+    /// Lets a container go on that was suspended, if it ran before; the requests that are overtaken by that.
+    pub(crate) fn resume(&mut self, cgroup: &Cgroup) -> Result<Vec<RequestId>, String> {
+        match self.suspension.take() {
+            None => Err("the container is not suspended".into()),
+            Some(Before::StoodStill) => Ok(Vec::new()),
+            Some(Before::Ran) => self.thaw(cgroup),
+        }
+    }
+
+    /// Lets the container of a copy go on, whatever it did before.
+    pub(crate) fn adopt(&mut self, cgroup: &Cgroup) -> Result<(), StepError> {
+        cgroup.freeze(Frost::Off)?;
+        *self = Self::default();
+        Ok(())
     }
 
     /// Begins, for somebody who waits by [`await_stillness`]; false if the container stands still

@@ -84,7 +84,7 @@ impl<'a> Interface<'a> {
         self.set(libc::SIOCSIFFLAGS, |request| request.ifr_ifru.ifru_flags = UP)
     }
 
-    /// Takes it down.
+    /// Brings it down, with all its routes and what it knows of its neighbours.
     pub(crate) fn lower(&self) -> io::Result<()> {
         self.set(libc::SIOCSIFFLAGS, |request| request.ifr_ifru.ifru_flags = 0)
     }

@@ -11,17 +11,20 @@ mod capability;
 mod cgroup;
 mod clock;
 mod confinement;
+mod connections;
 mod container;
 mod devices;
 mod disks;
 mod doors;
 mod etc;
+mod exchange;
 mod exec;
 mod files;
 mod first_process;
 mod freezer;
 #[allow(unsafe_code, reason = "an allocator is unsafe by its nature")]
 mod heap;
+mod hooks;
 mod init;
 mod inside;
 mod interface;
@@ -84,6 +87,7 @@ fn live() -> Result<(), StepError> {
         match server.serve() {
             Ok(Farewell::PowerOff) => break,
             Ok(Farewell::Prepared) => server = server.await_next()?,
+            Ok(Farewell::Copied) => server.meet_next_host()?,
             Err(error) => {
                 power::say_last_words(&describe(&error));
                 break;

@@ -34,6 +34,8 @@ const WITH_SIX: [(&str, &str, &str); 5] = [
 /// The network device that every machine begins with, and its driver.
 const DEVICE: &str = "eth0";
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_net/unbind";
+const BINDING: &str = "/sys/bus/virtio/drivers/virtio_net/bind";
+const INTERFACES: &str = "/sys/class/net";
 /// The driver of the places in which further devices appear.
 const PLACES: &str = "/sys/bus/platform/drivers/virtio-mmio";
 
@@ -60,6 +62,68 @@ pub(crate) fn connect(asked: &[(MmioDevice, protocol::Interface)]) -> Result<(),
     others.iter().try_for_each(|(device, asked)| join(*device, asked))
 }
 
+/// Cuts the container off from all networks that it is on.
+pub(crate) fn cut() -> Result<(), StepError> {
+    for name in interfaces().doing("list the interfaces")? {
+        let lowered = Interface::named(&name).and_then(|interface| interface.lower());
+        lowered.doing(format_args!("bring {name} down"))?;
+    }
+    Ok(())
+}
+
+/// Connects a container that has been cut off, as it is said; nothing is left of what it had before.
+pub(crate) fn reconnect(asked: &[(MmioDevice, protocol::Interface)]) -> Result<(), StepError> {
+    let wanted: Vec<String> = asked.iter().map(|(device, _)| place(*device)).collect();
+    for name in interfaces().doing("list the interfaces")? {
+        let at = place_of(&name).doing(format_args!("find the place of {name}"))?;
+        if wanted.contains(&at) {
+            continue;
+        }
+        match name.as_str() {
+            DEVICE => hide().doing(format_args!("hide {DEVICE}"))?,
+            _ => let_go(&at)?,
+        }
+    }
+    asked.iter().try_for_each(|(device, asked)| {
+        show(*device).doing("show the container its interface")?;
+        join(*device, asked)
+    })
+}
+
+/// All interfaces that have a device.
+fn interfaces() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(INTERFACES)? {
+        let entry = entry?;
+        if fs::exists(entry.path().join("device"))? {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The place of an interface's device.
+fn place_of(name: &str) -> io::Result<String> {
+    let device = fs::canonicalize(format!("{INTERFACES}/{name}/device"))?;
+    let place = device.parent().and_then(Path::file_name).ok_or(io::ErrorKind::NotFound)?;
+    Ok(place.to_string_lossy().into_owned())
+}
+
+/// Gives a device that was hidden back to its driver.
+fn show(device: MmioDevice) -> io::Result<()> {
+    let place = format!("{PLACES}/{}", place(device));
+    // One whose place has no driver is found when that has one.
+    let Ok(entries) = fs::read_dir(place) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let is_device = entry.file_name().as_encoded_bytes().starts_with(b"virtio");
+        if is_device && !fs::exists(entry.path().join("driver"))? {
+            fs::write(BINDING, entry.file_name().as_encoded_bytes())?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes over the interface of a device that the machine has now.
 pub(crate) fn join(device: MmioDevice, asked: &protocol::Interface) -> Result<(), StepError> {
     let place = place(device);
@@ -77,8 +141,11 @@ pub(crate) fn join(device: MmioDevice, asked: &protocol::Interface) -> Result<()
 
 /// Lets go of a device, whose interface is gone then.
 pub(crate) fn leave(device: MmioDevice) -> Result<(), StepError> {
-    let place = place(device);
-    fs::write(format!("{PLACES}/unbind"), &place).doing(format_args!("let go of {place}"))
+    let_go(&place(device))
+}
+
+fn let_go(place: &str) -> Result<(), StepError> {
+    fs::write(format!("{PLACES}/unbind"), place).doing(format_args!("let go of {place}"))
 }
 
 /// What the kernel calls the places on its command line (drivers/virtio/virtio_mmio.c).
@@ -129,7 +196,7 @@ fn configure(name: &str, asked: &protocol::Interface) -> io::Result<()> {
 
 /// Takes the device from its driver, if there is one.
 fn hide() -> io::Result<()> {
-    match fs::read_link(format!("/sys/class/net/{DEVICE}/device")) {
+    match fs::read_link(format!("{INTERFACES}/{DEVICE}/device")) {
         Ok(path) => fs::write(DRIVER, path.file_name().unwrap_or_default().as_encoded_bytes()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

@@ -1,13 +1,18 @@
 //! A process of the container as the agent follows it, from the wish for it to its last byte.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 use protocol::{ExitStatus, FileJob, ProcessId, StartError, WindowSize};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::{
     cgroup::Cgroup,
-    container, exec,
+    container,
+    exchange::Exchange,
+    exec,
     stdio::Streams,
     step::{Doing, StepError},
     sys, tty,
@@ -19,6 +24,8 @@ pub(crate) struct Process {
     pub(crate) id: ProcessId,
     /// How far it is.
     pub(crate) phase: Phase,
+    /// Where those who carry its bytes get their streams, when it goes on in a copy of its machine.
+    pub(crate) exchange: Arc<Exchange>,
     /// Signals that came before it ran.
     early_signals: Vec<i32>,
 }
@@ -68,7 +75,9 @@ impl Process {
             Wish::Exec(prepared) => prepared.streams(),
             Wish::Files(_) => Streams::of_files(),
         };
-        Self { id, phase: Phase::Waiting { wish, streams }, early_signals: Vec::new() }
+        let exchange = Arc::new(Exchange::new(streams.needed()));
+        let phase = Phase::Waiting { wish, streams };
+        Self { id, phase, exchange, early_signals: Vec::new() }
     }
 
     /// Starts the container's own process, or sends an exec on its way, if all its streams are
@@ -86,9 +95,11 @@ impl Process {
             return Ok(());
         };
         self.phase = match (wish, container) {
-            (Wish::Container(prepared), _) => Phase::Running(prepared.start(streams, cgroup)?),
+            (Wish::Container(prepared), _) => {
+                Phase::Running(prepared.start(streams, &self.exchange, cgroup)?)
+            }
             (Wish::Exec(prepared), Some(container)) => {
-                Phase::Joining(prepared.start(streams, container, cgroup)?)
+                Phase::Joining(prepared.start(streams, &self.exchange, container, cgroup)?)
             }
             (Wish::Exec(_) | Wish::Files(_), _) => return Err(no_container()),
         };
@@ -116,7 +127,7 @@ impl Process {
         let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Moving) else {
             return Ok(false);
         };
-        let exec::Joined { pid, terminal, drained } = joining.finish()?;
+        let exec::Joined { pid, terminal, drained } = joining.finish(&self.exchange)?;
         let status = status(pid);
         // It is a child that nobody has collected, so the number is still its own.
         let pidfd = status.is_none().then(|| pidfd_open(pid, PidfdFlags::empty()).ok()).flatten();

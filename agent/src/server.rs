@@ -1,5 +1,6 @@
 //! The agent's side of the conversation: takes the host's words one by one and answers them.
 
+mod adopting;
 mod asking;
 mod end;
 mod files;
@@ -29,8 +30,10 @@ use crate::{
     exec,
     files::{Helper, View},
     freezer::Freezer,
+    hooks::Hooks,
     process::{Phase, Process, Running, Wish, no_container},
     reaper::Reaper,
+    stdio::Streams,
     step::{Doing, StepError, describe},
     waiting::Waiting,
 };
@@ -57,6 +60,12 @@ pub(crate) struct Server {
     last_id: ProcessId,
     /// Streams of processes that have not been asked for yet: they come another way.
     early_streams: Vec<(StreamHello, OwnedFd)>,
+    /// Those of the streams that have come for a container that goes on in a copy of its machine.
+    adopted: Option<Streams>,
+    /// What such a container still has to run.
+    hooks: Option<Hooks>,
+    /// How many processes there were that the host has not asked for.
+    unasked: u32,
     /// How those ended that may turn out to be an exec on its way.
     ended: Vec<(Pid, ExitStatus)>,
 }
@@ -79,6 +88,8 @@ pub(crate) enum Farewell {
     PowerOff,
     /// The host has hung up, to come again for a container of the image that is prepared.
     Prepared,
+    /// The host is gone while its container was suspended: this machine is a copy, which has another.
+    Copied,
 }
 
 /// What the server waits for.
@@ -133,12 +144,22 @@ impl Server {
             processes: Vec::new(),
             last_id: ProcessId::OWN,
             early_streams: Vec::new(),
+            adopted: None,
+            hooks: None,
+            unasked: 0,
             ended: Vec::new(),
         }
     }
 
     /// Serves until the host wants the machine off, or has had an image prepared.
     pub(crate) fn serve(&mut self) -> Result<Farewell, ServeError> {
+        match self.converse() {
+            Err(ServeError::Control(_)) if self.freezer.is_suspended() => Ok(Farewell::Copied),
+            end => end,
+        }
+    }
+
+    fn converse(&mut self) -> Result<Farewell, ServeError> {
         self.shake_hands()?;
         loop {
             match self.wait()? {
@@ -176,6 +197,7 @@ impl Server {
             ToAgent::Ask { request, question } => return self.ask(request, question),
             ToAgent::Open(spec) => return self.open(&spec),
             ToAgent::Files { id, job } => return self.files(id, job),
+            ToAgent::Adopt(adoption) => return self.adopt(*adoption),
             ToAgent::Signal { id, number } => match self.process(id) {
                 Some(process) => process.signal(number),
                 None => Ok(()),
@@ -259,6 +281,10 @@ impl Server {
 
     fn connect(&mut self, hello: StreamHello, socket: OwnedFd) -> Result<(), ServeError> {
         let StreamHello { id, kind } = hello;
+        if id == ProcessId::OWN && self.adopted.is_some() {
+            let taken = self.take_anew(hello, socket)?;
+            return if taken { Ok(()) } else { self.complain(unwanted(id, kind)) };
+        }
         // It was given up before its streams came.
         let Some(process) = self.process(id) else { return Ok(()) };
         let taken = match &mut process.phase {
@@ -290,7 +316,9 @@ impl Server {
     }
 
     fn started(&mut self, id: ProcessId) -> Result<(), ServeError> {
-        self.say(&FromAgent::Started { id })?;
+        if self.is_asked(id) {
+            self.say(&FromAgent::Started { id })?;
+        }
         let sent = self.process(id).map_or(Ok(()), Process::send_early_signals);
         sent.or_else(|error| self.complain(describe(&error)))
     }
@@ -346,6 +374,7 @@ impl Server {
             }
             self.processes.retain(|process| process.id != id);
             self.exited(id, status)?;
+            self.hook_ended(id, Some(status))?;
         }
         Ok(())
     }
@@ -366,6 +395,9 @@ impl Server {
     }
 
     fn exited(&mut self, id: ProcessId, status: ExitStatus) -> Result<(), ServeError> {
+        if !self.is_asked(id) {
+            return Ok(());
+        }
         let out_of_memory = self.cgroup.as_ref().ok().and_then(Cgroup::out_of_memory);
         self.say(&FromAgent::Exited { id, status, out_of_memory })
     }
@@ -375,7 +407,10 @@ impl Server {
         if id == ProcessId::OWN {
             self.stage = Stage::Over;
         }
-        self.say(&FromAgent::StartFailed { id, error })
+        if self.is_asked(id) {
+            self.say(&FromAgent::StartFailed { id, error })?;
+        }
+        self.hook_ended(id, None)
     }
 
     fn complain(&mut self, message: String) -> Result<(), ServeError> {
@@ -412,7 +447,7 @@ impl Server {
         sources.push((Wake::Control, on(self.control.as_fd(), PollFlags::IN)));
         sources.push((Wake::ControlDoor, on(self.doors.control.as_fd(), PollFlags::IN)));
         // A stream may come before the words that tell what it is for: it waits at its door.
-        if self.stage != Stage::Idle {
+        if self.stage != Stage::Idle && !self.freezer.is_suspended() {
             sources.push((Wake::StreamDoor, on(self.doors.stream.as_fd(), PollFlags::IN)));
         }
         sources.extend(self.freezer.news().map(|fd| (Wake::Freezer, on(fd, PollFlags::PRI))));

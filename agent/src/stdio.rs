@@ -20,6 +20,7 @@ use rustix::{
 };
 
 use crate::{
+    exchange::{Direction, Exchange, Place},
     step::{Doing, StepError},
     tty::Terminal,
 };
@@ -27,6 +28,8 @@ use crate::{
 /// How much a pipe of a process's output holds, in bytes: the more, the less often process and agent
 /// wait for each other.
 const OUTPUT_BYTES: usize = 256 << 10;
+/// How much is read at once where the kernel does not carry it.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// The streams a process needs, and those of them the host has connected so far.
 pub(crate) struct Streams {
@@ -62,6 +65,21 @@ impl Streams {
             self.connected.push((kind, socket));
         }
         wanted
+    }
+
+    /// Which the process needs.
+    pub(crate) fn needed(&self) -> &'static [StreamKind] {
+        self.needed
+    }
+
+    /// Those that are needed once more, when a process goes on in a copy of its machine.
+    pub(crate) fn anew(needed: &'static [StreamKind]) -> Self {
+        Self { needed, connected: Vec::new() }
+    }
+
+    /// All that came.
+    pub(crate) fn into_connected(self) -> Vec<(StreamKind, OwnedFd)> {
+        self.connected
     }
 
     /// Whether the process may start.
@@ -132,15 +150,10 @@ pub(crate) struct Pumps {
 }
 
 struct Pump {
-    from: OwnedFd,
-    to: OwnedFd,
-    direction: Direction,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    ToProcess,
-    FromProcess,
+    /// The agent's end of a pipe or of a terminal.
+    end: OwnedFd,
+    stream: OwnedFd,
+    place: Place,
 }
 
 /// Makes pipes, and pairs the agent's ends with the streams.
@@ -154,14 +167,15 @@ pub(crate) fn connect(
     let mut stdin = None;
     if input == Input::Wanted {
         let (reading, to) = owned_pipe(owner)?;
-        let from = stream(StreamKind::Stdin)?;
-        pumps.push(Pump { from, to, direction: Direction::ToProcess });
+        let place = Place { kind: StreamKind::Stdin, direction: Direction::ToProcess };
+        pumps.push(Pump { end: to, stream: stream(place.kind)?, place });
         stdin = Some(reading);
     }
     let mut output = |kind| {
         let (from, writing) = owned_pipe(owner)?;
         fcntl_setpipe_size(&from, OUTPUT_BYTES).doing("size a pipe")?;
-        pumps.push(Pump { from, to: stream(kind)?, direction: Direction::FromProcess });
+        let place = Place { kind, direction: Direction::FromProcess };
+        pumps.push(Pump { end: from, stream: stream(kind)?, place });
         Ok::<_, StepError>(writing)
     };
     let stdout = output(StreamKind::Stdout)?;
@@ -178,14 +192,15 @@ pub(crate) fn connect_terminal(
     let duplicate = |fd: &OwnedFd| fd.try_clone().doing("duplicate a descriptor");
     let mut pumps = Vec::new();
     if let (Some(socket), Input::Wanted) = (&stream, input) {
-        let (from, to) = (duplicate(socket)?, duplicate(master)?);
-        pumps.push(Pump { from, to, direction: Direction::ToProcess });
+        let place = Place { kind: StreamKind::Terminal, direction: Direction::ToProcess };
+        pumps.push(Pump { end: duplicate(master)?, stream: duplicate(socket)?, place });
     }
-    let to = match stream {
+    let stream = match stream {
         Some(socket) => socket,
         None => open_null()?,
     };
-    pumps.push(Pump { from: duplicate(master)?, to, direction: Direction::FromProcess });
+    let place = Place { kind: StreamKind::Terminal, direction: Direction::FromProcess };
+    pumps.push(Pump { end: duplicate(master)?, stream, place });
     Ok(Pumps { pumps })
 }
 
@@ -304,17 +319,19 @@ impl Pumps {
         self.pumps.is_empty()
     }
 
-    /// Starts a thread for each direction. The descriptor returned hangs up when everything the
-    /// process wrote has gone out and the streams have been shut down.
-    pub(crate) fn start(self) -> Result<OwnedFd, StepError> {
+    /// Starts a thread for each direction, which takes another stream from `exchange` where the one that
+    /// it has was another machine's. The descriptor returned hangs up when everything the process wrote has
+    /// gone out and the streams have been shut down.
+    pub(crate) fn start(self, exchange: &Arc<Exchange>) -> Result<OwnedFd, StepError> {
         const STACK_BYTES: usize = 64 << 10;
         let (drained, running) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
         let running = Arc::new(running);
         for pump in self.pumps {
-            let running = running.clone();
+            let (running, exchange) = (running.clone(), exchange.clone());
+            exchange.enter(pump.place);
             thread::Builder::new()
                 .stack_size(STACK_BYTES)
-                .spawn(move || pump.run(running))
+                .spawn(move || pump.run(running, &exchange))
                 .doing("start a thread for a stream")?;
         }
         Ok(drained)
@@ -323,38 +340,95 @@ impl Pumps {
 
 impl Pump {
     /// Carries until either side ends. `running` is let go of as soon as all output is out.
-    fn run(self, running: Arc<OwnedFd>) {
-        let Self { from, to, direction } = self;
-        let mut from = File::from(from);
-        let mut to = File::from(to);
-        if direction == Direction::ToProcess {
+    fn run(self, running: Arc<OwnedFd>, exchange: &Exchange) {
+        let Self { end, stream, place } = self;
+        let (mut end, mut stream) = (File::from(end), File::from(stream));
+        if place.direction == Direction::ToProcess {
             drop(running);
             // However it ends, both are let go of: that ends the process's input, and tells the
             // host, if this was a pipe's stream, that nobody reads any more.
-            let _ = carry(&mut from, &mut to);
+            carry_in(&mut stream, &mut end, |epoch| exchange.next(place, epoch));
+            exchange.leave(place);
             return;
         }
+        let next = |epoch| exchange.next(place, epoch);
         // A failure is an end like any other: the terminal was hung up (EIO), or the host has
         // closed the stream. The pipe goes first, so that a process still writing learns of it.
-        let _ = if is_pipe(&from) { splice_all(&from, &to) } else { carry(&mut from, &mut to) };
-        drop(from);
-        let _ = shutdown(to.as_fd(), Shutdown::Write);
+        if is_pipe(&end) {
+            splice_out(&end, &mut stream, next);
+        } else {
+            carry_out(&mut end, &mut stream, next);
+        }
+        exchange.leave(place);
+        drop(end);
+        let _ = shutdown(stream.as_fd(), Shutdown::Write);
         drop(running);
         // A socket closed too early may take with it what the host has not read yet.
-        let _ = io::copy(&mut to, &mut io::sink());
+        let _ = io::copy(&mut stream, &mut io::sink());
     }
 }
 
-/// Carries until the end. There is no buffer beyond one read: who reads slowly makes the writer wait.
-fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
-    const BUFFER_BYTES: usize = 64 << 10;
-    let mut buffer = vec![0; BUFFER_BYTES];
+/// Carries what comes from a stream to its end. There is no buffer beyond one read: who reads slowly makes
+/// the writer wait.
+fn carry_in(
+    stream: &mut File,
+    end: &mut File,
+    mut next: impl FnMut(u32) -> Option<(OwnedFd, u32)>,
+) {
+    let (mut buffer, mut epoch) = (vec![0; BUFFER_BYTES], 0);
     loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => to.write_all(&buffer[..count])?,
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => {
+                if end.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(_) => match next(epoch) {
+                Some((other, now)) => (*stream, epoch) = (other.into(), now),
+                None => return,
+            },
+        }
+    }
+}
+
+/// Carries what comes from a terminal to its end. What a stream that has broken did not take goes to the
+/// next one.
+fn carry_out(
+    end: &mut File,
+    stream: &mut File,
+    mut next: impl FnMut(u32) -> Option<(OwnedFd, u32)>,
+) {
+    let (mut buffer, mut epoch) = (vec![0; BUFFER_BYTES], 0);
+    loop {
+        let mut rest = match end.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => &buffer[..count],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        while !rest.is_empty() {
+            match stream.write(rest) {
+                Ok(count) if count > 0 => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => match next(epoch) {
+                    Some((other, now)) => (*stream, epoch) = (other.into(), now),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+/// Lets the kernel carry a pipe's bytes to its end. What a stream that has broken did not take is still in
+/// the pipe.
+fn splice_out(end: &File, stream: &mut File, mut next: impl FnMut(u32) -> Option<(OwnedFd, u32)>) {
+    let mut epoch = 0;
+    while splice_all(end, stream).is_err() {
+        match next(epoch) {
+            Some((other, now)) => (*stream, epoch) = (other.into(), now),
+            None => return,
         }
     }
 }
@@ -405,6 +479,43 @@ mod tests {
         let reader = thread::spawn(move || (&near).read(&mut [0]));
         drop(far);
         assert_eq!(reader.join().unwrap().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_a_broken_stream_did_not_take_goes_to_the_next() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (other, mut there) = UnixStream::pair().unwrap();
+        let (from, into) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut into = File::from(into);
+        let carrier = thread::spawn(move || {
+            let (mut stream, mut left) = (File::from(OwnedFd::from(near)), Some(other.into()));
+            splice_out(&from.into(), &mut stream, |epoch| Some((left.take()?, epoch + 1)));
+        });
+        drop(far);
+        into.write_all(b"nobody took this").unwrap();
+        let mut taken = [0; 16];
+        there.read_exact(&mut taken).unwrap();
+        assert_eq!(&taken, b"nobody took this");
+        drop(into);
+        carrier.join().unwrap();
+        assert_eq!(there.read(&mut taken).unwrap(), 0);
+    }
+
+    #[test]
+    fn input_goes_on_from_the_next_stream_and_ends_with_it() {
+        let (mut far, other) = UnixStream::pair().unwrap();
+        // Reads of it fail, as those of a stream that was reset do.
+        let broken = File::options().write(true).open("/dev/null").unwrap();
+        let (into, mut end) = UnixStream::pair().unwrap();
+        far.write_all(b"input").unwrap();
+        drop(far);
+        let mut left = Some(other.into());
+        let (mut stream, mut process) = (broken, File::from(OwnedFd::from(into)));
+        carry_in(&mut stream, &mut process, |epoch| Some((left.take()?, epoch + 1)));
+        drop(process);
+        let mut came = String::new();
+        end.read_to_string(&mut came).unwrap();
+        assert_eq!(came, "input");
     }
 
     #[test]

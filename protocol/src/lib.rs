@@ -29,13 +29,13 @@ pub use question::{
     TopRow,
 };
 pub use spec::{
-    Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, Interface,
-    Interface6, Limits, MountFlags, Preparation, ProcessSpec, ResourceLimit, Sysctl, Tmpfs, User,
-    WallClock, WindowSize,
+    Adoption, Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, FilterInstruction, HOOKS,
+    Interface, Interface6, Limits, MountFlags, Preparation, ProcessSpec, ResourceLimit, Sysctl,
+    Tmpfs, User, WallClock, WindowSize,
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

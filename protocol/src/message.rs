@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answer, ContainerSpec, ExecSpec, FileJob, Preparation, Question, WindowSize};
+use crate::{
+    Adoption, Answer, ContainerSpec, ExecSpec, FileJob, Preparation, Question, WindowSize,
+};
 
 /// What the host says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,10 @@ pub enum ToAgent {
     /// Do what every container of an image begins with, then listen anew, without a connection, and
     /// ring: instead of [`Self::Run`], which comes over the next connection.
     Prepare(Box<Preparation>),
+    /// The machine is a copy of one that was saved while its container stood still by
+    /// [`Question::Suspend`]: let the container go on as this one, as soon as its streams are connected.
+    /// Answered as [`Self::Run`] is.
+    Adopt(Box<Adoption>),
 }
 
 /// What the agent says.

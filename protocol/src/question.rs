@@ -31,6 +31,12 @@ pub enum Question {
         /// Which device it is.
         device: MmioDevice,
     },
+    /// Stop all its processes where they are, unless they are stopped already, so that the machine can be
+    /// saved; answered when they stand still. In a copy of the machine the connection is gone then, and
+    /// [`ToAgent::Adopt`](crate::ToAgent::Adopt) comes over the next one.
+    Suspend,
+    /// Let those go on that [`Self::Suspend`] has stopped.
+    Resume,
 }
 
 /// A device of the machine, by its place among all its virtio-mmio devices.

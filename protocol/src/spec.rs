@@ -66,6 +66,26 @@ pub struct Preparation {
     pub path: Vec<u8>,
 }
 
+/// What a container that goes on in a copy of its machine is to be from now on. All else stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// [`ContainerSpec::wall_clock`].
+    pub wall_clock: WallClock,
+    /// [`ContainerSpec::entropy`].
+    pub entropy: [u8; 32],
+    /// [`ContainerSpec::hostname`].
+    pub hostname: String,
+    /// [`ContainerSpec::etc`].
+    pub etc: EtcFiles,
+    /// [`ContainerSpec::networks`]; of those that it has had nothing is left.
+    pub networks: Vec<(MmioDevice, Interface)>,
+    /// How each program in [`HOOKS`] is run once the container goes on, but for its arguments.
+    pub hook: ProcessSpec,
+}
+
+/// The container's folder of programs that are run when it goes on in a copy.
+pub const HOOKS: &str = "/etc/hyperrun/restore.d";
+
 /// A container's network interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {

@@ -1,6 +1,10 @@
 //! What is done to a container that exists: by a word to its supervisor where it runs, by its files
 //! where it does not.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
 use protocol::WindowSize;
 
 use crate::attach::{Attendance, Subject, attach, terminal_size};
@@ -8,11 +12,15 @@ use crate::containers::{CONTROL_SOCKET, Containers, Found, Record};
 use crate::error::Error;
 use crate::events::of_container;
 use crate::launch::{Outcome, start};
+pub use crate::link::{Afterwards, Taken};
 use crate::link::{FromSupervisor, LINK_VERSION, Link, ToSupervisor};
 use crate::places::Places;
 use crate::signal::SignalNumber;
 use crate::spec::ContainerName;
 use crate::timings::Stopwatch;
+
+/// What a container is saved as: its machine's state and memory, and the overlay of its writable disk.
+pub const SAVED_FILES: [&str; 3] = ["state", "memory", "scratch"];
 
 /// The seconds that `stop` gives a program that asks for no other number, as Docker has it.
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
@@ -188,6 +196,44 @@ pub fn remove(containers: &Containers, found: &Found, removal: Removal) -> Resul
     Ok(())
 }
 
+/// Saves a container that runs into the files of these names in a folder, [`SAVED_FILES`], which are there
+/// and empty. They are written when this returns, and not synced. One that is to stop has ended then.
+///
+/// # Errors
+/// When it does not run, its supervisor cannot be reached, or a file cannot be written; it goes on then.
+pub fn take_snapshot(
+    containers: &Containers,
+    found: &Found,
+    folder: &Path,
+    afterwards: Afterwards,
+) -> Result<Taken, Error> {
+    let open = |name: &str| {
+        let path = folder.join(name);
+        let file = File::options().read(true).write(true).open(&path);
+        file.map(OwnedFd::from).map_err(|source| Error::File { action: "open", path, source })
+    };
+    let files = SAVED_FILES.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let link = connect(found)?;
+    let name = || found.record.name.clone();
+    let sent = link.send_with(&ToSupervisor::Snapshot(afterwards), &files);
+    sent.map_err(|source| Error::Supervisor { name: name(), source })?;
+    let taken = loop {
+        match link.receive::<FromSupervisor>() {
+            Ok(Some((FromSupervisor::Saved(taken), _))) => break taken,
+            Ok(Some((FromSupervisor::Refused(reason), _))) => {
+                return Err(Error::Refused { name: name(), reason });
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(Error::NotRunning { name: name() }),
+            Err(source) => return Err(Error::Supervisor { name: name(), source }),
+        }
+    };
+    if afterwards == Afterwards::Stop {
+        await_end(&link, containers, &found.record.id)?;
+    }
+    Ok(taken)
+}
+
 /// Stops a container and starts it again; one that does not run is started. To be called while this
 /// process has one thread.
 ///
@@ -254,8 +300,6 @@ fn last_code(containers: &Containers, id: &str) -> Result<u8, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use super::*;
     use crate::containers::{State, Status, sample};
     use crate::link::Doorway;

@@ -60,7 +60,8 @@ pub use boot::runs_after_boot;
 pub use build::{build_image_template, build_template, stand_aside};
 pub use containers::{Containers, Found, Record, State, Status};
 pub use control::{
-    Removal, Stop, attach_by_name, is_of_another_version, kill, remove, rename, restart, stop, wait,
+    Afterwards, Removal, SAVED_FILES, Stop, Taken, attach_by_name, is_of_another_version, kill,
+    remove, rename, restart, stop, take_snapshot, wait,
 };
 pub use detach_keys::{DetachKeys, DetachKeysError};
 pub use error::Error;

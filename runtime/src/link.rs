@@ -21,7 +21,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Rises with every change of the messages.
-pub(crate) const LINK_VERSION: u32 = 4;
+pub(crate) const LINK_VERSION: u32 = 5;
 /// The longest message, in bytes; whatever can be longer is cut before.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// The most files in one message: stdin, stdout, stderr.
@@ -74,6 +74,27 @@ pub(crate) enum ToSupervisor {
         /// The address.
         mac: [u8; 6],
     },
+    /// Save the machine with its container into the files that travel with this message: state, memory, and
+    /// the overlay of its writable disk. The answer is [`FromSupervisor::Saved`].
+    Snapshot(Afterwards),
+}
+
+/// What becomes of a container once it is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Afterwards {
+    /// It goes on.
+    GoOn,
+    /// It is killed where it is, so that nothing happens in it that its copies do not have.
+    Stop,
+}
+
+/// How a container was saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// How long it stood still.
+    pub pause: Duration,
+    /// The bytes that were written.
+    pub written: u64,
 }
 
 /// What the supervisor says. When it closes the link after [`Self::Exited`] or [`Self::Failed`],
@@ -109,6 +130,8 @@ pub(crate) enum FromSupervisor {
     Refused(String),
     /// The client is no longer attached.
     Detached,
+    /// The container was saved.
+    Saved(Taken),
     /// What the agent has answered lies in the file that travels with this message.
     Answer,
 }

@@ -45,6 +45,8 @@ pub(crate) struct Prepared {
     pub(crate) origin: Option<Wanted>,
     /// For which disk a template of its image would have served, if there is none.
     pub(crate) lacks: Option<Journal>,
+    /// Whether the container is in it already, and takes this one's place.
+    pub(crate) adopts: bool,
 }
 
 /// Which templates there are for a start.
@@ -136,8 +138,8 @@ impl Scene {
             nets,
             trace: self.debug,
         };
-        let template = unfinished;
-        Ok(Prepared { machine, interfaces, resolvers, template, unexplored, origin, lacks })
+        let (template, adopts) = (unfinished, false);
+        Ok(Prepared { machine, interfaces, resolvers, template, unexplored, origin, lacks, adopts })
     }
 }
 

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, SeekFrom, copy_file_range, flock, seek};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -80,14 +80,14 @@ impl Scratch {
     /// is kept takes its place at once, and as a whole: a crash of the host leaves no half of a file system.
     pub(crate) fn resemble(&mut self, template: &File) -> io::Result<()> {
         let Some(path) = &self.path else {
-            let copied = copy_sparse(template, &self.overlay);
+            let copied = vmm::copy_sparse(template, &self.overlay).map(drop);
             return copied.or_else(|error| self.overlay.set_len(0).and(Err(error)));
         };
         let new = path.with_extension("new");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let overlay = options.open(&new)?;
-        copy_sparse(template, &overlay)?;
+        vmm::copy_sparse(template, &overlay)?;
         overlay.sync_data()?;
         fs::rename(&new, path)?;
         self.overlay = overlay;
@@ -109,32 +109,6 @@ impl Blank {
         };
         let file = file.map_err(file_error("open", &path))?;
         Ok(Self { file, journal, size })
-    }
-}
-
-/// Copies what is in a file, and its length, to an empty one.
-fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
-    let length = from.metadata()?.len();
-    let mut end = 0;
-    while let Some(start) = found(seek(from, SeekFrom::Data(end)))? {
-        end = found(seek(from, SeekFrom::Hole(start)))?.unwrap_or(length);
-        let (mut at, mut there) = (start, start);
-        while at < end {
-            let bytes = usize::try_from(end - at).unwrap_or(usize::MAX);
-            if copy_file_range(from, Some(&mut at), to, Some(&mut there), bytes)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-    to.set_len(length)
-}
-
-/// None where a file has nothing more.
-fn found(place: rustix::io::Result<u64>) -> io::Result<Option<u64>> {
-    match place {
-        Ok(place) => Ok(Some(place)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

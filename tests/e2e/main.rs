@@ -1,5 +1,6 @@
 //! What a user sees: the built binary, real images, a real KVM.
 
+mod adoption;
 mod agent;
 mod bridges;
 mod events;

@@ -17,8 +17,8 @@ use hyperrun_tests::load::{
 };
 use vmm::config::DiskLimits;
 use vmm::{
-    BootFiles, DiskBacking, DiskConfig, Event, Exit, Machine, MachineConfig, Ring, Save,
-    SnapshotFiles, Start, VsockConfig,
+    AfterSave, BootFiles, DiskBacking, DiskConfig, Event, Exit, LiveSave, Machine, MachineConfig,
+    Order, OrderSender, Ring, Save, SaveFiles, SnapshotFiles, Start, VsockConfig, orders,
 };
 
 /// How long a guest may take over anything in the lab.
@@ -32,6 +32,7 @@ const SMALL_PIPE: usize = 4096;
 struct Worker {
     folder: tempfile::TempDir,
     events: Receiver<Event>,
+    orders: OrderSender,
     machine: JoinHandle<Result<Exit, vmm::Error>>,
 }
 
@@ -49,6 +50,7 @@ impl Worker {
             usable_bytes: DISK_BYTES,
             capacity_bytes: DISK_BYTES,
         };
+        let (orders, ordered) = orders().unwrap();
         let (mut events_in, events_out) = std::io::pipe().unwrap();
         let config = MachineConfig {
             memory_mib: 128,
@@ -61,7 +63,7 @@ impl Worker {
             net: None,
             spare_interfaces: 0,
             plugged: Vec::new(),
-            orders: None,
+            orders: Some(ordered),
             events: OwnedFd::from(events_out).into(),
             trace: false,
         };
@@ -72,7 +74,7 @@ impl Worker {
                 let _ = sender.send(event);
             }
         });
-        Self { folder, events, machine }
+        Self { folder, events, orders, machine }
     }
 
     /// Waits for an event, whatever comes before.
@@ -111,6 +113,35 @@ impl Worker {
     #[track_caller]
     fn order(&self, order: u8) -> String {
         ordered(self.connect(ORDER_PORT), order)
+    }
+
+    /// What becomes of an order about saving it.
+    fn hears_of(&self, order: Order) -> LiveSave {
+        self.orders.send(order).unwrap();
+        loop {
+            if let Event::Live(step) = self.events.recv_timeout(PATIENCE).expect("it speaks") {
+                return step;
+            }
+        }
+    }
+
+    /// Saves it while it lives, in a folder in which a copy can begin; the bytes that were written.
+    #[track_caller]
+    fn is_saved(&self, after: AfterSave) -> (tempfile::TempDir, u64) {
+        let folder = tempfile::tempdir().unwrap();
+        let create = |name: &str| {
+            let options = File::options().read(true).write(true).create_new(true).clone();
+            options.open(folder.path().join(name)).unwrap()
+        };
+        let machine = SnapshotFiles { state: create("state"), memory: create("memory") };
+        // The machine's process is this one.
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let files = SaveFiles { machine, overlays: vec![create("disk")], pagemap };
+        assert_eq!(self.hears_of(Order::BeginSave(files)), LiveSave::Begun);
+        match self.hears_of(Order::Save(after)) {
+            LiveSave::Saved { written } => (folder, written),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Ends it when all is as it should be.
@@ -220,6 +251,69 @@ fn state_pipe() -> (std::io::PipeReader, File) {
     let (reader, writer) = std::io::pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, SMALL_PIPE).unwrap();
     (reader, OwnedFd::from(writer).into())
+}
+
+/// A copy of what was saved in a folder.
+fn copy_of(folder: tempfile::TempDir) -> Worker {
+    let open = |name: &str| File::open(folder.path().join(name)).unwrap();
+    let files = SnapshotFiles { state: open("state"), memory: open("memory") };
+    let start = Start::Restore { files, working_set: vmm::config::WorkingSet::default() };
+    let copy = Worker::start(start, None, folder);
+    copy.awaits(&Event::AgentReady);
+    copy
+}
+
+#[test]
+fn a_machine_saved_by_order_goes_on_and_its_copies_keep_every_byte() {
+    let original = Worker::start(boot(), None, tempfile::tempdir().unwrap());
+    original.await_listening();
+    let nothing = original.hears_of(Order::Save(AfterSave::GoOn));
+    assert!(matches!(nothing, LiveSave::Failed(_)), "{nothing:?}");
+    let (mut given, mut taken) = (Given::of(&original), Taken::of(&original));
+    given.flows(SOME);
+    taken.flows(SOME);
+    let given = beside(given, |given| given.flows(64 << 10));
+    let taken = beside(taken, |taken| taken.flows(64 << 10));
+    let (folder, written) = original.is_saved(AfterSave::GoOn);
+    let (mut given, mut taken) = (given(), taken());
+    given.flows(SOME);
+    taken.flows(SOME);
+    taken.was_right();
+    drop(given);
+    original.ends_well();
+
+    // The copy's guest still believes in its connections, until it is told that they are gone.
+    let copy = copy_of(folder);
+    let (mut given, mut taken) = (Given::of(&copy), Taken::of(&copy));
+    given.flows(SOME);
+    taken.flows(SOME);
+    let (folder, again) = copy.is_saved(AfterSave::End);
+    // All that lies behind its memory, and what it has of its own.
+    assert!(again > 1 << 20 && again < 2 * written, "{written} bytes, then {again}");
+    assert_eq!(copy.machine.join().unwrap().unwrap(), Exit::PowerOff);
+
+    let last = copy_of(folder);
+    let (mut given, mut taken) = (Given::of(&last), Taken::of(&last));
+    given.flows(SOME);
+    taken.flows(SOME);
+    taken.was_right();
+    drop(given);
+    last.ends_well();
+}
+
+#[test]
+fn a_machine_that_cannot_be_saved_for_want_of_room_goes_on() {
+    let original = Worker::start(boot(), None, tempfile::tempdir().unwrap());
+    original.await_listening();
+    let full = || File::options().read(true).write(true).open("/dev/full").unwrap();
+    let pagemap = File::open("/proc/self/pagemap").unwrap();
+    let machine = SnapshotFiles { state: full(), memory: full() };
+    let files = SaveFiles { machine, overlays: vec![full()], pagemap };
+    assert_eq!(original.hears_of(Order::BeginSave(files)), LiveSave::Begun);
+    let failed = original.hears_of(Order::Save(AfterSave::End));
+    let LiveSave::Failed(reason) = failed else { panic!("{failed:?}") };
+    assert!(reason.contains("No space left on device"), "{reason}");
+    original.ends_well();
 }
 
 #[test]

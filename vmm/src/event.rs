@@ -27,11 +27,27 @@ pub enum Event {
         /// How it is.
         outcome: InterfaceOutcome,
     },
+    /// How far a machine is that is saved by order while it lives.
+    Live(LiveSave),
     /// What the guest wrote to its console: as it comes when tracing, the tail of it before the
     /// end otherwise.
     Console(Vec<u8>),
     /// The machine is no more; nothing follows.
     Ended(Exit),
+}
+
+/// How far a machine is that is saved while it lives, by [`Order`](crate::order::Order)s.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LiveSave {
+    /// What can be written while it runs is written.
+    Begun,
+    /// It is saved, and goes on or ends, as it was told.
+    Saved {
+        /// The bytes that were written or copied to its files, before and after it stood still.
+        written: u64,
+    },
+    /// It is not, for this reason, and goes on.
+    Failed(String),
 }
 
 /// What became of an interface.
@@ -140,6 +156,7 @@ mod tests {
             Event::AgentReady,
             Event::Console(b"hello".to_vec()),
             Event::Interface { interface: 1, outcome: InterfaceOutcome::Plugged { device: 6 } },
+            Event::Live(LiveSave::Saved { written: 1 << 40 }),
             Event::Ended(Exit::Panic { console_tail: "Kernel panic".into() }),
         ];
         let mut stream = Vec::new();

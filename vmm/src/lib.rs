@@ -36,12 +36,13 @@ pub use config::{
     SnapshotFiles, Start, VsockConfig,
 };
 pub use error::{ConfigError, Error, UnfitKvm};
-pub use event::{Event, EventError, InterfaceOutcome};
+pub use event::{Event, EventError, InterfaceOutcome, LiveSave};
 pub use exit::Exit;
 pub use loader::LoadError;
 pub use machine::Machine;
-pub use order::{Order, OrderReceiver, OrderSender, orders};
+pub use order::{AfterSave, Order, OrderReceiver, OrderSender, SaveFiles, orders};
 pub use slots::SlotError;
 pub use snapshot::{SnapshotError, check_saved, memory_sum};
+pub use sparse::copy as copy_sparse;
 pub use virtio::block::DiskError;
 pub use virtio::net::{open_tap, open_vhost};

@@ -1,9 +1,12 @@
 //! A machine: made from its configuration, run to its end.
 
+mod live;
+
+use std::collections::VecDeque;
 use std::fs::File;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvError, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::VcpuFd;
@@ -24,10 +27,10 @@ use crate::kick;
 use crate::kvm::Vm;
 use crate::loader;
 use crate::memory;
-use crate::order::{Listener, Order, OrderReceiver};
+use crate::order::{AfterSave, Listener, Order, OrderReceiver};
 use crate::residence;
 use crate::slots::Slots;
-use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
+use crate::snapshot::{self, MachineState, Pagemap, SavedMemory, SnapshotError};
 use crate::vcpu::RunningVcpu;
 use crate::virtio::mmio::{MmioTransport, TransportState};
 use crate::virtio::worker::STACK_BYTES;
@@ -56,20 +59,27 @@ pub struct Machine {
     has_rung: bool,
     /// Where its network interfaces are.
     slots: Slots,
-    /// What is to be plugged once the machine is not to be saved any more.
-    plugged: Vec<NetConfig>,
+    /// What is to be plugged once the machine is not to be saved any more, and where.
+    plugged: Vec<(u8, NetConfig)>,
     /// Where orders come from, until they are listened to.
     orders: Option<OrderReceiver>,
     /// Listens to them.
     listener: Option<Listener>,
     /// Touches a restored machine's memory ahead of the guest.
     prefaulting: Option<JoinHandle<()>>,
+    /// What it is made of that is saved with it.
+    belongings: live::Belongings,
+    /// What was begun to save it while it lives.
+    begun: Option<live::Begun>,
+    /// What it was woken for and has not looked at yet.
+    postponed: VecDeque<Wake>,
 }
 
 /// Why vCPUs are stopped.
 enum Pause {
     End(Ending),
     Save(Save, Pagemap),
+    Live(live::Begun, AfterSave),
 }
 
 impl Machine {
@@ -80,12 +90,14 @@ impl Machine {
     /// the host refuses.
     pub fn new(config: MachineConfig) -> Result<Self, Error> {
         check(&config)?;
+        let mut belongings = live::Belongings::of(&config)?;
         let MachineConfig { memory_mib, vcpus, start, save, events, trace, .. } = config;
+        let (net, nets) = split_nets(config.net, config.plugged, &start);
         let parts = Parts {
             disks: config.disks,
             disk_limits: config.disk_limits,
             vsock: config.vsock,
-            net: config.net,
+            net,
         };
         let memory_bytes = u64::from(memory_mib) << 20;
         let save = save.filter(|_| !trace).map(with_pagemap).transpose()?;
@@ -100,6 +112,7 @@ impl Machine {
                 let memory = memory::restore(memory_bytes, &files.memory, &state.memory);
                 let memory = memory.map_err(failed)?;
                 let prefaulting = prefault(&memory, memory_bytes, working_set)?;
+                belongings.lies_over(files.memory, state.memory.clone());
                 (memory, Origin::Saved(Box::new(state), prefaulting))
             }
         };
@@ -109,7 +122,7 @@ impl Machine {
         let spare = usize::from(config.spare_interfaces);
         let device_count = devices.len() + spare;
         let make = || wire(&memory, &console, devices, spare);
-        let (uart, wired, vcpus, news, prefaulting) = match origin {
+        let (uart, wired, vcpus, news, plugged, prefaulting) = match origin {
             Origin::Boot(files) => {
                 let line = command_line::build(trace, device_count, &files.command_line);
                 let load = || load(&memory, memory_bytes, vcpus, files, &line);
@@ -118,15 +131,18 @@ impl Machine {
                 let wired = made?;
                 let vcpus = wired.vm.create_vcpus(vcpus, entry?)?;
                 let uart = serial::uart(&console, Arc::clone(&wired.uart_irq));
-                (uart, wired, vcpus, vec![Event::Running], None)
+                let plugged = (1..).zip(nets).collect();
+                (uart, wired, vcpus, vec![Event::Running], plugged, None)
             }
             Origin::Saved(state, prefaulting) => {
                 let mut wired = make()?;
                 let vcpus = wired.vm.restore(&state)?;
+                let Wired { vm, transports, slots, .. } = &mut wired;
+                let plugged = slots.resemble(&state.devices, vm, transports, nets)?;
                 restore_devices(&mut wired.transports, &state.devices).map_err(Error::Restore)?;
                 let uart = serial::restore(&state.uart, &console, Arc::clone(&wired.uart_irq));
                 let news = vec![Event::Running, Event::AgentReady];
-                (uart, wired, vcpus, news, Some(prefaulting))
+                (uart, wired, vcpus, news, plugged, Some(prefaulting))
             }
         };
         let Wired { vm, transports, slots, .. } = wired;
@@ -147,10 +163,13 @@ impl Machine {
             save,
             has_rung: false,
             slots,
-            plugged: config.plugged,
+            plugged,
             orders: config.orders,
             listener: None,
             prefaulting,
+            belongings,
+            begun: None,
+            postponed: VecDeque::new(),
         })
     }
 
@@ -186,22 +205,33 @@ impl Machine {
         loop {
             let running = self.start()?;
             let pause = self.serve();
-            if !matches!(pause, Ok(Pause::Save(..))) {
+            if !matches!(pause, Ok(Pause::Save(..) | Pause::Live(..))) {
                 // A vCPU may be waiting for room to trace a line; without a reader it does not.
                 self.wakes = mpsc::sync_channel(0).1;
             }
             self.vcpus = stop(running);
-            let (Save { files, ring }, pagemap) = match pause? {
-                Pause::End(ending) => return Ok(ending),
-                Pause::Save(save, pagemap) => (save, pagemap),
-            };
+            let pause = pause?;
+            if let Pause::End(ending) = pause {
+                return Ok(ending);
+            }
             // The end may have come before the pause.
-            if let Some(ending) = self.wakes.try_iter().find_map(Wake::into_ending) {
+            if let Some(ending) = self.postpone() {
                 return Ok(ending);
             }
             self.bus.pause();
-            let saved = match self.save(files, &pagemap) {
-                Ok(()) => Event::Saved,
+            let (Save { files, ring }, pagemap) = match pause {
+                Pause::Save(save, pagemap) => (save, pagemap),
+                Pause::Live(begun, after) => {
+                    if let Some(ending) = self.finish_live(begun, after)? {
+                        return Ok(ending);
+                    }
+                    self.bus.resume();
+                    continue;
+                }
+                Pause::End(ending) => return Ok(ending),
+            };
+            let saved = match self.save(files, &pagemap, &[]) {
+                Ok(_) => Event::Saved,
                 Err(error) => Event::NotSaved(chain(&error)),
             };
             if ring == Ring::Second {
@@ -239,7 +269,7 @@ impl Machine {
         }
         self.listen()?;
         loop {
-            match self.wakes.recv() {
+            match self.next_wake() {
                 Ok(Wake::AgentReady) => {
                     let ring = if self.has_rung { Ring::Second } else { Ring::First };
                     self.has_rung = true;
@@ -249,10 +279,18 @@ impl Machine {
                         None => tell(&mut self.events, Event::AgentReady)?,
                     }
                 }
-                Ok(Wake::Order(order)) => self.obey(order).write_to(&mut self.events)?,
+                Ok(Wake::Order(Order::Save(after))) if self.begun.is_some() => {
+                    let begun = self.begun.take().expect("it was just seen");
+                    return Ok(Pause::Live(begun, after));
+                }
+                Ok(Wake::Order(order)) => {
+                    if let Some(event) = self.obey(order) {
+                        event.write_to(&mut self.events)?;
+                    }
+                }
                 Ok(Wake::Console(line)) => Event::Console(line).write_to(&mut self.events)?,
                 Ok(Wake::Ended(ending)) => return Ok(Pause::End(ending)),
-                Err(mpsc::RecvError) => {
+                Err(RecvError) => {
                     let message = "all vCPUs are gone".to_owned();
                     return Ok(Pause::End(Ending::Exit(Exit::InternalError { message })));
                 }
@@ -262,7 +300,7 @@ impl Machine {
 
     /// Fills the first spare places, of which the guest's agent hears later.
     fn plug_first(&mut self) -> Result<(), Error> {
-        for (interface, net) in (1..).zip(std::mem::take(&mut self.plugged)) {
+        for (interface, net) in std::mem::take(&mut self.plugged) {
             self.slots.plug(&mut self.vm, &self.bus, interface, net).map_err(Error::Plug)?;
         }
         Ok(())
@@ -281,7 +319,7 @@ impl Machine {
     }
 
     /// Does what was ordered, and says what became of it.
-    fn obey(&mut self, order: Order) -> Event {
+    fn obey(&mut self, order: Order) -> Option<Event> {
         let (interface, done) = match order {
             Order::Plug { interface, net } => {
                 let plugged = self.slots.plug(&mut self.vm, &self.bus, interface, net);
@@ -291,21 +329,50 @@ impl Machine {
                 let unplugged = self.slots.unplug(&self.bus, interface);
                 (interface, unplugged.map(|()| InterfaceOutcome::Unplugged))
             }
+            Order::BeginSave(files) => return Some(self.begin_live(files)),
+            Order::Save(_) => return Some(live::nothing_begun()),
+            Order::AbandonSave => {
+                self.begun = None;
+                return None;
+            }
         };
         let refused = |error| InterfaceOutcome::Refused { reason: chain(&error) };
-        Event::Interface { interface, outcome: done.unwrap_or_else(refused) }
+        Some(Event::Interface { interface, outcome: done.unwrap_or_else(refused) })
     }
 
-    /// Writes the machine, which is paused, to its files.
-    fn save(&mut self, files: SnapshotFiles, pagemap: &Pagemap) -> Result<(), SnapshotError> {
+    /// Writes the machine, which is paused, to its files; the bytes of its memory that were written. Its
+    /// file may have what lies behind these pieces of the memory already.
+    fn save(
+        &mut self,
+        files: SnapshotFiles,
+        pagemap: &Pagemap,
+        base: &[(u64, u64)],
+    ) -> Result<u64, SnapshotError> {
         let SnapshotFiles { mut state, memory } = files;
         let (vm, vcpus) = self.vm.save(&mut self.vcpus)?;
         let failed = SnapshotError::Unfit { what: "a device has failed" };
         let (uart, devices) = self.bus.save().ok_or(failed)?;
-        let pieces = snapshot::save_memory(self.vm.memory(), pagemap, &memory)?;
-        let memory_mib = self.memory_mib;
+        let saved = snapshot::save_memory(self.vm.memory(), pagemap, base, &memory)?;
+        let (memory_mib, SavedMemory { pieces, written }) = (self.memory_mib, saved);
         let machine = MachineState { memory_mib, memory: pieces, vm, vcpus, uart, devices };
-        snapshot::write(&mut state, &machine)
+        snapshot::write(&mut state, &machine)?;
+        Ok(written)
+    }
+}
+
+/// What leads somewhere from the first device, and from those that are plugged in later. All of a machine
+/// that was saved are put in place once it is known which it had.
+fn split_nets(
+    net: Option<NetConfig>,
+    plugged: Vec<NetConfig>,
+    start: &Start,
+) -> (Option<NetConfig>, Vec<NetConfig>) {
+    match (net, start) {
+        (Some(net), Start::Restore { .. }) => {
+            let nets = std::iter::once(net).chain(plugged).collect();
+            (Some(NetConfig::default()), nets)
+        }
+        (net, _) => (net, plugged),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a machine's owner has it do while its guest runs: messages on a socket, open files with them. What
 //! became of them is told as [`Event`](crate::Event)s.
 
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,14 +16,14 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::config::{NetBackend, NetConfig, NetLimits};
+use crate::config::{NetBackend, NetConfig, NetLimits, SnapshotFiles};
 use crate::virtio::worker::STACK_BYTES;
 use crate::wake::Wake;
 
 /// No order is longer.
 const MAX_BYTES: usize = 256;
 /// Or has more files.
-const MAX_FILES: usize = 2;
+const MAX_FILES: usize = 8;
 
 /// Something to be done while the guest runs.
 #[derive(Debug)]
@@ -39,6 +40,32 @@ pub enum Order {
         /// The interface.
         interface: u8,
     },
+    /// Begin to save the machine into these files: write what does not change any more.
+    BeginSave(SaveFiles),
+    /// Write the rest of what was begun, while it stands still.
+    Save(AfterSave),
+    /// Forget what was begun.
+    AbandonSave,
+}
+
+/// Where a machine is saved that lives: empty files, each to be read and written.
+#[derive(Debug)]
+pub struct SaveFiles {
+    /// State and memory.
+    pub machine: SnapshotFiles,
+    /// The overlay of each of its writable disks, in their order.
+    pub overlays: Vec<File>,
+    /// `/proc/PID/pagemap` of its process, which opens nothing while its guest runs.
+    pub pagemap: File,
+}
+
+/// What a machine does once it is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AfterSave {
+    /// It goes on.
+    GoOn,
+    /// It ends, so that nothing happens in it that the copy does not have.
+    End,
 }
 
 /// An order without its files.
@@ -54,6 +81,10 @@ enum Words {
     Unplug {
         interface: u8,
     },
+    /// The files are state, memory, and pagemap, then the overlays.
+    BeginSave,
+    Save(AfterSave),
+    AbandonSave,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -127,6 +158,9 @@ fn words(order: Order) -> (Words, Vec<OwnedFd>) {
     let (interface, net) = match order {
         Order::Plug { interface, net } => (interface, net),
         Order::Unplug { interface } => return (Words::Unplug { interface }, Vec::new()),
+        Order::Save(after) => return (Words::Save(after), Vec::new()),
+        Order::AbandonSave => return (Words::AbandonSave, Vec::new()),
+        Order::BeginSave(files) => return (Words::BeginSave, files.into_descriptors()),
     };
     let NetConfig { backend, vhost, limits } = net;
     let (backend, file) = match backend {
@@ -145,6 +179,14 @@ fn order(bytes: &[u8], files: impl IntoIterator<Item = OwnedFd>) -> io::Result<O
     let mut file = || files.next().ok_or(io::ErrorKind::InvalidData);
     Ok(match postcard::from_bytes(bytes).map_err(io::Error::other)? {
         Words::Unplug { interface } => Order::Unplug { interface },
+        Words::Save(after) => Order::Save(after),
+        Words::AbandonSave => Order::AbandonSave,
+        Words::BeginSave => {
+            let machine = SnapshotFiles { state: file()?.into(), memory: file()?.into() };
+            let pagemap = file()?.into();
+            let overlays = files.map(File::from).collect();
+            Order::BeginSave(SaveFiles { machine, overlays, pagemap })
+        }
         Words::Plug { interface, backend, has_vhost, limits } => {
             let backend = match backend {
                 BackendKind::Nothing => NetBackend::Nothing,
@@ -155,6 +197,13 @@ fn order(bytes: &[u8], files: impl IntoIterator<Item = OwnedFd>) -> io::Result<O
             Order::Plug { interface, net: NetConfig { backend, vhost, limits } }
         }
     })
+}
+
+impl SaveFiles {
+    fn into_descriptors(self) -> Vec<OwnedFd> {
+        let Self { machine: SnapshotFiles { state, memory }, overlays, pagemap } = self;
+        [state, memory, pagemap].into_iter().chain(overlays).map(OwnedFd::from).collect()
+    }
 }
 
 /// Listens to a machine's owner in a thread of its own.
@@ -193,8 +242,8 @@ impl Listener {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::io::{Read, Write};
+    use std::os::unix::fs::FileExt;
     use std::sync::mpsc;
 
     use super::*;
@@ -225,6 +274,32 @@ mod tests {
     }
 
     #[test]
+    fn a_place_to_save_arrives_with_all_its_files() {
+        let (sender, receiver) = orders().expect("descriptors");
+        let file = |text: &str| {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(text.as_bytes()).expect("there is room");
+            file
+        };
+        let machine = SnapshotFiles { state: file("state"), memory: file("memory") };
+        let overlays = vec![file("one"), file("two")];
+        let files = SaveFiles { machine, overlays, pagemap: file("pagemap") };
+        sender.send(Order::BeginSave(files)).expect("there is room");
+        sender.send(Order::Save(AfterSave::End)).expect("there is room");
+        let Ok(Some(Order::BeginSave(files))) = receiver.receive() else { panic!("another order") };
+        let SaveFiles { machine: SnapshotFiles { state, memory }, mut overlays, pagemap } = files;
+        let two = overlays.pop().expect("two came");
+        let text = |file: File| {
+            let mut bytes = [0; 16];
+            let count = file.read_at(&mut bytes, 0).expect("it is a file");
+            String::from_utf8_lossy(&bytes[..count]).into_owned()
+        };
+        let came = [state, memory, pagemap, overlays.pop().expect("two came"), two].map(text);
+        assert_eq!(came, ["state", "memory", "pagemap", "one", "two"]);
+        assert!(matches!(receiver.receive(), Ok(Some(Order::Save(AfterSave::End)))));
+    }
+
+    #[test]
     fn what_is_no_order_is_refused() {
         let tap = Words::Plug {
             interface: 1,
@@ -233,7 +308,7 @@ mod tests {
             limits: NetLimits::default(),
         };
         let tap = postcard::to_stdvec(&tap).expect("it is short");
-        for bytes in [&tap[..], &[9], &[0], &[]] {
+        for bytes in [&tap[..], &[9], &[0], &[2], &[3, 7], &[]] {
             assert!(order(bytes, None).is_err(), "{bytes:?}");
         }
     }

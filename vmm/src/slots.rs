@@ -11,6 +11,7 @@ use crate::bus::Bus;
 use crate::config::NetConfig;
 use crate::error::Error;
 use crate::kvm::Vm;
+use crate::virtio::mmio::{MmioTransport, TransportState};
 use crate::virtio::net::Net;
 
 /// All of them, in their order: the machine's own interface, then the spare ones.
@@ -71,6 +72,37 @@ impl Slots {
     /// These places.
     pub(crate) fn new(slots: Vec<Slot>) -> Self {
         Self(slots)
+    }
+
+    /// Makes the places what those of a saved machine were, and gives what of `nets` is still to be plugged
+    /// in: interface by interface, with what it leads to. A place that was filled and is to lead nowhere is
+    /// filled with nothing, for the guest has its device until it lets go of it.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub(crate) fn resemble(
+        &mut self,
+        states: &[TransportState],
+        vm: &mut Vm,
+        transports: &mut [MmioTransport],
+        nets: impl IntoIterator<Item = NetConfig>,
+    ) -> Result<Vec<(u8, NetConfig)>, Error> {
+        let (mut nets, mut left) = (nets.into_iter(), Vec::new());
+        for (interface, slot) in (0..).zip(&mut self.0) {
+            let net = nets.next();
+            let was_filled = states.get(slot.device).is_some_and(TransportState::is_filled);
+            let Some(transport) = transports.get_mut(slot.device) else { continue };
+            transport.unplug();
+            if !was_filled {
+                left.extend(net.map(|net| (interface, net)));
+                continue;
+            }
+            if let Some(connections) = slot.unconnected.take() {
+                connect(vm, slot.device, connections)?;
+            }
+            transport.plug(Box::new(Net::new(net.unwrap_or_default())));
+        }
+        Ok(left)
     }
 
     /// Puts a device into an empty place, and gives its number among all devices.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{SeekFrom, copy_file_range, seek};
 use rustix::io::Errno;
 
 /// Where the file has something next, from `at` on; a file system that knows no holes has something
@@ -12,8 +12,36 @@ use rustix::io::Errno;
 /// # Errors
 /// When the file cannot be looked at.
 pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
-    match seek(file, SeekFrom::Data(at)) {
-        Ok(start) => Ok(Some(start)),
+    found(seek(file, SeekFrom::Data(at)))
+}
+
+/// Copies what is in a file, and its length, to an empty one; the bytes that were copied. A file system
+/// that can share them between files does.
+///
+/// # Errors
+/// When one cannot be read, or the other not be written.
+pub fn copy(from: &File, to: &File) -> io::Result<u64> {
+    let length = from.metadata()?.len();
+    let (mut end, mut copied) = (0, 0);
+    while let Some(start) = next_data(from, end)? {
+        end = found(seek(from, SeekFrom::Hole(start)))?.unwrap_or(length);
+        let (mut at, mut there) = (start, start);
+        while at < end {
+            let bytes = usize::try_from(end - at).unwrap_or(usize::MAX);
+            if copy_file_range(from, Some(&mut at), to, Some(&mut there), bytes)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        copied += end - start;
+    }
+    to.set_len(length)?;
+    Ok(copied)
+}
+
+/// None where a file has nothing more.
+fn found(place: rustix::io::Result<u64>) -> io::Result<Option<u64>> {
+    match place {
+        Ok(place) => Ok(Some(place)),
         Err(Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -22,7 +50,7 @@ pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
 
     #[test]
     fn what_is_no_hole_is_found() {
@@ -33,5 +61,24 @@ mod tests {
         let found = next_data(&file, 0).unwrap().unwrap();
         assert!(found <= 5 << 20 && next_data(&file, 5 << 20).unwrap() == Some(5 << 20));
         assert_eq!(next_data(&file, 8 << 20).unwrap(), None);
+    }
+
+    #[test]
+    fn a_copy_has_the_same_bytes_and_holes() {
+        let [from, to] = std::array::from_fn(|_| tempfile::tempfile().unwrap());
+        from.set_len(8 << 20).unwrap();
+        for at in [4096, 5 << 20, (6 << 20) + 7] {
+            from.write_all_at(b"x", at).unwrap();
+        }
+        let copied = copy(&from, &to).unwrap();
+        assert!((3 * 4096..1 << 20).contains(&copied), "{copied}");
+        let read = |file: &File| {
+            let mut bytes = vec![1; 8 << 20];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        assert!(read(&from) == read(&to));
+        assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20);
+        assert!(copy(&from, &File::open("/dev/null").unwrap()).is_err());
     }
 }

@@ -16,16 +16,6 @@ pub(crate) enum Wake {
     Ended(Ending),
 }
 
-impl Wake {
-    /// The end, if this is it.
-    pub(crate) fn into_ending(self) -> Option<Ending> {
-        match self {
-            Self::Ended(ending) => Some(ending),
-            Self::AgentReady | Self::Console(_) | Self::Order(_) => None,
-        }
-    }
-}
-
 /// The end as a vCPU sees it: an [`Exit`] but for what the machine adds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ending {

@@ -22,11 +22,23 @@ impl Server {
         };
         let answer = match question {
             Question::Pause => return self.freezer.freeze(cgroup, request),
-            Question::Unpause => {
-                for overtaken in self.freezer.thaw(cgroup)? {
-                    let told = self.fail(overtaken, "the container was unpaused".into());
-                    told.map_err(|error| describe(&error))?;
+            Question::Suspend => {
+                if self.helpers.iter().any(|helper| helper.halts) {
+                    return Err("the container stands still for a commit".into());
                 }
+                let answer = self.freezer.suspend(cgroup, request)?;
+                self.processes.iter().for_each(|process| process.exchange.suspend());
+                return Ok(answer);
+            }
+            Question::Resume => {
+                let overtaken = self.freezer.resume(cgroup)?;
+                self.processes.iter().for_each(|process| process.exchange.resume());
+                self.fail_all(overtaken, "the container was resumed")?;
+                Ok(Answer::Done)
+            }
+            Question::Unpause => {
+                let overtaken = self.freezer.thaw(cgroup)?;
+                self.fail_all(overtaken, "the container was unpaused")?;
                 Ok(Answer::Done)
             }
             Question::Top => questions::top(disks.root()),
@@ -46,6 +58,12 @@ impl Server {
             self.say(&FromAgent::Answer { request, answer: Answer::Done })?;
         }
         Ok(())
+    }
+
+    fn fail_all(&mut self, requests: Vec<RequestId>, reason: &str) -> Result<(), String> {
+        let mut requests = requests.into_iter();
+        let failed = requests.try_for_each(|request| self.fail(request, reason.into()));
+        failed.map_err(|error| describe(&error))
     }
 
     fn fail(&mut self, request: RequestId, message: String) -> Result<(), ServeError> {

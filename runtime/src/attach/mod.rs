@@ -175,7 +175,10 @@ impl Session<'_> {
                 FromSupervisor::Trouble(message) => say("guest", message),
                 FromSupervisor::Warning(message) => say("warning", message),
                 FromSupervisor::Refused(reason) => return Ok(Ending::Refused(reason)),
-                FromSupervisor::Hello { .. } | FromSupervisor::Done | FromSupervisor::Answer => {}
+                FromSupervisor::Hello { .. }
+                | FromSupervisor::Done
+                | FromSupervisor::Answer
+                | FromSupervisor::Saved(_) => {}
             }
         }
         Ok(Ending::Lost)

@@ -29,6 +29,8 @@ pub(super) enum Alarm {
     Checked,
     /// The log's latest lines should be read by whoever wants to.
     Shown,
+    /// The container should stand still for its snapshot, or go on after it.
+    Stilled,
     /// The machine was switched off, and should have ended.
     PoweredOff,
 }

@@ -4,7 +4,10 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
-use protocol::{FromAgent, OutOfMemory, ProcessId, StreamKind, ToAgent, WallClock};
+use protocol::{
+    Adoption, ContainerSpec, FromAgent, OutOfMemory, ProcessId, ProcessSpec, StreamKind, ToAgent,
+    User, WallClock,
+};
 
 use super::agent::{Agent, streams_of};
 use super::alarms::Alarm;
@@ -14,6 +17,7 @@ use super::console;
 use super::error::Error;
 use super::knock::Door;
 use super::serve::{Stage, Supervisor};
+use crate::containers::Record;
 use crate::link::FromSupervisor;
 use crate::network::files::hosts;
 
@@ -31,7 +35,11 @@ impl Supervisor<'_> {
         container.etc.hosts = hosts(&container);
         let kinds = streams_of(&container.process);
         let mut agent = Agent::call(&Door::new(&self.home.folder))?;
-        agent.tell(&ToAgent::Run(Box::new(container)))?;
+        agent.tell(&if self.parts.adopts {
+            ToAgent::Adopt(Box::new(adoption(container, self.record)))
+        } else {
+            ToAgent::Run(Box::new(container))
+        })?;
         for message in self.unsaid.drain(..) {
             agent.tell(&message)?;
         }
@@ -104,7 +112,7 @@ impl Supervisor<'_> {
                 FromAgent::Started { id } => self.exec_started(id),
                 FromAgent::StartFailed { id, error } => self.exec_failed(id, error),
                 FromAgent::Exited { id, status, .. } => self.exec_exited(id, status),
-                FromAgent::Answer { request, answer } => self.answered(request, &answer),
+                FromAgent::Answer { request, answer } => self.answered(request, &answer)?,
                 // Only a machine that is opened for files alone, or becomes a template, is told so.
                 FromAgent::Opened | FromAgent::Prepared => {}
                 FromAgent::Settled => self.settled(),
@@ -146,6 +154,29 @@ impl Supervisor<'_> {
             }
         }
     }
+}
+
+/// What a container that was saved is to be from now on.
+fn adoption(container: ContainerSpec, record: &Record) -> Adoption {
+    let ContainerSpec { wall_clock, entropy, hostname, etc, networks, process, .. } = container;
+    let about = |name: &str, value: &str| format!("{name}={value}").into_bytes();
+    let about = [
+        about("HYPERRUN_CONTAINER_ID", &record.id),
+        about("HYPERRUN_CONTAINER_NAME", &record.name),
+    ];
+    let env = process.env.iter().cloned().chain(about).collect();
+    let root = User::default();
+    let hook = ProcessSpec {
+        args: Vec::new(),
+        env,
+        working_dir: "/".to_owned(),
+        user: root,
+        terminal: None,
+        stdin: false,
+        more_groups: Vec::new(),
+        ..process
+    };
+    Adoption { wall_clock, entropy, hostname, etc, networks, hook }
 }
 
 /// The time of the host, as the guest is to have it.

@@ -78,6 +78,7 @@ fn serve(clients: &mut Clients, id: ClientId) -> Option<Interval> {
             | ToSupervisor::Ask(_)
             | ToSupervisor::Files(_)
             | ToSupervisor::Connect(_)
+            | ToSupervisor::Snapshot(_)
             | ToSupervisor::Disconnect { .. } => {
                 let reason = "it is restarting, wait until it is running".to_owned();
                 clients.tell(id, &FromSupervisor::Refused(reason));

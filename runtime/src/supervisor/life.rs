@@ -132,7 +132,8 @@ impl Charge {
         circumstances: &Circumstances,
         attachment: Attachment,
     ) -> (Self, End) {
-        let Prepared { machine, interfaces, resolvers, template, unexplored, .. } = prepared;
+        let Prepared { machine, interfaces, resolvers, template, unexplored, adopts, .. } =
+            prepared;
         let etc = &mut self.record.container.etc;
         // What was asked for is in it already, but for who answers.
         etc.resolv_conf = Dns::default().resolv_conf(&etc.resolv_conf, &resolvers);
@@ -152,6 +153,7 @@ impl Charge {
                 let doors = std::mem::take(&mut charge.doors);
                 let parts = Parts {
                     is_copy,
+                    adopts,
                     interfaces,
                     unexplored,
                     attachment,

@@ -28,6 +28,7 @@ mod requests;
 mod restarts;
 mod saving;
 mod serve;
+mod snapshots;
 mod streams;
 mod unattended;
 mod visit;

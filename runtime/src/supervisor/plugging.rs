@@ -128,6 +128,18 @@ impl Supervisor<'_> {
         Ok(())
     }
 
+    /// The machine of a container that has taken another one's place may have devices of which that one's
+    /// networks were, and which lead nowhere now. The agent has let go of them.
+    pub(super) fn unplug_leftovers(&mut self) {
+        let taken = self.parts.interfaces.len().max(1);
+        for number in taken..self.machine.devices().len() {
+            if let Ok(interface) = u8::try_from(number) {
+                // Those that are empty are refused, and a machine that is gone has none.
+                let _ = self.machine.order(Order::Unplug { interface });
+            }
+        }
+    }
+
     /// The machine has done what it was told to.
     pub(super) fn interface_changed(
         &mut self,

@@ -54,14 +54,21 @@ impl Questions {
 }
 
 fn changes(question: &Question) -> bool {
-    use Question::{Connect, Disconnect, Pause, Unpause, Update};
-    matches!(question, Pause | Unpause | Update(_) | Connect { .. } | Disconnect { .. })
+    use Question::{Connect, Disconnect, Pause, Resume, Suspend, Unpause, Update};
+    matches!(
+        question,
+        Pause | Unpause | Update(_) | Connect { .. } | Disconnect { .. } | Suspend | Resume
+    )
 }
 
 impl Supervisor<'_> {
     /// Passes a question on.
     pub(super) fn ask(&mut self, client: ClientId, question: Question) -> Result<(), Error> {
+        let changes = matches!(question, Question::Pause | Question::Unpause);
         let reason = match (self.stage, self.state.status, &question) {
+            (Stage::Running, ..) if changes && self.snapshot.is_some() => {
+                "a snapshot of it is being taken"
+            }
             (Stage::Running, Status::Paused, Question::Pause) => "it is already paused",
             (Stage::Running, Status::Running, Question::Unpause) => "it is not paused",
             (Stage::Running, ..) => "",
@@ -82,7 +89,11 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    fn ask_for(&mut self, client: Option<ClientId>, question: Question) -> Result<(), Error> {
+    pub(super) fn ask_for(
+        &mut self,
+        client: Option<ClientId>,
+        question: Question,
+    ) -> Result<(), Error> {
         let request = RequestId(self.asked.next());
         let by = Instant::now() + ANSWER_TIMEOUT;
         self.questions.0.push(Pending { request, question: question.clone(), client, by });
@@ -107,8 +118,10 @@ impl Supervisor<'_> {
     }
 
     /// Passes an answer on, and takes note of what has changed by it.
-    pub(super) fn answered(&mut self, request: RequestId, answer: &Answer) {
-        let Some(Pending { question, client, .. }) = self.questions.take(request) else { return };
+    pub(super) fn answered(&mut self, request: RequestId, answer: &Answer) -> Result<(), Error> {
+        let Some(Pending { question, client, .. }) = self.questions.take(request) else {
+            return Ok(());
+        };
         self.await_answers();
         match (&question, answer) {
             (Question::Pause, Answer::Done) => {
@@ -120,15 +133,20 @@ impl Supervisor<'_> {
                 self.note("unpause", &[]);
             }
             (Question::Update(limits), Answer::Done) => self.limited(limits),
+            (Question::Suspend, answer) => self.suspended(answer)?,
+            (Question::Resume, _) => self.resumed(),
             _ => self.interface_answered(&question, answer),
         }
-        let Some(client) = client.and_then(|client| self.clients.get(client)) else { return };
+        let Some(client) = client.and_then(|client| self.clients.get(client)) else {
+            return Ok(());
+        };
         let told = match document(answer) {
             Ok(file) => client.link.try_send_with(&FromSupervisor::Answer, &[file.into()]),
             Err(error) => client.link.try_send(&FromSupervisor::Refused(error.to_string())),
         };
         // The client may be gone by now; the next wait sees it.
         let _ = told;
+        Ok(())
     }
 }
 

@@ -87,6 +87,10 @@ impl Supervisor<'_> {
             ToSupervisor::Files(job) => self.files(id, job),
             ToSupervisor::Connect(interface) => self.connect(id, *interface, files),
             ToSupervisor::Disconnect { mac } => self.disconnect(id, mac),
+            ToSupervisor::Snapshot(afterwards) => {
+                self.take_snapshot(id, afterwards, files);
+                Ok(())
+            }
         }
     }
 

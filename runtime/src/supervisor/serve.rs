@@ -23,6 +23,7 @@ use super::plugging::Places;
 use super::processes::Asked;
 use super::questions::Questions;
 use super::saving::Saving;
+use super::snapshots::Snapshot;
 use crate::containers::{Home, Record, State, Status};
 use crate::keeping::{LogDriver, RestartPolicy};
 use crate::link::FromSupervisor;
@@ -67,6 +68,8 @@ enum Wake {
 pub(super) struct Parts {
     /// The machine goes on from a template.
     pub(super) is_copy: bool,
+    /// The container is in it already, and takes the place of this one.
+    pub(super) adopts: bool,
     /// The container's interfaces.
     pub(super) interfaces: Vec<Interface>,
     pub(super) unexplored: Option<Unexplored>,
@@ -115,6 +118,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) answers: Answers,
     /// What is at the places of the machine's interfaces.
     pub(super) places: Places,
+    /// The snapshot that is being taken.
+    pub(super) snapshot: Option<Snapshot>,
     /// What the agent is to be told once it is there.
     pub(super) unsaid: Vec<ToAgent>,
     machine_ended: bool,
@@ -162,6 +167,7 @@ impl<'a> Supervisor<'a> {
             agent_has_spoken: false,
             answers: Answers::default(),
             places,
+            snapshot: None,
             unsaid: Vec::new(),
             machine_ended: false,
             machine_is_done: false,
@@ -270,6 +276,7 @@ impl<'a> Supervisor<'a> {
                 self.clients.tell_all(&FromSupervisor::Warning(words));
             }
             Event::Console(bytes) => self.hear_console(&bytes),
+            Event::Live(step) => self.hear_of_snapshot(step)?,
             Event::Interface { interface, outcome } => {
                 self.interface_changed(interface, outcome)?;
             }
@@ -296,6 +303,9 @@ impl<'a> Supervisor<'a> {
         (self.state.exit_code, self.state.oom_killed) = (0, false);
         self.state.oom_limit.clear();
         self.state.error.clear();
+        if self.parts.adopts {
+            self.unplug_leftovers();
+        }
         self.begin_checks();
         self.lead_in();
         self.enter(Status::Running);
@@ -340,6 +350,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// The machine has saved the container and ends with that.
+    pub(super) fn cut_off(&mut self) {
+        (self.machine_ended, self.machine_is_done) = (true, true);
+        self.state.stopped = true;
+        self.exited(ExitStatus::Signal(9));
+        self.outputs.abandon();
+    }
+
     pub(super) fn exited(&mut self, status: ExitStatus) {
         self.stage = Stage::Exited(status);
         self.checks = None;
@@ -350,6 +368,7 @@ impl<'a> Supervisor<'a> {
             Alarm::Started,
             Alarm::Check,
             Alarm::Checked,
+            Alarm::Stilled,
         ] {
             self.alarms.clear(alarm);
         }
@@ -398,6 +417,7 @@ impl<'a> Supervisor<'a> {
                 self.outputs.abandon();
             }
             Alarm::PoweredOff => self.machine_ended = true,
+            Alarm::Stilled => self.snapshot_overdue()?,
         }
         Ok(())
     }

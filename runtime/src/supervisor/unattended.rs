@@ -66,7 +66,7 @@ fn await_saved(
             Event::Ended(exit) => return Err(Error::from_exit(exit)),
             Event::Console(bytes) => console.add(&bytes),
             Event::AgentReady => prepare()?,
-            Event::Running | Event::Interface { .. } => {}
+            Event::Running | Event::Interface { .. } | Event::Live(_) => {}
         }
     }
 }

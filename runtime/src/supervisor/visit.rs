@@ -200,8 +200,10 @@ fn hear(machine: &mut MachineProcess, console: &mut ConsoleTail) -> Result<Heard
             console.add(&bytes);
             Ok(Heard::Other)
         }
-        Event::Running | Event::Saved | Event::NotSaved(_) | Event::Interface { .. } => {
-            Ok(Heard::Other)
-        }
+        Event::Running
+        | Event::Saved
+        | Event::NotSaved(_)
+        | Event::Interface { .. }
+        | Event::Live(_) => Ok(Heard::Other),
     }
 }

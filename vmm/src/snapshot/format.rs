@@ -8,7 +8,7 @@ use super::{MachineState, SnapshotError};
 /// The first bytes.
 const MAGIC: [u8; 8] = *b"HRSNAP\r\n";
 /// Changes with every change of what is behind the header.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// A state is about 10 KiB for each vCPU.
 const MAX_BYTES: u32 = 4 << 20;
 /// Magic, then version, length and checksum, each a little-endian `u32`.

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use vm_memory::{
     Address, Bytes, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress,
 };
@@ -13,13 +15,16 @@ use super::SnapshotError;
 use super::whole::seal;
 
 const PAGE: usize = 4096;
+/// A page without anything; to compare with it is faster than to look at each byte.
+const ZEROS: [u8; PAGE] = [0; PAGE];
 /// What is looked at and written at once, and the grain of the pieces that are told: a huge page.
 const PIECE: usize = 2 << 20;
-/// The bits of an entry of `/proc/PID/pagemap` that say that there is a page: present, or swapped
-/// out (Documentation/admin-guide/mm/pagemap.rst).
+/// Bits of an entry of `/proc/PID/pagemap`: there is a page, present or swapped out, and it is a file's
+/// (Documentation/admin-guide/mm/pagemap.rst).
 const PAGEMAP_IN_USE: u64 = 0b11 << 62;
+const PAGEMAP_OF_FILE: u64 = 1 << 61;
 
-/// Tells which pages of this process were ever touched.
+/// Tells which pages this process has of its own.
 #[derive(Debug)]
 pub(crate) struct Pagemap(File);
 
@@ -32,82 +37,155 @@ impl Pagemap {
         File::open("/proc/self/pagemap").map(Self)
     }
 
-    /// Whether any of the `bytes` from `address` on was touched.
-    fn is_touched(&self, address: usize, bytes: usize) -> io::Result<bool> {
+    /// The one that the owner of this process has opened.
+    pub(crate) fn opened(file: File) -> Self {
+        Self(file)
+    }
+
+    /// For each page of the `bytes` from `address` on, whether it is this process's own: one that was
+    /// written, or read where there is no file.
+    fn own_pages(&self, address: usize, bytes: usize) -> io::Result<Vec<bool>> {
         let mut entries = [0; PIECE / PAGE * 8];
         let entries = &mut entries[..bytes.div_ceil(PAGE) * 8];
         self.0.read_exact_at(entries, (address / PAGE * 8) as u64)?;
-        let mut words = entries.chunks_exact(8);
-        Ok(words.any(|word| {
+        let is_own = |word: &[u8]| {
             let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-            word & PAGEMAP_IN_USE != 0
-        }))
+            word & PAGEMAP_IN_USE != 0 && word & PAGEMAP_OF_FILE == 0
+        };
+        Ok(entries.chunks_exact(8).map(is_own).collect())
     }
 }
 
-/// Writes what is in `memory` to `file`, which is empty; gives the pieces that hold something, in
-/// order, in addresses of the guest and bytes.
+/// What was written of a memory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SavedMemory {
+    /// The pieces that hold something, in order, in addresses of the guest and bytes.
+    pub(crate) pieces: Vec<(u64, u64)>,
+    /// The bytes that were written to the file.
+    pub(crate) written: u64,
+}
+
+/// What becomes of a page in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It stays what it is there.
+    Left,
+    /// It is written.
+    Written,
+    /// It holds zeros over something else, and becomes a hole.
+    Cleared,
+}
+
+/// Writes what is in `memory` to `file`. That is empty, or holds a copy of the file that lies behind
+/// these pieces of the memory, `base`, of which only what differs is written then.
 ///
 /// # Errors
 /// When the file cannot be written, or the host does not tell which pages there are.
 pub(crate) fn save(
     memory: &GuestMemoryMmap,
     pagemap: &Pagemap,
+    base: &[(u64, u64)],
     file: &File,
-) -> Result<Vec<(u64, u64)>, SnapshotError> {
-    let mut pieces: Vec<(u64, u64)> = Vec::new();
+) -> Result<SavedMemory, SnapshotError> {
+    let mut saved = SavedMemory::default();
     let mut buffer = vec![0; PIECE];
     let mut offset = 0;
     for region in memory.iter() {
         for start in (0..region.len()).step_by(PIECE) {
             let bytes = PIECE.min(usize::try_from(region.len() - start).unwrap_or(PIECE));
-            let host = region.get_host_address(MemoryRegionAddress(start));
-            let host = host.expect("the piece lies in the region").addr();
-            if !pagemap.is_touched(host, bytes).map_err(SnapshotError::Read)? {
-                continue;
-            }
+            let place = MemoryRegionAddress(start);
+            let host = region.get_host_address(place).expect("the piece lies in the region").addr();
+            let address = region.start_addr().raw_value() + start;
+            let has_base = overlaps(base, address, bytes as u64);
+            let own = pagemap.own_pages(host, bytes).map_err(SnapshotError::Read)?;
             let piece = &mut buffer[..bytes];
-            region.read_slice(piece, MemoryRegionAddress(start)).expect("it lies in the region");
-            if write_pages(piece, file, offset + start).map_err(SnapshotError::Write)? {
-                let address = region.start_addr().raw_value() + start;
-                match pieces.last_mut() {
-                    Some((begin, length)) if *begin + *length == address => *length += bytes as u64,
-                    _ => pieces.push((address, bytes as u64)),
-                }
+            for (first, count) in runs(&own, |own| *own) {
+                let place = MemoryRegionAddress(start + first as u64);
+                region.read_slice(&mut piece[first..first + count], place).expect("it lies there");
             }
+            let fates = fates(piece, &own, has_base);
+            let written = write_pages(piece, &fates, file, offset + start);
+            let written = written.map_err(SnapshotError::Write)?;
+            if written > 0 || has_base {
+                saved.add(address, bytes as u64);
+            }
+            saved.written += written;
         }
         offset += region.len();
     }
     file.set_len(offset).and_then(|()| seal(file)).map_err(SnapshotError::Write)?;
-    Ok(pieces)
+    Ok(saved)
 }
 
-/// Writes the pages that are not zero, those in a row at once; says whether there were any.
-fn write_pages(piece: &[u8], file: &File, offset: u64) -> io::Result<bool> {
-    let is_zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
-    let mut begin = None;
-    let mut written = false;
-    let pages = piece.chunks(PAGE).map(is_zero).chain([true]);
-    for (index, zero) in pages.enumerate() {
-        match (begin, zero) {
-            (None, false) => begin = Some(index * PAGE),
-            (Some(start), true) => {
-                let end = piece.len().min(index * PAGE);
-                file.write_all_at(&piece[start..end], offset + start as u64)?;
-                begin = None;
-                written = true;
+impl SavedMemory {
+    fn add(&mut self, address: u64, bytes: u64) {
+        match self.pieces.last_mut() {
+            Some((begin, length)) if *begin + *length == address => *length += bytes,
+            _ => self.pieces.push((address, bytes)),
+        }
+    }
+}
+
+/// Whether any of the pieces, which are in order, has something of the `bytes` from `address` on.
+fn overlaps(pieces: &[(u64, u64)], address: u64, bytes: u64) -> bool {
+    let first = pieces.partition_point(|(begin, length)| begin + length <= address);
+    pieces.get(first).is_some_and(|(begin, _)| *begin < address + bytes)
+}
+
+/// What becomes of each page of a piece, of which those that are not the process's own are not filled in.
+fn fates(piece: &[u8], own: &[bool], has_base: bool) -> Vec<Fate> {
+    let fate = |(page, own): (&[u8], &bool)| match (own, page == &ZEROS[..page.len()]) {
+        (false, _) => Fate::Left,
+        (true, false) => Fate::Written,
+        (true, true) => {
+            if has_base {
+                Fate::Cleared
+            } else {
+                Fate::Left
             }
-            _ => {}
+        }
+    };
+    piece.chunks(PAGE).zip(own).map(fate).collect()
+}
+
+/// Writes and clears pages, those in a row at once; the bytes that were written.
+fn write_pages(piece: &[u8], fates: &[Fate], file: &File, offset: u64) -> io::Result<u64> {
+    let mut written = 0;
+    for (first, count) in runs(fates, |fate| *fate == Fate::Written) {
+        let end = piece.len().min(first + count);
+        file.write_all_at(&piece[first..end], offset + first as u64)?;
+        written += count as u64;
+    }
+    for (first, count) in runs(fates, |fate| *fate == Fate::Cleared) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(file, flags, offset + first as u64, count as u64) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                file.write_all_at(&piece[first..first + count], offset + first as u64)?;
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(written)
+}
+
+/// The runs of pages of which something is true, as places and lengths in bytes.
+fn runs<T>(pages: &[T], is: impl Fn(&T) -> bool) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (index, _) in pages.iter().enumerate().filter(|(_, page)| is(page)) {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == index * PAGE => *count += PAGE,
+            _ => runs.push((index * PAGE, PAGE)),
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{FileRange, WorkingSet};
-    use crate::memory;
+    use crate::{memory, sparse};
     use std::os::unix::fs::MetadataExt;
     use vm_memory::GuestAddress;
 
@@ -119,7 +197,7 @@ mod tests {
             original.write_obj(*byte, GuestAddress(*address)).unwrap();
         }
         let file = tempfile::tempfile().unwrap();
-        let pieces = save(&original, &Pagemap::open().unwrap(), &file).unwrap();
+        let pieces = saved(&original, &[], &file).pieces;
         let copy = memory::restore(bytes, &file, &pieces).unwrap();
         (copy, pieces, file)
     }
@@ -170,8 +248,58 @@ mod tests {
         }
         memory::give_back(&original, GuestAddress(8 << 20), 2 << 20).unwrap();
         let file = tempfile::tempfile().unwrap();
-        let pieces = save(&original, &Pagemap::open().unwrap(), &file).unwrap();
-        assert_eq!(pieces, [(0, 2 << 20)]);
+        assert_eq!(saved(&original, &[], &file).pieces, [(0, 2 << 20)]);
+    }
+
+    fn saved(memory: &GuestMemoryMmap, base: &[(u64, u64)], file: &File) -> SavedMemory {
+        save(memory, &Pagemap::open().unwrap(), base, file).unwrap()
+    }
+
+    #[test]
+    fn a_copy_is_saved_by_what_it_has_written() {
+        let content: Vec<_> = (0..400).map(|page| (page * 4096, 1)).collect();
+        let (copy, base, file) = round_trip(64, &[&content[..], &[(20 << 20, 2)]].concat());
+        // Something new, something else, zeros over something, and what was only read.
+        for (address, byte) in [(40 << 20, 3u8), (4096, 4), (8192, 0), (20 << 20, 5)] {
+            copy.write_obj(byte, GuestAddress(address)).unwrap();
+        }
+        memory::give_back(&copy, GuestAddress(20 << 20), 4096).unwrap();
+        let read = |memory: &GuestMemoryMmap| {
+            [0, 4096, 8192, 12288, 20 << 20, 40 << 20, 60 << 20]
+                .map(|address| memory.read_obj::<u8>(GuestAddress(address)).unwrap())
+        };
+        assert_eq!(read(&copy), [1, 4, 0, 1, 2, 3, 0]);
+        let second = tempfile::tempfile().unwrap();
+        sparse::copy(&file, &second).unwrap();
+        let SavedMemory { pieces, written } = saved(&copy, &base, &second);
+        assert_eq!(pieces, [(0, 2 << 20), (20 << 20, 2 << 20), (40 << 20, 2 << 20)]);
+        // The host may have given a huge page for the new one, all zeros but for a byte.
+        assert_eq!(written, 2 * 4096);
+        let again = memory::restore(64 << 20, &second, &pieces).unwrap();
+        assert_eq!(read(&again), read(&copy));
+        assert_eq!(read(&memory::restore(64 << 20, &file, &base).unwrap())[1], 1);
+        // And once more, from that one.
+        again.write_obj(9u8, GuestAddress(12288)).unwrap();
+        let third = tempfile::tempfile().unwrap();
+        sparse::copy(&second, &third).unwrap();
+        let last = saved(&again, &pieces, &third);
+        assert_eq!((last.written, &last.pieces), (4096, &pieces));
+        assert_eq!(read(&memory::restore(64 << 20, &third, &pieces).unwrap()), read(&again));
+    }
+
+    #[test]
+    fn pieces_overlap_where_they_share_a_byte() {
+        let pieces = [(4096, 4096), (1 << 20, 1 << 20)];
+        for (address, bytes, expected) in [
+            (0, 4096, false),
+            (0, 4097, true),
+            (8191, 1, true),
+            (8192, 4096, false),
+            (8192, 1 << 20, true),
+            (2 << 20, 1 << 20, false),
+        ] {
+            assert_eq!(overlaps(&pieces, address, bytes), expected, "{address}");
+        }
     }
 
     #[test]

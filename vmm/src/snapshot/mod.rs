@@ -20,7 +20,7 @@ use crate::virtio::mmio::TransportState;
 
 pub(crate) use cpu::{CpuState, finish_pending};
 pub(crate) use format::{read, write};
-pub(crate) use memory::{Pagemap, save as save_memory};
+pub(crate) use memory::{Pagemap, SavedMemory, save as save_memory};
 pub(crate) use vm::VmState;
 pub(crate) use whole::check_memory;
 pub use whole::{check_saved, memory_sum};

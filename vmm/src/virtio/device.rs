@@ -42,6 +42,15 @@ pub trait VirtioDevice: Send + 'static {
         Server::OwnThread
     }
 
+    /// What a device that goes on in another machine has to know of this one, beside its queues; 0 for
+    /// one that needs to know nothing.
+    fn past(&self) -> u32 {
+        0
+    }
+
+    /// Goes on where a device was that had this [`past`](Self::past).
+    fn follow(&mut self, _past: u32) {}
+
     /// Serves a queue that was notified.
     ///
     /// # Errors

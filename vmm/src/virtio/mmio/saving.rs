@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueState, QueueT};
 
 use super::super::worker::Worker;
-use super::{Driver, FEATURE_EVENT_IDX, FEATURE_VERSION_1, MmioTransport, Place, status};
+use super::{
+    Driver, FEATURE_EVENT_IDX, FEATURE_VERSION_1, MmioTransport, NO_DEVICE, Place, status,
+};
 use crate::snapshot::SnapshotError;
 
 impl MmioTransport {
@@ -43,12 +45,14 @@ impl MmioTransport {
 
     /// The state of a device that does not run; none if it has failed.
     pub(crate) fn save(&self) -> Option<TransportState> {
-        let queues = match &self.device {
-            Place::Empty | Place::Idle(_) => {
-                self.driver.queues.iter().map(QueueRegisters::of).collect()
-            }
-            Place::Paused(_, activated) => {
-                activated.queues.iter().map(|active| QueueRegisters::of(&active.queue)).collect()
+        let registers = || self.driver.queues.iter().map(QueueRegisters::of).collect();
+        let (queues, past) = match &self.device {
+            Place::Empty => (registers(), 0),
+            Place::Idle(device) => (registers(), device.past()),
+            Place::Paused(device, activated) => {
+                let queues = activated.queues.iter();
+                let queues = queues.map(|active| QueueRegisters::of(&active.queue)).collect();
+                (queues, device.past())
             }
             Place::Running(_) | Place::Lost => return None,
         };
@@ -61,6 +65,7 @@ impl MmioTransport {
             selected_queue: self.driver.selected_queue as u64,
             queues,
             pending: self.wiring.interrupt.pending(),
+            past,
         })
     }
 
@@ -78,6 +83,7 @@ impl MmioTransport {
         if !state.is_possible() {
             return Err(SnapshotError::Damaged { what: "a device's status" });
         }
+        self.follow(state.past)?;
         let damaged = SnapshotError::Damaged { what: "a queue" };
         let mut queues = Vec::with_capacity(state.queues.len());
         for (saved, own) in state.queues.iter().zip(&self.driver.queues) {
@@ -115,6 +121,19 @@ impl MmioTransport {
     }
 }
 
+impl MmioTransport {
+    fn follow(&mut self, past: u32) -> Result<(), SnapshotError> {
+        let follows = match &mut self.device {
+            Place::Idle(device) => {
+                device.follow(past);
+                device.past() == past
+            }
+            _ => past == 0,
+        };
+        if follows { Ok(()) } else { Err(SnapshotError::Damaged { what: "a device's past" }) }
+    }
+}
+
 /// The registers of a transport, with the device's place in its queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TransportState {
@@ -129,9 +148,16 @@ pub(crate) struct TransportState {
     pub(super) selected_queue: u64,
     pub(super) queues: Vec<QueueRegisters>,
     pub(super) pending: u32,
+    /// [`VirtioDevice::past`](crate::virtio::device::VirtioDevice::past).
+    pub(super) past: u32,
 }
 
 impl TransportState {
+    /// Whether there is a device.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.device_id != NO_DEVICE
+    }
+
     /// Whether a driver can have come this far: its steps are taken in order, and with `FEATURES_OK`
     /// it has no feature that it was not offered.
     fn is_possible(&self) -> bool {

@@ -22,6 +22,7 @@ mod muxer;
 mod outbox;
 mod packet;
 mod poll;
+mod reset;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use self::buffers::{Buffers, Direction};
 use self::connection::Payload;
 use self::muxer::{Muxer, MuxerError};
 use self::poll::{Interest, Patience, Poll, Token, Wake};
+use self::reset::Reset;
 use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
 use crate::config::VsockConfig;
 
@@ -44,6 +46,8 @@ use crate::config::VsockConfig;
 const RX: usize = 0;
 /// The queue of packets from the guest.
 const TX: usize = 1;
+/// The queue of events for the guest.
+const EVENT: usize = 2;
 /// Sizes of the receive, transmit and event queues. Linux fills the whole receive queue with
 /// buffers of 4 KiB when it boots, so a longer one is not free.
 const QUEUE_SIZES: &[u16] = &[128, 128, 16];
@@ -58,6 +62,8 @@ pub struct Vsock {
     /// `struct virtio_vsock_config`: the guest's context id.
     config: [u8; 8],
     muxer: Muxer,
+    /// Whether the guest knows that it has no connections any more, if that is so.
+    reset: Reset,
 }
 
 /// How a queue was left.
@@ -77,6 +83,7 @@ impl Vsock {
             listener: config.listener,
             config: config.cid.to_le_bytes(),
             muxer: Muxer::new(config.cid),
+            reset: Reset::Done,
         }
     }
 
@@ -184,7 +191,8 @@ impl Vsock {
         Ok(served)
     }
 
-    /// Takes what a guest that runs no more has sent before: it may be its last words.
+    /// Takes what a guest that runs no more has sent before, which may be its last words, and tells it what
+    /// follows from them for connections that are gone: a copy would not hear of it.
     fn serve_last(
         &mut self,
         activated: &mut Activated,
@@ -196,6 +204,7 @@ impl Vsock {
                 break;
             }
         }
+        while self.muxer.has_refusals() && self.serve_rx(activated, buffers)? == Served::Some {}
         Ok(())
     }
 
@@ -226,9 +235,23 @@ impl VirtioDevice for Vsock {
         &self.config
     }
 
+    /// The port that the next connection gets, which none had before, if the guest has any.
+    fn past(&self) -> u32 {
+        let has_connections = self.reset != Reset::Done || !self.muxer.is_empty();
+        if has_connections { self.muxer.next_port() } else { 0 }
+    }
+
+    fn follow(&mut self, past: u32) {
+        if past != 0 {
+            self.muxer.begin_at(past);
+            self.reset = Reset::Owed;
+        }
+    }
+
     fn run(&mut self, activated: &mut Activated) -> Result<(), DeviceError> {
         if is_fresh(activated) {
             self.muxer.forget_driver();
+            self.reset = Reset::Done;
         }
         let mut poll =
             self.watch(activated).map_err(DeviceError::host("watch the vsock device's sockets"))?;
@@ -244,8 +267,7 @@ impl VirtioDevice for Vsock {
             for wake in &wakes {
                 match wake.token {
                     Token::Stop => stopping = true,
-                    // Both queues are looked at below. The event queue's buffers stay where they
-                    // are: there is no event to send.
+                    // All queues are looked at below.
                     Token::Kick => {}
                     Token::Listener => connecting = true,
                     Token::Connection(port) => self
@@ -254,7 +276,8 @@ impl VirtioDevice for Vsock {
                         .map_err(DeviceError::host("watch a vsock connection"))?,
                 }
             }
-            if connecting {
+            let knows_all = stopping || self.reset.go_on(activated)?;
+            if connecting && knows_all {
                 connecting =
                     self.accept(&poll).map_err(DeviceError::host("accept a vsock connection"))?;
             }

@@ -58,6 +58,26 @@ impl Muxer {
         }
     }
 
+    /// Whether the guest knows of no connection, and waits for no word about one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.refusals.is_empty()
+    }
+
+    /// Whether there are words about connections that are gone.
+    pub(super) fn has_refusals(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
+    /// The port of the host that is tried next.
+    pub(super) fn next_port(&self) -> u32 {
+        self.next_host_port
+    }
+
+    /// Gives no port below this one, before all above it were given.
+    pub(super) fn begin_at(&mut self, port: u32) {
+        self.next_host_port = port.max(FIRST_HOST_PORT);
+    }
+
     /// Watches the sockets of all connections with a new epoll.
     pub(super) fn watch_all(&mut self, poll: &Poll) -> io::Result<()> {
         for (port, slot) in &self.connections {

@@ -30,6 +30,7 @@ pub(super) struct Guest {
     address: SocketAddr,
     pub(super) rx: Ring,
     pub(super) tx: Ring,
+    events: Ring,
     kicks: [EventFd; 3],
     irq: Arc<EventFd>,
     stop: EventFd,
@@ -122,28 +123,21 @@ impl Ring {
 
 impl Guest {
     pub(super) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("hyperrun-vsock-test-{}-{count}", std::process::id());
-        let address = SocketAddr::from_abstract_name(name).unwrap();
-        let listener = UnixListener::bind_addr(&address).unwrap();
+        let (address, listener) = doorway();
         let event = || EventFd::new(0).unwrap();
         let mut guest = Self {
             memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap(),
             address,
             rx: Ring { base: 0x1_0000, avail: 0, used: 0 },
             tx: Ring { base: 0x2_0000, avail: 0, used: 0 },
+            events: Ring { base: 0x3_0000, avail: 0, used: 0 },
             kicks: [event(), event(), event()],
             irq: Arc::new(event()),
             stop: event(),
             device: None,
             buf_alloc: 1 << 20,
         };
-        let queues = [
-            guest.rx.queue(),
-            guest.tx.queue(),
-            Ring { base: 0x3_0000, avail: 0, used: 0 }.queue(),
-        ];
+        let queues = [guest.rx.queue(), guest.tx.queue(), guest.events.queue()];
         let queues = queues.into_iter().zip(&guest.kicks);
         let activated = Activated {
             memory: guest.memory.clone(),
@@ -177,6 +171,44 @@ impl Guest {
         let device = self.device.take().unwrap().join().unwrap();
         self.stop.read().unwrap();
         device
+    }
+
+    /// Another device takes the place of the one that runs, as in a copy of the machine.
+    pub(super) fn copy(&mut self) {
+        let (device, activated) = self.stop();
+        let (address, listener) = doorway();
+        self.address = address;
+        let mut copy = Vsock::new(VsockConfig { cid: CID, listener });
+        copy.follow(device.past());
+        assert_eq!(copy.past(), device.past());
+        self.run(copy, activated);
+    }
+
+    /// Offers a buffer for an event.
+    pub(super) fn offer_event(&mut self) {
+        self.events.describe(&self.memory, 0, (0x30_0000, 4), 2);
+        self.events.offer(&self.memory, 0);
+        self.events.notify(&self.memory, &self.kicks[EVENT]);
+    }
+
+    /// The next event from the device.
+    pub(super) fn take_event(&mut self) -> u32 {
+        let bytes = loop {
+            match self.events.take(&self.memory) {
+                Some((_, bytes)) => break bytes,
+                None => self.await_irq(),
+            }
+        };
+        assert_eq!(bytes, 4);
+        self.memory.read_obj(GuestAddress(0x30_0000)).unwrap()
+    }
+
+    /// A program of the host that has asked for [`PORT`]; the guest has not heard of it yet.
+    pub(super) fn knock(&self) -> UnixStream {
+        let mut client = UnixStream::connect_addr(&self.address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"CONNECT 1024\n").unwrap();
+        client
     }
 
     pub(super) fn offer_rx(&mut self, index: u16) {
@@ -270,9 +302,7 @@ impl Guest {
 
     /// A program of the host that has asked for [`PORT`], and its port.
     pub(super) fn request(&mut self) -> (UnixStream, u32) {
-        let mut client = UnixStream::connect_addr(&self.address).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.write_all(b"CONNECT 1024\n").unwrap();
+        let client = self.knock();
         let request = self.expect(Operation::Request);
         assert_eq!((request.src_cid, request.dst_cid, request.dst_port), (HOST_CID, CID, PORT));
         assert_eq!((request.buf_alloc, request.fwd_cnt), (BUF_ALLOC, 0));
@@ -296,6 +326,16 @@ impl Guest {
         self.expect(Operation::CreditUpdate);
         self.send(port, Operation::Reset, 0, 0, &[]);
     }
+}
+
+/// Where programs of the host come in.
+fn doorway() -> (SocketAddr, UnixListener) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("hyperrun-vsock-test-{}-{count}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    (address, listener)
 }
 
 impl Drop for Guest {

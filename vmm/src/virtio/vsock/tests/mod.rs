@@ -315,6 +315,59 @@ fn connections_survive_a_pause_and_not_a_new_driver() {
 }
 
 #[test]
+fn a_copy_lets_nobody_in_before_its_guest_knows_that_all_connections_are_gone() {
+    let mut guest = Guest::ready();
+    let (_client, port) = guest.connect();
+    // It has no buffer for the event, then one; and then it is done with it.
+    guest.copy();
+    let _next = guest.knock();
+    guest.send(port, Operation::CreditRequest, 0, 0, &[]);
+    guest.expect(Operation::Reset);
+    guest.offer_event();
+    assert_eq!(guest.take_event(), 0);
+    guest.send(port, Operation::CreditRequest, 0, 0, &[]);
+    guest.expect(Operation::Reset);
+    guest.offer_event();
+    let request = guest.expect(Operation::Request);
+    assert!(request.src_port > port, "the guest may still know the old one");
+    // Paused and resumed, it does not begin again.
+    let (device, activated) = guest.stop();
+    guest.run(device, activated);
+    guest.send(request.src_port, Operation::Response, 0, 0, &[]);
+    guest.is_alive();
+}
+
+#[test]
+fn a_guest_hears_of_what_it_has_ended_before_it_is_saved() {
+    let mut guest = Guest::ready();
+    let (client, port) = guest.connect();
+    drop(client);
+    while guest.expect(Operation::Shutdown).flags != 3 {}
+    guest.send(port, Operation::Shutdown, 3, 0, &[]);
+    // So its copy has nothing to learn.
+    guest.copy();
+    guest.expect(Operation::Reset);
+    guest.is_alive();
+}
+
+#[test]
+fn a_copy_of_a_guest_without_connections_has_nothing_to_learn() {
+    let mut guest = Guest::ready();
+    guest.copy();
+    guest.is_alive();
+    // One that broke off half way through begins where it was.
+    let (_client, _) = guest.connect();
+    guest.copy();
+    guest.offer_event();
+    assert_eq!(guest.take_event(), 0);
+    guest.copy();
+    guest.offer_event();
+    assert_eq!(guest.take_event(), 0);
+    guest.offer_event();
+    guest.is_alive();
+}
+
+#[test]
 fn every_byte_survives_pauses_under_traffic() {
     let mut guest = Guest::ready();
     let (mut client, port) = guest.connect();

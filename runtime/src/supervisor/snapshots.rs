@@ -1,0 +1,176 @@
+//! A snapshot of the container: its machine is saved while it lives. First what needs no pause is written,
+//! then the container stands still, then its machine, whose rest is written, and both go on. So they do as well
+//! when something fails on the way.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use protocol::{Answer, Question};
+use vmm::config::SnapshotFiles;
+use vmm::event::LiveSave;
+use vmm::order::{AfterSave, Order, SaveFiles};
+
+use super::alarms::Alarm;
+use super::clients::ClientId;
+use super::error::Error;
+use super::knock::no_answer;
+use super::serve::{Stage, Supervisor};
+use crate::link::{Afterwards, FromSupervisor, Taken};
+
+/// How long a container may take to stand still, or to go on.
+const STILLNESS: Duration = Duration::from_secs(10);
+
+/// One that is being taken.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    client: ClientId,
+    afterwards: Afterwards,
+    step: Step,
+    /// When the container was told to stand still.
+    since: Instant,
+}
+
+/// How far it is.
+#[derive(Debug)]
+enum Step {
+    /// What needs no pause is being written.
+    Beginning,
+    /// The container is to stand still.
+    Suspending,
+    /// The rest is being written.
+    Saving,
+    /// The container is to go on: so many bytes were written, or why it was not saved.
+    Resuming(Result<u64, String>),
+}
+
+impl Supervisor<'_> {
+    /// Begins one for a client, in these files.
+    pub(super) fn take_snapshot(
+        &mut self,
+        client: ClientId,
+        afterwards: Afterwards,
+        files: Vec<OwnedFd>,
+    ) {
+        let begun = match (self.stage, &self.snapshot) {
+            (Stage::Running, None) => self.begin_snapshot(files),
+            (Stage::Running, Some(_)) => Err("a snapshot of it is being taken".to_owned()),
+            _ => Err("it is not running".to_owned()),
+        };
+        match begun {
+            Ok(()) => {
+                let (step, since) = (Step::Beginning, Instant::now());
+                self.snapshot = Some(Snapshot { client, afterwards, step, since });
+                if afterwards == Afterwards::Stop {
+                    self.clients.follow(client);
+                }
+            }
+            Err(reason) => self.clients.tell(client, &FromSupervisor::Refused(reason)),
+        }
+    }
+
+    fn begin_snapshot(&mut self, files: Vec<OwnedFd>) -> Result<(), String> {
+        let Ok([state, memory, overlay]) = <[OwnedFd; 3]>::try_from(files) else {
+            return Err("there are no files with the message".to_owned());
+        };
+        let pagemap = File::open(format!("/proc/{}/pagemap", self.machine.pid()));
+        let pagemap =
+            pagemap.map_err(|error| format!("its memory cannot be looked at: {error}"))?;
+        let machine = SnapshotFiles { state: state.into(), memory: memory.into() };
+        let files = SaveFiles { machine, overlays: vec![overlay.into()], pagemap };
+        let ordered = self.machine.order(Order::BeginSave(files));
+        ordered.map_err(|error| vmm::error::chain(&error))
+    }
+
+    /// The machine has come further with it.
+    pub(super) fn hear_of_snapshot(&mut self, step: LiveSave) -> Result<(), Error> {
+        let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
+        let outcome = match step {
+            LiveSave::Begun => {
+                (snapshot.step, snapshot.since) = (Step::Suspending, Instant::now());
+                self.alarms.set(Alarm::Stilled, STILLNESS);
+                return self.ask_for(None, Question::Suspend);
+            }
+            LiveSave::Saved { written } => Ok(written),
+            LiveSave::Failed(reason) => Err(reason),
+        };
+        match outcome {
+            Err(reason) if matches!(snapshot.step, Step::Beginning) => {
+                self.end_snapshot(Err(reason));
+                Ok(())
+            }
+            Ok(written) if snapshot.afterwards == Afterwards::Stop => {
+                self.end_snapshot(Ok(written));
+                self.cut_off();
+                Ok(())
+            }
+            outcome => {
+                snapshot.step = Step::Resuming(outcome);
+                self.alarms.set(Alarm::Stilled, STILLNESS);
+                self.ask_for(None, Question::Resume)
+            }
+        }
+    }
+
+    /// The container stands still, or will not.
+    pub(super) fn suspended(&mut self, answer: &Answer) -> Result<(), Error> {
+        let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
+        if !matches!(snapshot.step, Step::Suspending) {
+            return Ok(());
+        }
+        self.alarms.clear(Alarm::Stilled);
+        if let Answer::Failed { message } = answer {
+            let reason = message.clone();
+            let _gone = self.machine.order(Order::AbandonSave);
+            self.end_snapshot(Err(reason));
+            return Ok(());
+        }
+        if self.clients.get(snapshot.client).is_none() {
+            // Nobody is left to keep it.
+            snapshot.afterwards = Afterwards::GoOn;
+        }
+        snapshot.step = Step::Saving;
+        self.machine.order(Order::Save(match snapshot.afterwards {
+            Afterwards::GoOn => AfterSave::GoOn,
+            Afterwards::Stop => AfterSave::End,
+        }))
+    }
+
+    /// The container goes on.
+    pub(super) fn resumed(&mut self) {
+        if let Some(Snapshot { step: Step::Resuming(outcome), .. }) = &mut self.snapshot {
+            let outcome = std::mem::replace(outcome, Ok(0));
+            self.end_snapshot(outcome);
+        }
+    }
+
+    /// The agent has not done what it should have.
+    pub(super) fn snapshot_overdue(&mut self) -> Result<(), Error> {
+        let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
+        match std::mem::replace(&mut snapshot.step, Step::Saving) {
+            Step::Suspending => {
+                self.machine.order(Order::AbandonSave)?;
+                self.end_snapshot(Err(vmm::error::chain(&no_answer())));
+                self.ask_for(None, Question::Resume)
+            }
+            Step::Resuming(outcome) => {
+                self.end_snapshot(outcome);
+                Ok(())
+            }
+            step @ (Step::Beginning | Step::Saving) => {
+                snapshot.step = step;
+                Ok(())
+            }
+        }
+    }
+
+    fn end_snapshot(&mut self, outcome: Result<u64, String>) {
+        self.alarms.clear(Alarm::Stilled);
+        let Some(Snapshot { client, since, .. }) = self.snapshot.take() else { return };
+        let message = match outcome {
+            Ok(written) => FromSupervisor::Saved(Taken { pause: since.elapsed(), written }),
+            Err(reason) => FromSupervisor::Refused(reason),
+        };
+        self.clients.tell(client, &message);
+    }
+}
