@@ -129,11 +129,15 @@ impl Supervisor<'_> {
             // Nobody is left to keep it.
             snapshot.afterwards = Afterwards::GoOn;
         }
-        snapshot.step = Step::Saving;
-        self.machine.order(Order::Save(match snapshot.afterwards {
+        let after = match snapshot.afterwards {
             Afterwards::GoOn => AfterSave::GoOn,
             Afterwards::Stop => AfterSave::End,
-        }))
+        };
+        snapshot.step = Step::Saving;
+        match self.machine.order(Order::Save(after)) {
+            Ok(()) => Ok(()),
+            Err(error) => self.hear_of_snapshot(LiveSave::Failed(vmm::error::chain(&error))),
+        }
     }
 
     /// The container goes on.
@@ -149,7 +153,7 @@ impl Supervisor<'_> {
         let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
         match std::mem::replace(&mut snapshot.step, Step::Saving) {
             Step::Suspending => {
-                self.machine.order(Order::AbandonSave)?;
+                let _gone = self.machine.order(Order::AbandonSave);
                 self.end_snapshot(Err(vmm::error::chain(&no_answer())));
                 self.ask_for(None, Question::Resume)
             }
