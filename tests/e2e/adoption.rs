@@ -52,8 +52,7 @@ fn a_container_goes_on_in_copies_as_another_one() {
         let seen = "until test -e /ended && grep -q second /hooked; do sleep 0.1; done; \
              cat /hooked; hostname; cat /etc/hostname /etc/hosts; expr $(date +%s) / 100000000";
         let (text, _) = exec_to_end(&mut copy, 1, process(seen));
-        let wanted =
-            format!("{hostname}\nsecond\n{hostname}\n{hostname}\n127.0.0.1 here\n18\n");
+        let wanted = format!("{hostname}\nsecond\n{hostname}\n{hostname}\n127.0.0.1 here\n18\n");
         assert_eq!(text, wanted);
         assert!(matches!(ask(&mut copy, Question::Resume), Answer::Failed { .. }));
     }

@@ -298,12 +298,8 @@ fn a_copy_has_a_network_of_its_own_and_the_originals_connections_stay() {
         (HostTap::new("203.0.113.1/24"), HostTap::named(OTHER_TAP, "198.51.100.1/24"));
     let listener = TcpListener::bind("203.0.113.1:7").unwrap();
     let script = "nc 203.0.113.1 7 </dev/null; echo over; exec sleep 1000";
-    let (mut guest, mut output) = Guest::with_devices(
-        Beginning::Boot,
-        vec![fast(TAP)],
-        script,
-        Some(second_interface()),
-    );
+    let (mut guest, mut output) =
+        Guest::with_devices(Beginning::Boot, vec![fast(TAP)], script, Some(second_interface()));
     let (mut connection, _) = listener.accept().unwrap();
     // It has one more interface, which its copy is not to have.
     let plugged = guest.order(Order::Plug { interface: 1, net: NetConfig::default() });

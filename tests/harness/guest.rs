@@ -10,9 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use protocol::{
-    Adoption, Answer, CONTROL_PORT, Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec, ExitStatus,
-    FromAgent, Interface, Limits, MmioDevice, ProcessId, ProcessSpec, Question, RequestId,
-    STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
+    Adoption, Answer, CONTROL_PORT, Capabilities, ContainerSpec, Device, EtcFiles, ExecSpec,
+    ExitStatus, FromAgent, Interface, Limits, MmioDevice, ProcessId, ProcessSpec, Question,
+    RequestId, STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
 };
 use vmm::config::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, NetBackend,
@@ -39,7 +39,7 @@ pub struct Guest {
     /// The number of each interface's device.
     pub devices: Vec<usize>,
     /// Where the socket and the scratch disk lie.
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// A machine that was saved while its container stood still.
@@ -107,7 +107,7 @@ impl Guest {
         let mut control = connect(&socket, CONTROL_PORT);
         control.set_read_timeout(Some(PATIENCE)).expect("a socket has one");
         protocol::write(&mut control, &ToAgent::Hello { version: VERSION }).expect("it listens");
-        let mut guest = Self { socket, control, orders, outcomes, devices, folder };
+        let mut guest = Self { socket, control, orders, outcomes, devices, _folder: folder };
         assert_eq!(guest.hear(), FromAgent::Hello { version: VERSION });
         guest
     }
