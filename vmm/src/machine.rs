@@ -1,5 +1,6 @@
 //! A machine: made from its configuration, run to its end.
 
+pub(crate) mod beginning;
 mod live;
 
 use std::collections::VecDeque;
@@ -10,14 +11,13 @@ use std::sync::mpsc::{self, Receiver, RecvError, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::VcpuFd;
-use vm_memory::GuestMemoryMmap;
 
-use crate::arch::x86_64::{boot_params, layout, mptable, regs};
+use crate::arch::x86_64::layout;
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
     BootFiles, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, Ring, Save,
-    SnapshotFiles, Start, WorkingSet,
+    SnapshotFiles, Start,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
@@ -25,17 +25,16 @@ use crate::event::{Event, InterfaceOutcome};
 use crate::exit::Exit;
 use crate::kick;
 use crate::kvm::Vm;
-use crate::loader;
-use crate::memory;
 use crate::order::{AfterSave, Listener, Order, OrderReceiver};
 use crate::residence;
 use crate::slots::Slots;
 use crate::snapshot::{self, MachineState, Pagemap, SavedMemory, SnapshotError};
 use crate::vcpu::RunningVcpu;
-use crate::virtio::mmio::{MmioTransport, TransportState};
 use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
 use crate::wiring::{Parts, Wired, devices, wire};
+
+use self::beginning::{allocate, load, prefault, remember, restore_devices};
 
 /// How many messages may wait for the machine's own thread before vCPUs wait for it.
 const WAKES: usize = 64;
@@ -101,16 +100,10 @@ impl Machine {
         };
         let memory_bytes = u64::from(memory_mib) << 20;
         let save = save.filter(|_| !trace).map(with_pagemap).transpose()?;
-        let failed = |source| Error::Memory { mib: memory_mib, source };
         let (memory, origin) = match start {
-            Start::Boot(files) => {
-                (memory::allocate(memory_bytes).map_err(failed)?, Origin::Boot(files))
-            }
+            Start::Boot(files) => (allocate(memory_mib)?, Origin::Boot(files)),
             Start::Restore { mut files, working_set } => {
-                let state = snapshot::read(&mut files.state).map_err(Error::Restore)?;
-                check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
-                let memory = memory::restore(memory_bytes, &files.memory, &state.memory);
-                let memory = memory.map_err(failed)?;
+                let (memory, state) = remember(&mut files, memory_mib, vcpus)?;
                 let prefaulting = prefault(&memory, memory_bytes, working_set)?;
                 belongings.lies_over(files.memory, state.memory.clone());
                 (memory, Origin::Saved(Box::new(state), prefaulting))
@@ -386,65 +379,6 @@ fn with_pagemap(save: Save) -> Result<(Save, Pagemap), Error> {
 enum Origin {
     Boot(BootFiles),
     Saved(Box<MachineState>, JoinHandle<()>),
-}
-
-/// Starts the thread that touches a restored machine's memory ahead of the guest.
-fn prefault(
-    memory: &GuestMemoryMmap,
-    memory_bytes: u64,
-    working_set: WorkingSet,
-) -> Result<JoinHandle<()>, Error> {
-    let memory = memory.clone();
-    thread::Builder::new()
-        .name("prefault".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || memory::prefault(&memory, memory_bytes, &working_set))
-        .map_err(Error::host("start a thread"))
-}
-
-/// Puts kernel, initramfs and tables into the guest's memory; gives the address at which the kernel
-/// is entered.
-fn load(
-    memory: &GuestMemoryMmap,
-    memory_bytes: u64,
-    vcpus: u8,
-    files: BootFiles,
-    command_line: &str,
-) -> Result<u64, Error> {
-    let BootFiles { mut kernel, initramfs, .. } = files;
-    let kernel = loader::load_kernel(memory, &mut kernel, command_line)?;
-    let load = |mut file| loader::load_initramfs(memory, memory_bytes, &mut file);
-    let initramfs = initramfs.map(load).transpose()?;
-    boot_params::write(memory, memory_bytes, &kernel, initramfs).map_err(Error::BootTables)?;
-    mptable::write(memory, vcpus).map_err(Error::BootTables)?;
-    regs::write_tables(memory).map_err(Error::BootTables)?;
-    Ok(kernel.entry)
-}
-
-/// Refuses a saved machine of another shape.
-pub(crate) fn check_fit(
-    state: &MachineState,
-    memory_mib: u32,
-    vcpus: u8,
-) -> Result<(), SnapshotError> {
-    if state.memory_mib != memory_mib {
-        return Err(SnapshotError::Unfit { what: "its memory has another size" });
-    }
-    if state.vcpus.len() != usize::from(vcpus) {
-        return Err(SnapshotError::Unfit { what: "it has another number of vCPUs" });
-    }
-    Ok(())
-}
-
-/// Gives each device the state of its predecessor.
-pub(crate) fn restore_devices(
-    transports: &mut [MmioTransport],
-    states: &[TransportState],
-) -> Result<(), SnapshotError> {
-    if transports.len() != states.len() {
-        return Err(SnapshotError::Unfit { what: "it has other devices" });
-    }
-    transports.iter_mut().zip(states).try_for_each(|(transport, state)| transport.restore(state))
 }
 
 /// Refuses what no machine has.

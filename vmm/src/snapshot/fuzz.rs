@@ -14,7 +14,7 @@ use crate::bus::Bus;
 use crate::config::{DiskBacking, DiskConfig, DiskExtent, NetConfig, VsockConfig};
 use crate::devices::serial::{self, Console, UartState};
 use crate::fuzz::file;
-use crate::machine::{check_fit, restore_devices};
+use crate::machine::beginning::{check_fit, restore_devices};
 use crate::memory;
 use crate::virtio::device::{Interrupt, VirtioDevice};
 use crate::virtio::mmio::{MmioTransport, TransportState, Wiring};
