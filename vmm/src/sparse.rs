@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{SeekFrom, copy_file_range, seek};
 use rustix::io::Errno;
@@ -25,17 +27,41 @@ pub fn copy(from: &File, to: &File) -> io::Result<u64> {
     let (mut end, mut copied) = (0, 0);
     while let Some(start) = next_data(from, end)? {
         end = found(seek(from, SeekFrom::Hole(start)))?.unwrap_or(length);
-        let (mut at, mut there) = (start, start);
-        while at < end {
-            let bytes = usize::try_from(end - at).unwrap_or(usize::MAX);
-            if copy_file_range(from, Some(&mut at), to, Some(&mut there), bytes)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
+        copy_piece(from, to, start..end)?;
         copied += end - start;
     }
     to.set_len(length)?;
     Ok(copied)
+}
+
+/// Leaves the bytes to the kernel, as far as it goes from one of these file systems to the other.
+fn copy_piece(from: &File, to: &File, piece: Range<u64>) -> io::Result<()> {
+    let (mut at, mut there) = (piece.start, piece.start);
+    while at < piece.end {
+        let bytes = usize::try_from(piece.end - at).unwrap_or(usize::MAX);
+        match copy_file_range(from, Some(&mut at), to, Some(&mut there), bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                return carry(from, to, at..piece.end);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Copies through this process.
+fn carry(from: &File, to: &File, piece: Range<u64>) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = piece.start;
+    while at < piece.end {
+        let count = buffer.len().min(usize::try_from(piece.end - at).unwrap_or(usize::MAX));
+        from.read_exact_at(&mut buffer[..count], at)?;
+        to.write_all_at(&buffer[..count], at)?;
+        at += count as u64;
+    }
+    Ok(())
 }
 
 /// None where a file has nothing more.
@@ -50,7 +76,7 @@ fn found(place: rustix::io::Result<u64>) -> io::Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn what_is_no_hole_is_found() {
@@ -65,20 +91,28 @@ mod tests {
 
     #[test]
     fn a_copy_has_the_same_bytes_and_holes() {
-        let [from, to] = std::array::from_fn(|_| tempfile::tempfile().unwrap());
+        let file = || tempfile::tempfile().unwrap();
+        copies(&file(), &file());
+        // From one file system to another.
+        copies(&tempfile::tempfile_in("/dev/shm").unwrap(), &file());
+        let full = file();
+        full.write_all_at(b"x", 0).unwrap();
+        assert!(copy(&full, &File::open("/dev/null").unwrap()).is_err());
+    }
+
+    fn copies(from: &File, to: &File) {
         from.set_len(8 << 20).unwrap();
         for at in [4096, 5 << 20, (6 << 20) + 7] {
             from.write_all_at(b"x", at).unwrap();
         }
-        let copied = copy(&from, &to).unwrap();
+        let copied = copy(from, to).unwrap();
         assert!((3 * 4096..1 << 20).contains(&copied), "{copied}");
         let read = |file: &File| {
             let mut bytes = vec![1; 8 << 20];
             file.read_exact_at(&mut bytes, 0).unwrap();
             bytes
         };
-        assert!(read(&from) == read(&to));
+        assert!(read(from) == read(to));
         assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20);
-        assert!(copy(&from, &File::open("/dev/null").unwrap()).is_err());
     }
 }
