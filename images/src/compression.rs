@@ -1,5 +1,6 @@
-//! Decompresses a layer or an archive, whatever it turns out to be by its first bytes.
+//! Decompresses a layer or an archive, whatever it turns out to be by its first bytes; compresses by zstd.
 
+mod compress;
 mod window;
 mod zstd;
 
@@ -9,6 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use self::zstd::Frames;
 
+pub use compress::Compressor;
 pub(crate) use window::{WINDOW_LIMIT, Windows};
 
 /// How a stream is compressed, told by magic numbers, never by names or media types.

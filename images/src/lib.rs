@@ -32,8 +32,9 @@ mod transfer;
 
 pub use archive::LoadSource;
 pub use change::{Change, ChangeError};
+pub use compression::Compressor;
 pub use config::{HealthCheck, History, ImageConfig};
-pub use digest::{Digest, DigestError};
+pub use digest::{Digest, DigestError, Hasher};
 pub use document::DocumentError;
 pub use error::Error;
 pub use events::{Actor, Event, EventLog};

@@ -23,6 +23,30 @@ impl Store {
             intake.publish(complete)
         })
     }
+
+    /// Loads the image with this id out of an archive, and nothing else of it: no name is given to it, and
+    /// none is taken from another.
+    ///
+    /// # Errors
+    /// If the archive or the image cannot be used, or is not in it. The store is then as it was before.
+    pub fn load_nameless(
+        &self,
+        source: LoadSource,
+        id: Digest,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        self.take_in(limits, Blobs::Keep, |intake| {
+            let archive = Archive::open(source, intake.folder(), limits)?;
+            for image in archive::images(&archive, limits)? {
+                let image = ArchivedImage { references: Vec::new(), ..image };
+                if Digest::of(&archive.document(&image.config.0, limits)?) == id {
+                    let complete = vec![take_image(intake, &archive, image, limits)?];
+                    return intake.publish(complete).map(drop);
+                }
+            }
+            Err(Error::UnknownImage { name: id.short() })
+        })
+    }
 }
 
 fn take_image(

@@ -86,8 +86,12 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads and drops what follows the end of the archive, so that a hash of the stream is complete.
-    pub(crate) fn drain(&mut self) -> Result<(), TarError> {
+    /// Reads and drops what follows the end of the archive, so that a hash of the stream is complete, and
+    /// whoever compressed it has said that all of it was as it should be.
+    ///
+    /// # Errors
+    /// When the stream fails.
+    pub fn drain(&mut self) -> Result<(), TarError> {
         self.skip_rest()?;
         let mut scratch = [0; 16 << 10];
         while self.fill(&mut scratch)? != 0 {}

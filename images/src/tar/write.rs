@@ -81,7 +81,10 @@ impl<W: Write> Writer<W> {
     }
 
     /// A file without attributes of its own, as archives of images have them.
-    pub(crate) fn file(&mut self, path: &str, size: u64, mtime: Timestamp) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub fn file(&mut self, path: &str, size: u64, mtime: Timestamp) -> io::Result<()> {
         let path = path.as_bytes().to_vec();
         let (kind, mode, xattrs) = (Kind::File { size }, 0o644, Vec::new());
         self.append(&Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs })
@@ -97,7 +100,7 @@ impl<W: Write> Writer<W> {
     /// Ends the archive.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.end()?;
-        Ok(self.output)
+        Ok(self.into_output())
     }
 
     /// Ends the archive, to which nothing more may be added.
@@ -113,6 +116,11 @@ impl<W: Write> Writer<W> {
     /// What is written to.
     pub fn output(&mut self) -> &mut W {
         &mut self.output
+    }
+
+    /// What was written to.
+    pub fn into_output(self) -> W {
+        self.output
     }
 
     fn end_entry(&mut self) -> io::Result<()> {
@@ -136,6 +144,22 @@ impl<W: Write> Writer<W> {
         self.output.write_all(&header)?;
         self.output.write_all(records)?;
         self.output.write_all(&[0; BLOCK][..padding(records.len() as u64)])
+    }
+}
+
+impl<W: Write> Write for Writer<W> {
+    /// Takes stored bytes of the entry, as [`Writer::copy`] does.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.missing {
+            return Err(io::Error::other("an entry has more content than its header says"));
+        }
+        let count = self.output.write(bytes)?;
+        self.missing -= count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
     }
 }
 
