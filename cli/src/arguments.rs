@@ -6,7 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     boot, completion, container, doctor, events, history, image, images, import, info, inspect,
-    load, login, logout, man, network, ps, pull, push, rmi, save, system, tag, template, version,
+    load, login, logout, man, network, ps, pull, push, rmi, save, snapshot, system, tag, template,
+    version,
 };
 use crate::help;
 
@@ -71,6 +72,7 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Image(image::ImageArgs),
     Network(network::NetworkArgs),
+    Snapshot(snapshot::SnapshotArgs),
     Template(template::TemplateArgs),
     System(system::SystemArgs),
     Events(events::EventsArgs),
@@ -195,6 +197,8 @@ mod tests {
             "diff x",
             "commit -a me -m why -c CMD -p=false x a/b:c",
             "commit --no-pause x",
+            "restore -d --rm --name a1 --hostname h -p 80:80 -P --network none x",
+            "clone -n 3 --name a1 --rm -P --network none x",
         ] {
             for line in [format!("hyperrun {line}"), format!("hyperrun container {line}")] {
                 if let Err(error) = parse(&line) {
@@ -205,6 +209,35 @@ mod tests {
         for line in ["container ls -a", "container list", "container prune -f --filter until=1h"] {
             parse(&format!("hyperrun {line}")).unwrap();
         }
+    }
+
+    #[test]
+    fn snapshots_are_made_kept_and_sent() {
+        for line in [
+            "create web before",
+            "create --stop web before",
+            "create --keep-running web before",
+            "ls -q --no-trunc -f image=busybox --format json",
+            "list",
+            "inspect -f {{.Name}} before other",
+            "rm before other",
+            "export before",
+            "export -o f before",
+            "import",
+            "import -i f other",
+        ] {
+            parse(&format!("hyperrun snapshot {line}")).unwrap();
+        }
+        for (line, wanted) in [
+            ("create --stop --keep-running web b1", "cannot be used with"),
+            ("create web a/b", "invalid snapshot name (a/b)"),
+            ("create web .b", "invalid snapshot name (.b)"),
+            ("import ..", "invalid snapshot name (..)"),
+        ] {
+            let error = parse(&format!("hyperrun snapshot {line}")).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{line}: {error}");
+        }
+        assert!(parse("hyperrun clone -n 0 web").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod events;
 mod glob;
 mod moment;
 pub(crate) mod networks;
+pub(crate) mod snapshots;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -8,7 +8,7 @@ use clap::Command;
 const COMMON: [&str; 10] =
     ["run", "exec", "ps", "pull", "push", "images", "login", "logout", "version", "info"];
 /// What has commands of its own.
-const MANAGEMENT: [&str; 5] = ["container", "image", "network", "system", "template"];
+const MANAGEMENT: [&str; 6] = ["container", "image", "network", "snapshot", "system", "template"];
 
 /// The command with a help that shows its commands in groups.
 pub(crate) fn grouped(command: Command) -> Command {

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Serializer, Value};
 
+use crate::commands::print;
 use crate::failure::Failure;
 use crate::table;
 use crate::template::Template;
@@ -70,6 +71,20 @@ pub(crate) fn indented<T: Serialize>(found: &[T]) -> Result<String, Failure> {
         .map_err(std::io::Error::from)?;
     text.push(b'\n');
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Prints values as an `inspect` does: indented, as JSON in one line, or what a template makes of each.
+pub(crate) fn show(format: Option<&str>, found: &[Value]) -> Result<(), Failure> {
+    match format {
+        None | Some("") => print(&indented(found)?),
+        Some("json") => {
+            print(&(serde_json::to_string(found).map_err(std::io::Error::from)? + "\n"))
+        }
+        Some(text) => {
+            let template = parse(text)?;
+            found.iter().try_for_each(|value| print(&(render(&template, value)? + "\n")))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -286,7 +286,7 @@ fn everything_that_is_not_used_is_pruned() {
         .stderr_has("WARNING! This will remove:\n  - all stopped containers\n")
         .stderr_has("  - all images without at least one container associated to them\n");
     let df = home.sandbox.does("system df --format {{.Type}}:{{.TotalCount}}:{{.Active}}");
-    df.stdout_is("Images:2:1\nContainers:1:0\n");
+    df.stdout_is("Images:2:1\nContainers:1:0\nSnapshots:0:0\n");
     home.sandbox.does("system df -v").stdout_has("Containers space usage:").stdout_has("job");
     let out = home.sandbox.does("system prune -f");
     out.stdout_has(&format!("Deleted Containers:\n{id}\nTotal reclaimed space: "));

@@ -14,6 +14,7 @@ use crate::options::{LinesError, NetworkOptionError};
 use crate::plan::{LimitsError, PlanError};
 use crate::publish::DoorError;
 use crate::settings::SettingsError;
+use crate::snapshots::SnapshotError;
 use crate::templates::TemplateError;
 use crate::update::UpdateError;
 
@@ -186,6 +187,9 @@ pub enum Error {
     /// No template, or not one only, is meant.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// A snapshot is not made, not found, or of no use here.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// `mke2fs` cannot be started.
     #[error("cannot start mke2fs to format the blank scratch disk")]
     NoFormatter(#[source] io::Error),
@@ -278,6 +282,7 @@ impl Error {
             | Self::NetworkOption(_)
             | Self::NoLog { .. }
             | Self::Output(_) => None,
+            Self::Snapshot(error) => error.hint(),
             Self::Template(_) => Some("`hyperrun template ls` lists them".to_owned()),
             Self::NoFormatter(_) => Some("install e2fsprogs".to_owned()),
             Self::NotATerminal => Some("leave out -t, or run it from a terminal".to_owned()),

@@ -31,7 +31,7 @@ pub(crate) fn environment() -> Vec<(Vec<u8>, Vec<u8>)> {
     std::env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec())).collect()
 }
 
-/// Words for the processor and the kernel that a saved machine depends on: features, and KVM's own.
+/// Words for the processor that a saved machine depends on: its features.
 pub(crate) fn processor() -> String {
     use std::arch::x86_64::__cpuid_count;
     let mut text = String::new();
@@ -44,9 +44,14 @@ pub(crate) fn processor() -> String {
         let words = [found.eax, found.ebx, found.ecx, found.edx];
         text.push_str(&format!("{leaf:x}:{words:x?} "));
     }
+    text.trim_end().to_owned()
+}
+
+/// Release and version of the kernel, whose KVM a saved machine depends on too.
+pub(crate) fn kernel() -> (String, String) {
     let uname = rustix::system::uname();
-    let kernel = [uname.release(), uname.version()].map(std::ffi::CStr::to_string_lossy);
-    text + &kernel.join(" ")
+    let text = |words: &std::ffi::CStr| words.to_string_lossy().into_owned();
+    (text(uname.release()), text(uname.version()))
 }
 
 /// Fills an array from the kernel's random source.

@@ -11,17 +11,20 @@ use vmm::residence;
 use crate::attach::{Attached, Attendance, Subject, attach, terminal_size};
 use crate::build::build_aside;
 use crate::containers::{Claim, Containers, Found, Home, Record, State, Status};
+use crate::control::{Removal, remove};
 use crate::error::Error;
 use crate::events::of_container;
 use crate::keeping::{Keeping, RestartPolicy};
 use crate::link::{Blame, Link};
 use crate::network::Networks;
+use crate::options::NetworkOptions;
 use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
-use crate::preparation::{Choice, Resort, Scene};
+use crate::preparation::{Choice, Prepared, Resort, Scene};
 use crate::process::Independent;
 use crate::publish::{Door, open_doors};
 use crate::record_of::record_of;
+use crate::snapshots::Snapshot;
 use crate::spec::{PullPolicy, RunSpec};
 use crate::supervisor::{Attachment, Task, supervise};
 use crate::templates::Wanted;
@@ -57,6 +60,8 @@ pub struct Created {
     containers: Containers,
     scene: Scene,
     inherited: Inherited,
+    /// What its first start goes on from.
+    snapshot: Option<Snapshot>,
 }
 
 /// Creates a container. To be called while this process has one thread.
@@ -83,7 +88,32 @@ pub fn create(spec: &RunSpec, keeping: Keeping, places: &Places) -> Result<Creat
     let (home, record) = containers.register()?.create(record, join)?;
     containers.events().add(&[of_container(&record, "create", &[])]);
     let scene = Scene { places: places.clone(), debug: spec.debug };
-    Ok(Created { home, record, image, lock, containers, scene, inherited })
+    Ok(Created { home, record, image, lock, containers, scene, inherited, snapshot: None })
+}
+
+/// Creates a container that goes on where a snapshot was taken. To be called while this process has one
+/// thread.
+///
+/// # Errors
+/// When the snapshot's image is not here, or is another one, or the container's name is in use.
+pub(crate) fn create_copy(
+    snapshot: Snapshot,
+    mut record: Record,
+    network: &NetworkOptions,
+    scene: Scene,
+) -> Result<Created, Error> {
+    let inherited = Inherited::look();
+    residence::share_one_heap();
+    kvm::check()?;
+    let (image, lock) = scene.refresh(&mut record)?;
+    snapshot.check(&image, &scene.places)?;
+    let containers = Containers::of(&scene.places);
+    let networks = Networks::open(&scene.places);
+    let join = |record: &mut Record| networks.join(record, network);
+    let (home, record) = containers.register()?.create(record, join)?;
+    containers.events().add(&[of_container(&record, "create", &[])]);
+    let snapshot = Some(snapshot);
+    Ok(Created { home, record, image, lock, containers, scene, inherited, snapshot })
 }
 
 /// Starts a container that was created, or that has ended. One that runs already is left as it is,
@@ -170,12 +200,15 @@ impl Created {
     /// Starts it. To be called while this process has one thread.
     ///
     /// # Errors
-    /// When it cannot be started; it stays then, unless it was to be removed.
+    /// When it cannot be started; it stays then, unless it was to be removed, or goes on from a snapshot.
     pub fn start(self, attendance: &Attendance, stopwatch: Stopwatch) -> Result<Outcome, Error> {
-        let Self { home, record, image, lock, containers, scene, inherited } = self;
+        let Self { home, record, image, lock, containers, scene, inherited, snapshot } = self;
         let containers = &containers;
         let launch = Launch { containers, image: &image, attendance, stopwatch, scene, inherited };
-        launch.run(home, lock, record, State::new(Status::Created))
+        match snapshot {
+            Some(snapshot) => launch.go_on(home, lock, &record, &snapshot),
+            None => launch.run(home, lock, record, State::new(Status::Created)),
+        }
     }
 }
 
@@ -216,6 +249,31 @@ impl Launch<'_> {
         outcome.map_err(ask_the_host)
     }
 
+    /// Goes on where a snapshot was taken. A container that does not begin so is no container.
+    fn go_on(
+        &self,
+        home: Home,
+        lock: ImageLock,
+        record: &Record,
+        snapshot: &Snapshot,
+    ) -> Result<Outcome, Error> {
+        let prepare = |home: &Home| self.scene.prepare_copy(home, record, self.image, snapshot);
+        let state = State::new(Status::Created);
+        let (_, outcome) = self.attempt((home, lock), record, &state, prepare);
+        let error = match outcome {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        let left = self.containers.look_again(&record.id)?;
+        if let Some(found) = left.filter(|found| found.state.started.is_none()) {
+            remove(self.containers, &found, Removal::Forced)?;
+        }
+        Err(match ask_the_host(error) {
+            Error::Supervised(failure) => snapshot.not_restored(failure.message),
+            error => error,
+        })
+    }
+
     /// Tries with the best template there is; what that has spoilt with the next, and at last by a boot.
     fn attempt_all(
         &self,
@@ -225,7 +283,8 @@ impl Launch<'_> {
         mut choice: Choice<'_>,
     ) -> Result<Outcome, Error> {
         loop {
-            let (origin, failure) = match self.attempt(held, record, state, choice) {
+            let prepare = |home: &Home| self.scene.prepare(home, record, self.image, choice);
+            let (origin, failure) = match self.attempt(held, record, state, prepare) {
                 (Some(origin), Err(Error::Supervised(failure)))
                     if failure.blame == Blame::Template =>
                 {
@@ -265,13 +324,13 @@ impl Launch<'_> {
         (home, lock): (Home, ImageLock),
         record: &Record,
         state: &State,
-        choice: Choice<'_>,
+        prepare: impl FnOnce(&Home) -> Result<Prepared, Error>,
     ) -> (Option<Wanted>, Result<Outcome, Error>) {
         let links = Link::pair()
             .map_err(|source| Error::System { action: "make a pair of sockets", source });
         let prepared = links.and_then(|links| {
             let doors = doors_of(record)?;
-            Ok((self.scene.prepare(&home, record, self.image, choice)?, doors, links))
+            Ok((prepare(&home)?, doors, links))
         });
         let (prepared, doors, (near, far)) = match prepared {
             Ok(prepared) => prepared,

@@ -17,6 +17,7 @@ pub mod places;
 pub mod plan;
 pub mod settings;
 pub mod signal;
+pub mod snapshots;
 pub mod spec;
 pub mod templates;
 
@@ -58,7 +59,7 @@ mod working_set;
 pub use attach::{Attendance, Presence, terminal_size};
 pub use boot::runs_after_boot;
 pub use build::{build_image_template, build_template, stand_aside};
-pub use containers::{Containers, Found, Record, State, Status};
+pub use containers::{Containers, CopyOf, Found, Record, State, Status};
 pub use control::{
     Afterwards, Removal, SAVED_FILES, Stop, Taken, attach_by_name, is_of_another_version, kill,
     remove, rename, restart, stop, take_snapshot, wait,
@@ -80,7 +81,7 @@ pub use places::is_superuser;
 pub use protocol::{ChangeKind, FileChange, Links, Owner, Processes, Stats, TopRow};
 pub use publish::{DoorError, Published};
 pub use questions::{kernel_log, pause, stats, top, unpause};
-pub use scratch::Journal;
+pub use scratch::{Ground, Journal};
 pub use seccomp::SeccompError;
 pub use timings::{Clocks, Stopwatch};
 pub use transfer::{become_client, fetch_blobs};

@@ -66,6 +66,12 @@ impl Places {
         self.data.join("templates")
     }
 
+    /// The folder with a folder for each snapshot.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.data.join("snapshots")
+    }
+
     /// The folder with a folder for each container.
     #[must_use]
     pub fn containers(&self) -> PathBuf {

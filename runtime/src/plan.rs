@@ -161,9 +161,11 @@ fn check_platform(image: PlannedImage<'_>) -> Result<(), PlanError> {
 
 /// `--name`, or image, tag and ten digits.
 fn container_name(spec: &RunSpec, image: &str, host: &Host) -> String {
-    if let Some(name) = &spec.name {
-        return name.as_str().to_owned();
-    }
+    spec.name.as_ref().map_or_else(|| usual_name(image, host), |name| name.as_str().to_owned())
+}
+
+/// What a container of an image is called where nobody says: image, tag and ten digits.
+pub(crate) fn usual_name(image: &str, host: &Host) -> String {
     let number = u64::from_le_bytes(*host.random.last_chunk().expect("40 bytes hold 8"));
     let ending = format!("-{:010}", number % 10_000_000_000);
     Hostname::from_label(&image_label(image), &ending).as_str().to_owned()

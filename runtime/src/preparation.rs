@@ -6,16 +6,17 @@ use std::path::Path;
 
 use images::{Image, ImageLock, Store};
 use protocol::Interface;
-use vmm::config::{BootFiles, DiskExtent, NetBackend, NetConfig, Ring, Save, Start};
+use vmm::config::{BootFiles, DiskExtent, NetBackend, NetConfig, Ring, Save, Start, WorkingSet};
 
-use crate::containers::{Home, OVERLAY, Record};
+use crate::containers::{Home, Record};
 use crate::error::Error;
 use crate::guest_files::{find_agent, find_kernel};
 use crate::host;
 use crate::limits::ScratchSize;
 use crate::network::{Connection, Networks};
 use crate::places::Places;
-use crate::scratch::{Journal, Scratch};
+use crate::scratch::{Ground, Journal, OWN_BLANK, Scratch};
+use crate::snapshots::{Files, Snapshot};
 use crate::supervisor::MachineParts;
 use crate::templates::{Template, Templates, Unexplored, Unfinished, Wanted};
 use crate::voice::say;
@@ -103,14 +104,7 @@ impl Scene {
     ) -> Result<Prepared, Error> {
         let Choice { templates, wanted, resort } = choice;
         let disk = open_disk(image)?;
-        let blanks = self.places.scratch();
-        let overlay = home.path().join(OVERLAY);
-        // Files may have been put into it before its first start.
-        let mut scratch = if record.keeping.auto_remove && !overlay.exists() {
-            Scratch::fleeting(&blanks, record.scratch)?
-        } else {
-            Scratch::lasting(&blanks, &overlay, record.scratch)?
-        };
+        let mut scratch = Scratch::of(record, home.path(), &self.places.scratch())?;
         let Connected { nets, interfaces, resolvers } =
             connect(&Networks::open(&self.places), record)?;
         let wanted = wanted.filter(|_| resort != Resort::Boot);
@@ -127,19 +121,62 @@ impl Scene {
         };
         let Beginning { start, unfinished, unexplored, origin } = beginning;
         let files = unfinished.as_ref().and_then(|template| template.files().ok());
-        let machine = MachineParts {
+        let save = files.map(|files| Save { files, ring: Ring::First });
+        let machine = MachineParts { save, nets, ..self.machine(record, start, disk, scratch) };
+        let (template, adopts) = (unfinished, false);
+        Ok(Prepared { machine, interfaces, resolvers, template, unexplored, origin, lacks, adopts })
+    }
+
+    /// Opens all that a container is made of that goes on where a snapshot was taken.
+    pub(crate) fn prepare_copy(
+        &self,
+        home: &Home,
+        record: &Record,
+        image: &Image,
+        snapshot: &Snapshot,
+    ) -> Result<Prepared, Error> {
+        let disk = open_disk(image)?;
+        let Files { machine, scratch: saved } = snapshot.open()?;
+        if record.ground == Ground::Own {
+            snapshot.share_blank(&home.path().join(OWN_BLANK))?;
+        }
+        let mut scratch = Scratch::of(record, home.path(), &self.places.scratch())?;
+        let failed = |source| Error::System { action: "copy the snapshot's disk", source };
+        scratch.resemble(&saved).map_err(failed)?;
+        let Connected { nets, interfaces, resolvers } =
+            connect(&Networks::open(&self.places), record)?;
+        let start = Start::Restore { files: machine, working_set: WorkingSet::default() };
+        Ok(Prepared {
+            machine: MachineParts { nets, ..self.machine(record, start, disk, scratch) },
+            interfaces,
+            resolvers,
+            template: None,
+            unexplored: None,
+            origin: None,
+            lacks: None,
+            adopts: true,
+        })
+    }
+
+    /// A container's machine, without networks.
+    fn machine(
+        &self,
+        record: &Record,
+        start: Start,
+        image: Vec<DiskExtent>,
+        scratch: Scratch,
+    ) -> MachineParts {
+        MachineParts {
             shape: record.vm,
             host: record.host.clone(),
             container: Some((record.id.clone(), record.container.limits.clone())),
             start,
-            save: files.map(|files| Save { files, ring: Ring::First }),
-            image: disk,
+            save: None,
+            image,
             scratch,
-            nets,
+            nets: Vec::new(),
             trace: self.debug,
-        };
-        let (template, adopts) = (unfinished, false);
-        Ok(Prepared { machine, interfaces, resolvers, template, unexplored, origin, lacks, adopts })
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::health::HealthCheck;
 use crate::keeping::Keeping;
 use crate::moment::Moment;
 use crate::plan::Plan;
+use crate::scratch::Ground;
 use crate::spec::{RunSpec, TemplateUse};
 use crate::wishes::Wishes;
 
@@ -32,12 +33,14 @@ pub(crate) fn record_of(
         template: spec.template == TemplateUse::Allowed,
         vm: plan.vm,
         scratch: spec.scratch,
+        ground: Ground::Usual,
         host: spec.options.host.clone(),
         ports: spec.options.ports.clone().with_images(&image.config.exposed_ports),
         dns: spec.options.dns.clone(),
         wishes: Wishes::of(&spec.options),
         network_mode: spec.options.network.mode().to_owned(),
         networks: Vec::new(),
+        copy_of: None,
         container: plan.container,
     }
 }

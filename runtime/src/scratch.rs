@@ -14,10 +14,14 @@ use std::process::Command;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
+use crate::containers::{OVERLAY, Record};
 use crate::error::Error;
 use crate::limits::ScratchSize;
 
+/// What a container's disk lies over where that is not the host's, in its folder.
+pub(crate) const OWN_BLANK: &str = "blank.img";
 /// Rises with every change of how a blank is formatted. Old blanks stay: disks lie over them.
 const BLANK_VERSION: u32 = 2;
 /// The size of a journal, in MiB: the smallest that holds a busy disk's metadata.
@@ -45,6 +49,32 @@ pub(crate) struct Blank {
     pub(crate) size: ScratchSize,
 }
 
+/// What a container's disk lies over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ground {
+    /// The host's blank of its size, with a journal if it is kept.
+    #[default]
+    Usual,
+    /// The host's blank of this name, whichever way it is kept: it goes on from one that was kept otherwise.
+    Named(String),
+    /// A file in its folder: it goes on from a snapshot that came from another host.
+    Own,
+}
+
+impl Ground {
+    /// That of a container which runs, and whose folder is `home`: what it lies over, however its copies are
+    /// kept.
+    pub(crate) fn as_copied(record: &Record, home: &Path) -> Self {
+        let is_kept = home.join(OVERLAY).exists();
+        let journal = if is_kept { Journal::With } else { Journal::Without };
+        match &record.ground {
+            Self::Usual => Self::Named(blank_name(journal, record.scratch)),
+            other => other.clone(),
+        }
+    }
+}
+
 /// Whether a blank has a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Journal {
@@ -62,9 +92,23 @@ impl Scratch {
         Ok(Self { blank, overlay: unnamed_file(folder)?, path: None })
     }
 
-    /// The disk of a container that is kept, whose overlay is the file at `path`.
-    pub(crate) fn lasting(folder: &Path, path: &Path, size: ScratchSize) -> Result<Self, Error> {
-        let blank = Blank::open(folder, Journal::With, size)?;
+    /// The disk of the container whose folder is `home`, as it is, or new. It is gone when the last process
+    /// closes it where the container is removed at its end, unless files were put into it before.
+    pub(crate) fn of(record: &Record, home: &Path, folder: &Path) -> Result<Self, Error> {
+        if !record.keeping.auto_remove || home.join(OVERLAY).exists() {
+            return Self::lasting(record, home, folder);
+        }
+        let blank = Blank::of(record, home, folder, Journal::Without)?;
+        fs::create_dir_all(folder).map_err(file_error("create", folder))?;
+        Ok(Self { blank, overlay: unnamed_file(folder)?, path: None })
+    }
+
+    /// The disk of the container whose folder is `home`, kept there.
+    pub(crate) fn lasting(record: &Record, home: &Path, folder: &Path) -> Result<Self, Error> {
+        Self::over(Blank::of(record, home, folder, Journal::With)?, &home.join(OVERLAY))
+    }
+
+    fn over(blank: Blank, path: &Path) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let overlay = options.open(path).map_err(file_error("open", path))?;
@@ -96,6 +140,18 @@ impl Scratch {
 }
 
 impl Blank {
+    /// What the container's disk lies over whose folder is `home`, and which is kept or not; `folder` has
+    /// those of the host.
+    fn of(record: &Record, home: &Path, folder: &Path, journal: Journal) -> Result<Self, Error> {
+        let path = match &record.ground {
+            Ground::Usual => return Self::open(folder, journal, record.scratch),
+            Ground::Named(name) => folder.join(name),
+            Ground::Own => home.join(OWN_BLANK),
+        };
+        let file = File::open(&path).map_err(file_error("open", &path))?;
+        Ok(Self { file, journal, size: record.scratch })
+    }
+
     /// The one in `folder`, formatted first where it is not there yet.
     pub(crate) fn open(folder: &Path, journal: Journal, size: ScratchSize) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(file_error("create", folder))?;
@@ -232,6 +288,44 @@ mod tests {
         }
     }
 
+    fn lasting(folder: &Path, path: &Path, size: ScratchSize) -> Scratch {
+        Scratch::over(Blank::open(folder, Journal::With, size).unwrap(), path).unwrap()
+    }
+
+    #[test]
+    fn a_copys_disk_lies_over_what_the_originals_did_however_it_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, blanks) = (folder.path().join("home"), folder.path().join("scratch"));
+        fs::create_dir(&home).unwrap();
+        let size = "64m".parse().unwrap();
+        let mut record = Record { scratch: size, ..crate::containers::sample("a", "web") };
+        record.keeping.auto_remove = true;
+        let fleeting = Scratch::of(&record, &home, &blanks).unwrap();
+        assert!(fleeting.path.is_none() && fleeting.blank.journal == Journal::Without);
+        let ground = Ground::as_copied(&record, &home);
+        assert_eq!(ground, Ground::Named("blank-2-64m.img".to_owned()));
+        // A copy that is kept lies over the same file.
+        let mut copy = Record { ground, ..record.clone() };
+        copy.keeping.auto_remove = false;
+        let kept = Scratch::of(&copy, &home, &blanks).unwrap();
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        assert!(kept.path.is_some());
+        assert_eq!(inode(&kept.blank.file), inode(&fleeting.blank.file));
+        assert_eq!(Ground::as_copied(&copy, &home), copy.ground);
+        let usual = Ground::as_copied(&record, &home);
+        assert_eq!(usual, Ground::Named("blank-2-journal-64m.img".to_owned()));
+        // One from elsewhere has its own.
+        copy.ground = Ground::Own;
+        assert!(Scratch::of(&copy, &home, &blanks).is_err());
+        fs::write(home.join(OWN_BLANK), "own").unwrap();
+        let own = Scratch::of(&copy, &home, &blanks).unwrap();
+        assert_eq!(own.blank.file.metadata().unwrap().len(), 3);
+        fs::remove_file(home.join(OVERLAY)).unwrap();
+        copy.keeping.auto_remove = true;
+        let nowhere = folder.path().join("nowhere");
+        assert!(Scratch::of(&copy, &home, &nowhere).unwrap().path.is_none());
+    }
+
     #[test]
     fn disks_of_every_size_can_be_formatted() {
         let folder = tempfile::tempdir().unwrap();
@@ -240,7 +334,7 @@ mod tests {
             let path = folder.path().join(text);
             for scratch in [
                 Scratch::fleeting(folder.path(), size).unwrap(),
-                Scratch::lasting(folder.path(), &path, size).unwrap(),
+                lasting(folder.path(), &path, size),
             ] {
                 assert_eq!(scratch.blank.file.metadata().unwrap().len(), size.bytes());
             }
@@ -274,7 +368,7 @@ mod tests {
     fn a_disk_that_cannot_be_copied_stays_new() {
         let folder = tempfile::tempdir().unwrap();
         let (size, path) = ("64m".parse().unwrap(), folder.path().join("overlay.img"));
-        let lasting = || Scratch::lasting(folder.path(), &path, size).unwrap();
+        let lasting = || lasting(folder.path(), &path, size);
         let fleeting = Scratch::fleeting(folder.path(), size).unwrap();
         for mut scratch in [lasting(), fleeting] {
             let file = File::options().write(true).open(folder.path().join("blank-2-64m.img"));

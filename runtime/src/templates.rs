@@ -261,7 +261,7 @@ impl Unfinished {
 
 /// Locks this file, which is made if need be; none if somebody else has locked it. Whoever clears up
 /// removes locks: one that has no name any more keeps nobody out.
-fn try_lock(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn try_lock(path: &Path) -> io::Result<Option<File>> {
     loop {
         let lock = File::create(path)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {

@@ -28,6 +28,7 @@ mod refusals;
 mod registry;
 mod resources;
 mod restarts;
+mod restored;
 mod run_flags;
 mod screens;
 mod snapshot;

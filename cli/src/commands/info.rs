@@ -12,6 +12,7 @@ use runtime::{
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
+use crate::commands::snapshot::snapshots;
 use crate::commands::{containers, open_store, places, print};
 use crate::failure::Failure;
 use crate::{listing, words};
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &InfoArgs, common: &Common) -> Result<ExitCode, Failure>
     let known = Known {
         all: containers(common)?.list()?,
         images: open_store(common)?.list()?.len(),
+        snapshots: snapshots(common)?.list()?.len(),
         settings: Settings::load()?,
         kvm: examine(&places).kvm,
         host: Host::look(),
@@ -53,6 +55,7 @@ pub(crate) fn run(args: &InfoArgs, common: &Common) -> Result<ExitCode, Failure>
 struct Known {
     all: Vec<Found>,
     images: usize,
+    snapshots: usize,
     settings: Settings,
     kvm: KvmVerdict,
     host: Host,
@@ -72,6 +75,7 @@ impl Known {
             "ContainersStopped": stopped,
             "OtherVersions": self.others(),
             "Images": self.images,
+            "Snapshots": self.snapshots,
             "LoggingDriver": self.settings.log_driver.value.to_string(),
             "DockerRootDir": self.places.data.display().to_string(),
             "ServerVersion": env!("CARGO_PKG_VERSION"),
@@ -101,11 +105,12 @@ impl Known {
         };
         let mut text = format!(
             "Containers: {}\n Running: {running}\n Paused: {paused}\n Stopped: {stopped}\n{others}\
-             Images: {}\nVersion: {}\nKernel Version: {}\nOperating System: {}\n\
+             Images: {}\nSnapshots: {}\nVersion: {}\nKernel Version: {}\nOperating System: {}\n\
              Architecture: {}\nCPUs: {}\nTotal Memory: {}\nName: {}\nRoot Dir: {}\nKVM: {}\n\
              Guest Kernel: {}\nAgent: {}\nRegistry Client: {}\nDefaults:\n",
             self.all.len(),
             self.images,
+            self.snapshots,
             env!("CARGO_PKG_VERSION"),
             host.kernel,
             host.system,

@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod boot;
+pub(crate) mod clone;
 pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod container;
@@ -35,10 +36,12 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rename;
 pub(crate) mod restart;
+pub(crate) mod restore;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
@@ -82,6 +85,7 @@ pub(crate) fn run(arguments: Arguments, stopwatch: Stopwatch) -> Result<ExitCode
         Command::Inspect(args) => inspect::run(&args, &common),
         Command::Image(args) => image::run(&args, &common),
         Command::Network(args) => network::run(args, &common),
+        Command::Snapshot(args) => snapshot::run(&args, &common),
         Command::Template(args) => template::run(&args, &common),
         Command::System(args) => system::run(&args, &common),
         Command::Events(args) => events::run(&args, &common),
@@ -166,7 +170,7 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 /// Writes to stdout. A reader that has gone away, as `head` does, is no failure.
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

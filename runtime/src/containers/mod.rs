@@ -21,7 +21,7 @@ pub(crate) use self::files::Durability;
 pub(crate) use self::record::VERSION;
 #[cfg(test)]
 pub(crate) use self::record::tests::sample;
-pub use self::record::{Record, State, Status};
+pub use self::record::{CopyOf, Record, State, Status};
 pub(crate) use self::register::{Claim, Register, Visiting};
 
 use images::EventLog;
@@ -34,6 +34,7 @@ use crate::logs;
 use crate::network::Networks;
 use crate::options::ContainerPort;
 use crate::places::Places;
+use crate::snapshots::Snapshots;
 
 const RECORD: &str = "container.json";
 const STATE: &str = "state.json";
@@ -197,13 +198,14 @@ impl Containers {
         }
     }
 
-    /// Which container uses an image, whether it runs or not, in words.
+    /// Which container uses an image, whether it runs or not, or which snapshot, in words.
     #[must_use]
     pub fn image_user(&self, image: images::Digest) -> Option<String> {
-        let image = image.to_string();
+        let words = image.to_string();
         match self.list() {
             Ok(all) => {
-                let user = all.into_iter().find(|found| found.record.image_id == image)?;
+                let user = all.into_iter().find(|found| found.record.image_id == words);
+                let Some(user) = user else { return self.snapshots().image_user(image) };
                 let runs = user.state.status.is_supervised();
                 let kind = if runs { "running" } else { "stopped" };
                 Some(format!("{kind} container {}", user.short_id()))
@@ -216,6 +218,12 @@ impl Containers {
     /// Where it is written down what happens to them.
     pub(crate) fn events(&self) -> EventLog {
         events_of(&self.folder)
+    }
+
+    /// Those that were made of them.
+    fn snapshots(&self) -> Snapshots {
+        let data = self.folder.parent().unwrap_or(&self.folder).to_owned();
+        Snapshots::of(&Places { data })
     }
 
     /// The networks that they are on.

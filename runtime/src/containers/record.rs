@@ -16,6 +16,7 @@ use crate::network::{Endpoint, NO_NETWORK};
 use crate::options::{Dns, HostLimits, Ports};
 use crate::plan::VmConfig;
 use crate::publish::Published;
+use crate::scratch::Ground;
 use crate::wishes::Wishes;
 
 /// The version of both documents.
@@ -49,6 +50,9 @@ pub struct Record {
     /// The size of what it writes on.
     #[serde(default)]
     pub scratch: ScratchSize,
+    /// What that lies over.
+    #[serde(default)]
+    pub ground: Ground,
     /// What its machine may use of the host.
     #[serde(default)]
     pub host: HostLimits,
@@ -67,8 +71,20 @@ pub struct Record {
     /// Its places on networks, in the order of its interfaces.
     #[serde(default)]
     pub networks: Vec<Endpoint>,
+    /// What it went on from, if its first start was none.
+    #[serde(default)]
+    pub copy_of: Option<CopyOf>,
     /// What the agent is told.
     pub container: ContainerSpec,
+}
+
+/// What a container went on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyOf {
+    /// The snapshot's name; none where a container was cloned.
+    pub snapshot: Option<String>,
+    /// The id of the container that the snapshot was made of.
+    pub container: String,
 }
 
 fn no_network() -> String {
@@ -288,12 +304,14 @@ pub(crate) mod tests {
             template: true,
             vm: VmConfig { memory_mib: 512, vcpus: 1 },
             scratch: ScratchSize::DEFAULT,
+            ground: Ground::Usual,
             host: HostLimits::default(),
             ports: Ports::default(),
             dns: Dns::default(),
             wishes: Wishes::default(),
             network_mode: NO_NETWORK.to_owned(),
             networks: Vec::new(),
+            copy_of: None,
             container,
         }
     }

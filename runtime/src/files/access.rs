@@ -9,7 +9,7 @@ use protocol::FileJob;
 use vmm::config::Start;
 use vmm::residence;
 
-use crate::containers::{Containers, Found, OVERLAY, Visiting};
+use crate::containers::{Containers, Found, Visiting};
 use crate::control::connect;
 use crate::error::Error;
 use crate::kvm;
@@ -120,11 +120,7 @@ fn start(found: &Found, lock: File, places: &Places) -> Result<Held, Error> {
             start,
             save: None,
             image: open_disk(&image)?,
-            scratch: Scratch::lasting(
-                &places.scratch(),
-                &found.folder().join(OVERLAY),
-                record.scratch,
-            )?,
+            scratch: Scratch::lasting(&record, found.folder(), &places.scratch())?,
             nets: Vec::new(),
             trace: false,
             host: record.host.clone(),

@@ -179,7 +179,7 @@ impl<'a> Supervisor<'a> {
     pub(super) fn serve(mut self) -> Served {
         let ending = match self.serve_all() {
             Err(Error::Abandoned) => Err(Error::Abandoned),
-            Err(error) if self.parts.is_copy && !self.agent_has_spoken => {
+            Err(error) if self.parts.is_copy && !self.agent_has_spoken && !self.parts.adopts => {
                 Err(Error::Template(Box::new(error)))
             }
             ending => ending,

@@ -81,7 +81,9 @@ impl Recipe<'_> {
     /// # Errors
     /// When one of the files is gone.
     pub(crate) fn wanted(&self) -> Result<Wanted, Error> {
-        let mut text = format!("{}\n{}\n", env!("CARGO_PKG_VERSION"), host::processor());
+        let (release, version) = host::kernel();
+        let host = format!("{} {release} {version}", host::processor());
+        let mut text = format!("{}\n{host}\n", env!("CARGO_PKG_VERSION"));
         for path in [Path::new("/proc/self/exe"), self.kernel, self.agent] {
             let metadata = fs::metadata(path).map_err(|source| Error::File {
                 action: "look at",

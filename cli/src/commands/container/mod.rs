@@ -9,8 +9,8 @@ use runtime::Stopwatch;
 
 use crate::arguments::Common;
 use crate::commands::{
-    attach, commit, cp, create, diff, exec, inspect, kill, logs, pause, port, ps, rename, restart,
-    rm, run as run_command, start, stats, stop, top, unpause, update, wait,
+    attach, clone, commit, cp, create, diff, exec, inspect, kill, logs, pause, port, ps, rename,
+    restart, restore, rm, run as run_command, start, stats, stop, top, unpause, update, wait,
 };
 use crate::failure::Failure;
 
@@ -49,6 +49,8 @@ pub(crate) enum OfContainers {
     Cp(cp::CpArgs),
     Diff(diff::DiffArgs),
     Commit(commit::CommitArgs),
+    Restore(Box<restore::RestoreArgs>),
+    Clone(Box<clone::CloneArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,5 +106,7 @@ pub(crate) fn run_same(
         OfContainers::Cp(args) => cp::run(&args, common),
         OfContainers::Diff(args) => diff::run(&args, common),
         OfContainers::Commit(args) => commit::run(&args, common),
+        OfContainers::Restore(args) => restore::run(*args, common, stopwatch),
+        OfContainers::Clone(args) => clone::run(*args, common),
     }
 }

@@ -37,6 +37,9 @@ pub(super) struct Inspection {
     mounts: [Value; 0],
     config: Config,
     network_settings: Value,
+    /// What it went on from: Docker has no such thing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_of: Option<Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -120,6 +123,10 @@ pub(super) fn inspection(found: &Found, networks: &Networks, size_rw: Option<u64
         mounts: [],
         config: config(record),
         network_settings: network_settings(found, networks),
+        copy_of: record
+            .copy_of
+            .as_ref()
+            .map(|copy| json!({ "Snapshot": copy.snapshot, "Container": copy.container })),
     }
 }
 

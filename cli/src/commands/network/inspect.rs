@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::networks;
 use crate::arguments::Common;
+use crate::commands::containers;
 use crate::commands::ps::is_up;
-use crate::commands::{containers, print};
 use crate::failure::Failure;
 use crate::listing;
 
@@ -43,18 +43,7 @@ pub(crate) fn run(args: &InspectArgs, common: &Common) -> Result<ExitCode, Failu
             Err(error) => failures.push(error),
         }
     }
-    match format.as_deref() {
-        None | Some("") => print(&listing::indented(&found)?)?,
-        Some("json") => {
-            print(&(serde_json::to_string(&found).map_err(std::io::Error::from)? + "\n"))?
-        }
-        Some(text) => {
-            let template = listing::parse(text)?;
-            for value in &found {
-                print(&(listing::render(&template, value)? + "\n"))?;
-            }
-        }
-    }
+    listing::show(format.as_deref(), &found)?;
     let mut code = ExitCode::SUCCESS;
     for error in failures {
         code = Failure::from(error).report();

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use images::{ImageUsage, Reference, Usage};
 use runtime::Found;
+use runtime::snapshots::Snapshot;
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
 use crate::commands::images::since;
 use crate::commands::ps::{Length, command, is_up, status};
+use crate::commands::snapshot::snapshots;
 use crate::commands::{containers, open_store, print};
 use crate::failure::Failure;
 use crate::listing::Listing;
@@ -79,7 +81,9 @@ pub(crate) fn run(args: &DfArgs, common: &Common) -> Result<ExitCode, Failure> {
             CONTAINERS.lay_out(None, &containers)?
         )
     } else {
-        LISTING.lay_out(args.format.as_deref(), &[images_row(&usage), containers_row(&found)])?
+        let snapshots = snapshots_row(&snapshots(common)?.list()?);
+        let rows = [images_row(&usage), containers_row(&found), snapshots];
+        LISTING.lay_out(args.format.as_deref(), &rows)?
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -100,6 +104,11 @@ fn containers_row(found: &[Found]) -> Value {
     let reclaimable = written(&ended);
     let bytes = (written(&active) + reclaimable, reclaimable);
     row("Containers", (found.len(), active.len()), bytes)
+}
+
+/// None of them is ever removed but by hand.
+fn snapshots_row(all: &[Snapshot]) -> Value {
+    row("Snapshots", (all.len(), 0), (all.iter().map(Snapshot::bytes).sum(), 0))
 }
 
 fn row(kind: &str, (all, active): (usize, usize), (bytes, reclaimable): (u64, u64)) -> Value {
