@@ -16,13 +16,13 @@ use crate::error::Error;
 use crate::events::of_container;
 use crate::keeping::{Keeping, RestartPolicy};
 use crate::link::{Blame, Link};
-use crate::network::Networks;
+use crate::network::{NO_NETWORK, Networks, user};
 use crate::options::NetworkOptions;
 use crate::places::Places;
 use crate::plan::{Plan, PlannedImage, plan};
 use crate::preparation::{Choice, Prepared, Resort, Scene};
 use crate::process::Independent;
-use crate::publish::{Door, open_doors};
+use crate::publish::{Entrance, open_doors};
 use crate::record_of::record_of;
 use crate::snapshots::Snapshot;
 use crate::spec::{PullPolicy, RunSpec};
@@ -329,10 +329,10 @@ impl Launch<'_> {
         let links = Link::pair()
             .map_err(|source| Error::System { action: "make a pair of sockets", source });
         let prepared = links.and_then(|links| {
-            let doors = doors_of(record)?;
-            Ok((prepare(&home)?, doors, links))
+            let entrance = entrance_of(record)?;
+            Ok((prepare(&home)?, entrance, links))
         });
-        let (prepared, doors, (near, far)) = match prepared {
+        let (prepared, entrance, (near, far)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 give_back(self.containers, home, record, state.clone());
@@ -347,7 +347,7 @@ impl Launch<'_> {
             prepared,
             scene: self.scene.clone(),
             image: lock,
-            doors,
+            entrance,
             starter: far,
             attachment: attachment(self.attendance),
             patience: patience(),
@@ -386,12 +386,20 @@ impl Launch<'_> {
     }
 }
 
-/// The ports of the host that are to lead to a container; none to one that cannot be reached.
-fn doors_of(record: &Record) -> Result<Vec<Door>, Error> {
-    match record.networks.is_empty() {
-        true => Ok(Vec::new()),
-        false => Ok(open_doors(&record.ports.publications())?),
+/// What of the host is to lead to a container; nothing to one that cannot be reached.
+fn entrance_of(record: &Record) -> Result<Entrance, Error> {
+    let wanted = record.ports.publications();
+    if record.goes_by_passt() {
+        // They are free, and passt takes them once these are closed: it opens its own.
+        let doors = open_doors(&user::publications(wanted))?;
+        let ports: Vec<_> = doors.iter().map(|door| door.published).collect();
+        user::passt::check_ports(&ports)?;
+        return Ok(Entrance { by_passt: ports, ..Entrance::default() });
     }
+    // One that is on no network now may be connected later.
+    let is_alone = record.network_mode == NO_NETWORK;
+    let doors = if is_alone { Vec::new() } else { open_doors(&wanted)? };
+    Ok(Entrance { doors, ..Entrance::default() })
 }
 
 fn attachment(attendance: &Attendance) -> Attachment {

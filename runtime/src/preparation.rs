@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::guest_files::{find_agent, find_kernel};
 use crate::host;
 use crate::limits::ScratchSize;
+use crate::network::user::{UserWay, passt::Errand};
 use crate::network::{Connection, Networks};
 use crate::places::Places;
 use crate::scratch::{Ground, Journal, OWN_BLANK, Scratch};
@@ -34,10 +35,8 @@ pub(crate) struct Scene {
 pub(crate) struct Prepared {
     /// What it is made of.
     pub(crate) machine: MachineParts,
-    /// The container's interfaces.
-    pub(crate) interfaces: Vec<Interface>,
-    /// Where it asks for names.
-    pub(crate) resolvers: Vec<IpAddr>,
+    /// What it is connected with.
+    pub(crate) links: Links,
     /// The template that it is saved as.
     pub(crate) template: Option<Unfinished>,
     /// The template that it goes on from, if more is to be learnt about it.
@@ -48,6 +47,19 @@ pub(crate) struct Prepared {
     pub(crate) lacks: Option<Journal>,
     /// Whether the container is in it already, and takes this one's place.
     pub(crate) adopts: bool,
+}
+
+/// What a container is connected with.
+#[derive(Default)]
+pub(crate) struct Links {
+    /// Its interfaces.
+    pub(crate) interfaces: Vec<Interface>,
+    /// Where it asks for names.
+    pub(crate) resolvers: Vec<IpAddr>,
+    /// Where it reaches the host.
+    pub(crate) host: Option<IpAddr>,
+    /// What passt is to do, if its frames are passt's to carry.
+    pub(crate) errand: Option<Errand>,
 }
 
 /// Which templates there are for a start.
@@ -105,8 +117,7 @@ impl Scene {
         let Choice { templates, wanted, resort } = choice;
         let disk = open_disk(image)?;
         let mut scratch = Scratch::of(record, home.path(), &self.places.scratch())?;
-        let Connected { nets, interfaces, resolvers } =
-            connect(&Networks::open(&self.places), record)?;
+        let (nets, links) = connect(&Networks::open(&self.places), record)?;
         let wanted = wanted.filter(|_| resort != Resort::Boot);
         let special = wanted.filter(|_| resort == Resort::Image && begins_afresh(&scratch));
         // What cannot be looked at has no template.
@@ -124,7 +135,7 @@ impl Scene {
         let save = files.map(|files| Save { files, ring: Ring::First });
         let machine = MachineParts { save, nets, ..self.machine(record, start, disk, scratch) };
         let (template, adopts) = (unfinished, false);
-        Ok(Prepared { machine, interfaces, resolvers, template, unexplored, origin, lacks, adopts })
+        Ok(Prepared { machine, links, template, unexplored, origin, lacks, adopts })
     }
 
     /// Opens all that a container is made of that goes on where a snapshot was taken.
@@ -143,13 +154,11 @@ impl Scene {
         let mut scratch = Scratch::of(record, home.path(), &self.places.scratch())?;
         let failed = |source| Error::System { action: "copy the snapshot's disk", source };
         scratch.resemble(&saved).map_err(failed)?;
-        let Connected { nets, interfaces, resolvers } =
-            connect(&Networks::open(&self.places), record)?;
+        let (nets, links) = connect(&Networks::open(&self.places), record)?;
         let start = Start::Restore { files: machine, working_set: WorkingSet::default() };
         Ok(Prepared {
             machine: MachineParts { nets, ..self.machine(record, start, disk, scratch) },
-            interfaces,
-            resolvers,
+            links,
             template: None,
             unexplored: None,
             origin: None,
@@ -180,26 +189,32 @@ impl Scene {
     }
 }
 
-/// What leads to a container's networks.
-#[derive(Default)]
-struct Connected {
-    nets: Vec<NetConfig>,
-    interfaces: Vec<Interface>,
-    resolvers: Vec<IpAddr>,
-}
-
-/// The ways to the container's networks, what it sees of them, and where it asks for names.
-fn connect(networks: &Networks, record: &Record) -> Result<Connected, Error> {
-    let mut connected = Connected::default();
+/// The host's ends of what a container is connected with, and what it sees of the others.
+fn connect(networks: &Networks, record: &Record) -> Result<(Vec<NetConfig>, Links), Error> {
+    if record.goes_by_passt() {
+        return connect_by_passt(record);
+    }
+    let (mut nets, mut links) = (Vec::new(), Links::default());
     for Connection { tap, interface, resolver } in networks.connect(record)? {
         let backend = NetBackend::Tap(tap);
         // The host's kernel moves its frames where it can.
         let vhost = vmm::open_vhost().ok();
-        connected.nets.push(NetConfig { backend, vhost, limits: record.host.net_limits() });
-        connected.interfaces.push(interface);
-        connected.resolvers.push(resolver.into());
+        nets.push(NetConfig { backend, vhost, limits: record.host.net_limits() });
+        links.interfaces.push(interface);
+        links.resolvers.push(resolver.into());
     }
-    Ok(connected)
+    links.host = links.resolvers.first().copied();
+    Ok((nets, links))
+}
+
+fn connect_by_passt(record: &Record) -> Result<(Vec<NetConfig>, Links), Error> {
+    let failed = |source| Error::System { action: "make a pair of sockets", source };
+    let way = UserWay::open(&record.container.etc.resolv_conf).map_err(failed)?;
+    let UserWay { machine, interface, resolvers, host, errand } = way;
+    let (backend, limits) = (NetBackend::Stream(machine), record.host.net_limits());
+    let net = NetConfig { backend, vhost: None, limits };
+    let links = Links { interfaces: vec![interface], resolvers, host, errand: Some(errand) };
+    Ok((vec![net], links))
 }
 
 /// Whether a machine in which an image is prepared serves a container with this writable disk: the one

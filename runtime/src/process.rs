@@ -1,6 +1,7 @@
 //! Child processes that are forks of this one.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -45,6 +46,13 @@ impl Process {
     /// Waits for its end, but no longer than `patience`.
     pub(crate) fn wait_at_most(&self, patience: Duration) {
         await_end(&self.child, patience);
+    }
+}
+
+impl AsFd for Process {
+    /// Readable once it has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.as_fd()
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyperrun_tests::{Output, Outside};
+use hyperrun_tests::{Output, Outside, echoed};
 
 use crate::home::Home;
 
@@ -314,7 +314,7 @@ fn a_container_that_runs_is_connected_and_disconnected() {
     for network in ["one", "two"] {
         home.sandbox.does(&format!("network create {network}"));
     }
-    home.idles("ant", "--network one");
+    home.idles("ant", "--network one -p 8095:9/udp");
     home.idles("bee", "--network two");
     let (gateway, bee) =
         (home.told("ant", "{{.NetworkSettings.Networks.one.Gateway}}"), home.address("bee", "two"));
@@ -328,7 +328,17 @@ fn a_container_that_runs_is_connected_and_disconnected() {
     // What it is on now, it is on after its next start, too.
     home.sandbox.does("restart -t 0 ant");
     home.reaches("ant", &bee);
+    // Its port leads to it on whichever network is its first.
+    let echo = std::env::var("HYPERRUN_TEST_LOAD").expect("scripts/test sets it");
+    home.sandbox.does(&format!("cp {echo} ant:/echo"));
+    home.sandbox.does("exec -d ant /echo 0.0.0.0:9");
+    assert_eq!(echoed("127.0.0.1:8095"), b"echo");
+    home.sandbox.does("network disconnect one ant");
+    assert_eq!(echoed("127.0.0.1:8095"), b"echo");
+    home.reaches("ant", &bee);
+    home.sandbox.does("network connect one ant");
     home.sandbox.does("network disconnect two ant");
+    assert_eq!(echoed("127.0.0.1:8095"), b"echo");
     home.misses("ant", &bee);
     home.reaches("ant", &gateway);
     home.says("ant", "ls /sys/class/net").stdout_is("eth0\nlo\n");

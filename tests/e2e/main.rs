@@ -37,3 +37,4 @@ mod templates;
 mod terminal;
 mod update;
 mod upgrade;
+mod user_network;

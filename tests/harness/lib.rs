@@ -23,7 +23,7 @@ pub mod tree;
 pub use changes::Changes;
 pub use initramfs::{initramfs, initramfs_of};
 pub use output::Output;
-pub use outside::Outside;
+pub use outside::{Outside, answer_names, echoed};
 pub use read_only::ReadOnly;
 pub use running::Running;
 pub use sample::{Sample, sample_size};

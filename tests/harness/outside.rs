@@ -6,12 +6,17 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The host's end of the cable, and the other's, with addresses for documentation (RFC 5737, RFC 3849).
 const HERE: [&str; 2] = ["198.51.100.1/24", "2001:db8:100::1/64"];
 const THERE: [&str; 2] = ["198.51.100.2/24", "2001:db8:100::2/64"];
+
+/// How long an answer is waited for until the question is sent again, and how often it is.
+const RETRY: Duration = Duration::from_millis(500);
+const ATTEMPTS: usize = 120;
 
 /// The world outside, gone with this value.
 pub struct Outside {
@@ -79,6 +84,17 @@ impl Outside {
         listening
     }
 
+    /// What comes back from this address when something is sent to it from there.
+    pub fn echo(&self, address: &str) -> JoinHandle<Vec<u8>> {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it is there");
+        let address = address.to_owned();
+        thread::spawn(move || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network).expect("it is a namespace");
+            echoed(&address)
+        })
+    }
+
     /// Answers each question for a name there with this address, from now on.
     pub fn answers_names(&self, address: [u8; 4]) {
         let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it is there");
@@ -88,12 +104,36 @@ impl Outside {
             move_into_link_name_space(namespace.as_fd(), network).expect("it is a namespace");
             let socket = UdpSocket::bind((Self::ADDRESS, 53)).expect("it is free");
             ready.send(()).expect("somebody waits");
-            let mut buffer = [0; 512];
-            while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-                socket.send_to(&named(&buffer[..count], address), from).expect("it can be sent");
-            }
+            answer_names(&socket, address);
         });
         is_ready.recv().expect("it listens");
+    }
+}
+
+/// What comes back from this address of UDP, once whoever is there listens.
+#[must_use]
+pub fn echoed(address: &str) -> Vec<u8> {
+    let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any).expect("there are ports");
+    socket.connect(address).expect("there is a way");
+    socket.set_read_timeout(Some(RETRY)).expect("it is not zero");
+    let mut buffer = [0; 512];
+    for _ in 0..ATTEMPTS {
+        // Nobody listens yet where it is refused.
+        if socket.send(b"echo").is_ok()
+            && let Ok(count) = socket.recv(&mut buffer)
+        {
+            return buffer[..count].to_vec();
+        }
+    }
+    Vec::new()
+}
+
+/// Answers each question for a name that comes to a socket with this address, for ever.
+pub fn answer_names(socket: &UdpSocket, address: [u8; 4]) {
+    let mut buffer = [0; 512];
+    while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+        socket.send_to(&named(&buffer[..count], address), from).expect("it can be sent");
     }
 }
 

@@ -8,7 +8,7 @@ use clap::ArgAction;
 use runtime::Error;
 use runtime::capabilities::Capability;
 use runtime::limits::{ScratchSize, Size};
-use runtime::network::{DEFAULT_NETWORK, Mac, NO_NETWORK};
+use runtime::network::{DEFAULT_NETWORK, Mac, USER_NETWORK};
 use runtime::options::{
     ByteRate, CpuSet, DeviceRates, ExtraHost, HostLimits, LinesError, MemorySwap, NetworkOption,
     NetworkOptions, NetworkRate, Options, RequestRate, SecurityOption, StorageOption, SysctlOption,
@@ -55,7 +55,7 @@ pub(crate) struct OptionArgs {
     /// Add a line to /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub(crate) add_host: Vec<ExtraHost>,
-    /// Connect the container to this network, or to none; bridge is usual for root, none for others
+    /// Connect the container to this network, or to none; bridge is usual for root, user for others
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub(crate) network: Vec<NetworkOption>,
     /// Call the container so, too, on its first network
@@ -210,7 +210,7 @@ impl OptionArgs {
 
 /// The networks that were asked for, or the usual one.
 fn network(asked: Vec<NetworkOption>, first: NetworkOption) -> Result<NetworkOptions, Error> {
-    let usual = if runtime::is_superuser() { DEFAULT_NETWORK } else { NO_NETWORK };
+    let usual = if runtime::is_superuser() { DEFAULT_NETWORK } else { USER_NETWORK };
     Ok(NetworkOptions::decide(asked, first, usual)?)
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use images::{Digest, Store};
+use runtime::network::Endpoint;
 use runtime::options::{ContainerPort, Expose};
 use runtime::{Found, Moment, Record, Status};
 
@@ -118,12 +119,13 @@ impl WantedContainers {
     }
 }
 
-/// Whether it is on the network of this name, or whose id begins so.
+/// Whether it is on the network of this name, or whose id begins so, or on none in this way.
 fn is_on(record: &Record, words: &str) -> bool {
-    record
-        .networks
-        .iter()
-        .any(|place| place.network == words || place.network_id.starts_with(words))
+    let is_it = |place: &Endpoint| place.network == words || place.network_id.starts_with(words);
+    match record.networks[..] {
+        [] => record.network_mode == words,
+        _ => record.networks.iter().any(is_it),
+    }
 }
 
 fn ports(key: &str, value: &str) -> Result<Vec<ContainerPort>, Failure> {

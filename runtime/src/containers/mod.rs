@@ -114,7 +114,7 @@ impl Found {
     #[must_use]
     pub fn ports(&self) -> BTreeMap<ContainerPort, Vec<SocketAddr>> {
         let runs = matches!(self.state.status, Status::Running | Status::Paused);
-        if !runs || self.record.networks.is_empty() {
+        if !runs || !self.record.is_reached() {
             return BTreeMap::new();
         }
         let mut ports: BTreeMap<_, Vec<_>> =

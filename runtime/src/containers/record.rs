@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::keeping::Keeping;
 use crate::limits::{ScratchSize, Size};
 use crate::moment::Moment;
-use crate::network::{Endpoint, NO_NETWORK};
+use crate::network::{Endpoint, NO_NETWORK, USER_NETWORK};
 use crate::options::{Dns, HostLimits, Ports};
 use crate::plan::VmConfig;
 use crate::publish::Published;
@@ -92,6 +92,17 @@ fn no_network() -> String {
 }
 
 impl Record {
+    /// Whether passt carries its frames: it is on no network then.
+    #[must_use]
+    pub fn goes_by_passt(&self) -> bool {
+        self.networks.is_empty() && self.network_mode == USER_NETWORK
+    }
+
+    /// Whether its ports can be reached.
+    pub(crate) fn is_reached(&self) -> bool {
+        !self.networks.is_empty() || self.goes_by_passt()
+    }
+
     /// `USER[:GROUP]` of its own process, as it was asked for.
     #[must_use]
     pub fn user(&self) -> String {

@@ -1,6 +1,7 @@
 //! Whether containers can have networks here, and what somebody has taken away from those there are.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -8,21 +9,45 @@ use serde_json::Value;
 use vmm::error::chain;
 
 use super::{Finding, fine, wrong};
-use crate::network::{Network, Networks, host};
+use crate::network::{Network, Networks, host, user};
 use crate::places::{Places, is_superuser};
+use crate::resolver::is_taken;
 
 const TUN_DEVICE: &str = "/dev/net/tun";
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// The groups whose members may ping without privilege (icmp(7)).
+const PING_GROUPS: &str = "/proc/sys/net/ipv4/ping_group_range";
 /// The first kernel with locked ports.
 const LOCKED_PORTS: (u32, u32) = (5, 16);
 
 /// What there is to say of networks.
 pub(super) fn findings(places: &Places) -> Vec<Finding> {
     if !is_superuser() {
-        return vec![fine("network", "containers have none: networks need root")];
+        return vec![unprivileged()];
     }
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     vec![means(&release), standing(&Networks::open(places)), firewall()]
+}
+
+/// What there is for somebody who is not root.
+fn unprivileged() -> Finding {
+    let name = "network";
+    let Some(passt) = host::find_program(user::passt::PROGRAM) else {
+        return wrong(name, "passt is not installed", "install passt, or run with --network none");
+    };
+    let found = fine(name, passt.display().to_string());
+    let groups = fs::read_to_string(PING_GROUPS).unwrap_or_default();
+    if may_ping(&groups, rustix::process::getegid().as_raw()) {
+        return found;
+    }
+    let hint = "containers cannot ping: sysctl -w net.ipv4.ping_group_range='0 2147483647'";
+    Finding { hint: Some(hint.to_owned()), ..found }
+}
+
+/// Whether a group is among those that may ping.
+fn may_ping(groups: &str, group: u32) -> bool {
+    let mut bounds = groups.split_ascii_whitespace().map(str::parse);
+    matches!((bounds.next(), bounds.next()), (Some(Ok(first)), Some(Ok(last))) if (first..=last).contains(&group))
 }
 
 fn means(release: &str) -> Finding {
@@ -61,6 +86,10 @@ fn standing(networks: &Networks) -> Finding {
         let hint = "the next start of a container on it makes them anew";
         return wrong(name, broken.join(", "), hint);
     }
+    if is_taken(Ipv4Addr::UNSPECIFIED.into()) && all.iter().any(is_set_up) {
+        let hint = "names of containers are not answered: have it listen at its own addresses only";
+        return wrong(name, "another program has port 53 at all addresses", hint);
+    }
     let forwards = fs::read_to_string(FORWARD).is_ok_and(|text| text.trim() == "1");
     if !forwards && all.iter().any(is_to_lead_out) {
         return wrong(name, "the host forwards nothing", "sysctl -w net.ipv4.ip_forward=1");
@@ -71,7 +100,11 @@ fn standing(networks: &Networks) -> Finding {
 
 /// Whether a network is set up that has a way out.
 fn is_to_lead_out(network: &Network) -> bool {
-    !network.internal && host::look(network).is_ok_and(|standing| standing.bridge.is_some())
+    !network.internal && is_set_up(network)
+}
+
+fn is_set_up(network: &Network) -> bool {
+    host::look(network).is_ok_and(|standing| standing.bridge.is_some())
 }
 
 /// What is missing of a network that is set up. One that is not is made when it is needed.
@@ -126,6 +159,15 @@ mod tests {
             ("mine", None),
         ] {
             assert_eq!(version(release), wanted, "{release}");
+        }
+    }
+
+    #[test]
+    fn groups_that_may_ping_are_a_range() {
+        for (groups, wanted) in
+            [("0\t2147483647\n", true), ("1\t0\n", false), ("0 999", false), ("", false)]
+        {
+            assert_eq!(may_ping(groups, 1000), wanted, "{groups}");
         }
     }
 

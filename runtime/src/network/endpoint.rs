@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::NetworkError;
 use super::leases::Applicant;
-use super::record::{NO_NETWORK, NetworkSpec};
+use super::record::{NO_NETWORK, NetworkSpec, USER_NETWORK};
 use super::{DEFAULT_NETWORK, Lease, Mac, Network, Networks, host, link};
 use crate::containers::Record;
 use crate::error::Error;
@@ -59,7 +59,9 @@ pub(crate) struct Connection {
 impl Networks {
     /// Gives a container that is being created its places on the networks that it asks for.
     pub(crate) fn join(&self, record: &mut Record, asked: &NetworkOptions) -> Result<(), Error> {
-        for option in asked.networks.iter().filter(|option| option.name != NO_NETWORK) {
+        let is_made =
+            |option: &&NetworkOption| ![NO_NETWORK, USER_NETWORK].contains(&&*option.name);
+        for option in asked.networks.iter().filter(is_made) {
             let network = self.named_or_default(&option.name)?;
             check_wish(&network, option)?;
             if record.networks.iter().any(|endpoint| endpoint.network_id == network.id) {

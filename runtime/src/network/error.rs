@@ -88,6 +88,12 @@ pub enum NetworkError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// passt is not there, or did not get ready.
+    #[error("cannot reach a network without privilege: {reason}")]
+    User {
+        /// What it said.
+        reason: String,
+    },
     /// There is no `nft`, or it refused the rules.
     #[error("cannot make the firewall's rules of network {network}: {reason}")]
     Rules {
@@ -126,7 +132,14 @@ impl NetworkError {
             Self::Rules { reason, .. } if reason.contains("not installed") => {
                 Some("install nftables, or run with --network none".to_owned())
             }
+            Self::User { reason } if reason.contains("not installed") => {
+                Some("install the package passt, or run with --network none".to_owned())
+            }
+            Self::User { reason } if reason.contains("too old") => Some(
+                "install a passt of March 2023 or later, or run with --network none".to_owned(),
+            ),
             Self::Name { .. }
+            | Self::User { .. }
             | Self::Prefix(_)
             | Self::Address { .. }
             | Self::Predefined { .. }

@@ -131,9 +131,14 @@ pub(super) fn plug(
 
 /// Whether `nft` is installed, and where.
 pub(crate) fn find_nft() -> Option<PathBuf> {
+    find_program("nft")
+}
+
+/// Whether a program is installed, and where.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let folders = path.split(':').chain(SYSTEM_FOLDERS).map(Path::new);
-    folders.map(|folder| folder.join("nft")).find(|path| path.is_file())
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// The host may have got a route to the same addresses since the network was made.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
     LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -54,6 +54,23 @@ pub(super) fn routes() -> io::Result<Routes> {
         }
     }
     Ok(routes)
+}
+
+/// An address of the host for others, if it has any.
+pub(super) fn own_address() -> io::Result<Option<Ipv4Addr>> {
+    let mut question = AddressMessage::default();
+    question.header.family = AddressFamily::Inet;
+    let answers = Netlink::open()?.dump(RouteNetlinkMessage::GetAddress(question))?;
+    let addresses = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewAddress(one) if one.header.scope == AddressScope::Universe => {
+            one.attributes.into_iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some(address),
+                _ => None,
+            })
+        }
+        _ => None,
+    });
+    Ok(addresses.min())
 }
 
 impl Routes {

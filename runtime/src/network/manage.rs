@@ -8,7 +8,9 @@ use super::endpoint::twice;
 use super::error::NetworkError;
 use super::host::HostLock;
 use super::record::NetworkSpec;
-use super::{Connection, DEFAULT_NETWORK, Endpoint, NO_NETWORK, Network, Networks, host};
+use super::{
+    Connection, DEFAULT_NETWORK, Endpoint, NO_NETWORK, Network, Networks, USER_NETWORK, host,
+};
 use crate::containers::{Containers, Found, Record};
 use crate::error::Error;
 use crate::options::{NetworkOption, NetworkOptionError};
@@ -41,7 +43,7 @@ impl Networks {
     /// # Errors
     /// When there is no such network, somebody is on it, or it is there for all.
     pub fn remove(&self, words: &str) -> Result<Network, Error> {
-        if [NO_NETWORK, DEFAULT_NETWORK].contains(&words) {
+        if [NO_NETWORK, USER_NETWORK, DEFAULT_NETWORK].contains(&words) {
             return Err(NetworkError::Predefined { name: words.to_owned() }.into());
         }
         let network = self.find(words)?;
@@ -110,7 +112,8 @@ impl Networks {
         if record.networks.iter().any(|endpoint| endpoint.network_id == network.id) {
             return Err(twice(record, &network));
         }
-        if record.network_mode == NO_NETWORK && record.networks.is_empty() {
+        let is_alone = [NO_NETWORK, USER_NETWORK].contains(&record.network_mode.as_str());
+        if is_alone && record.networks.is_empty() {
             let reason = NetworkOptionError::NoneAndOthers.to_string();
             return Err(NetworkError::Address { reason }.into());
         }

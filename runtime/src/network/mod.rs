@@ -17,6 +17,7 @@ mod pools;
 mod prefix;
 mod record;
 mod rules;
+pub mod user;
 
 use std::fs::{self, File};
 use std::io;
@@ -30,7 +31,7 @@ pub use self::error::NetworkError;
 pub use self::leases::Lease;
 pub use self::mac::{Mac, MacError};
 pub use self::prefix::{Address, Prefix, PrefixError, Subnet, Subnet6};
-pub use self::record::{DEFAULT_NETWORK, NO_NETWORK, Network, NetworkSpec};
+pub use self::record::{DEFAULT_NETWORK, NO_NETWORK, Network, NetworkSpec, USER_NETWORK};
 
 pub(crate) use self::endpoint::Connection;
 pub(crate) use self::leases::Applicant;

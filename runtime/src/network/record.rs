@@ -14,8 +14,10 @@ use crate::moment::Moment;
 pub const DEFAULT_NETWORK: &str = "bridge";
 /// What a container is on that has none; no network has this name.
 pub const NO_NETWORK: &str = "none";
+/// Not being on one, but going out by a program that needs no privilege.
+pub const USER_NETWORK: &str = "user";
 /// Names that mean something else.
-const RESERVED: [&str; 4] = [NO_NETWORK, "host", "default", "container"];
+const RESERVED: [&str; 6] = [NO_NETWORK, USER_NETWORK, "passt", "host", "default", "container"];
 /// The longest name, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 /// How many digits of a network's id are in its bridge's name: as many as there is room for.

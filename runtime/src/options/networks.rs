@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::network::{DEFAULT_NETWORK, Mac, NO_NETWORK};
+use crate::network::{DEFAULT_NETWORK, Mac, NO_NETWORK, USER_NETWORK};
 
 /// The networks of a container; without any it has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct NetworkOptions {
 /// One `--network`: `NAME`, or `name=NAME,alias=A,ip=ADDRESS,ip6=ADDRESS,mac-address=MAC`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkOption {
-    /// A network's name or id, or `none`.
+    /// A network's name or id, `user` or `none`.
     pub name: String,
     /// `alias`, or `--network-alias`.
     pub aliases: Vec<String>,
@@ -71,6 +71,7 @@ impl FromStr for NetworkOption {
         match option.name.as_str() {
             "" => Err(NetworkOptionError::NoName),
             "default" => Ok(Self { name: DEFAULT_NETWORK.to_owned(), ..option }),
+            "passt" => Ok(Self { name: USER_NETWORK.to_owned(), ..option }),
             name if name == "host" || name.starts_with("container:") => {
                 Err(NetworkOptionError::Anothers(option.name))
             }
@@ -109,7 +110,9 @@ impl NetworkOptions {
         if networks.is_empty() {
             networks.push(NetworkOption { name: usual.to_owned(), ..NetworkOption::default() });
         }
-        let none = networks.iter().filter(|option| option.name == NO_NETWORK).count();
+        let is_alone =
+            |option: &&NetworkOption| [NO_NETWORK, USER_NETWORK].contains(&&*option.name);
+        let none = networks.iter().filter(is_alone).count();
         if none > 0 && networks.len() > 1 {
             return Err(NetworkOptionError::NoneAndOthers);
         }
@@ -117,9 +120,11 @@ impl NetworkOptions {
         only.add(first)?;
         match none {
             0 => Ok(Self { networks }),
-            _ => only
-                .flag()
-                .map_or(Ok(Self::default()), |flag| Err(NetworkOptionError::WithoutNetwork(flag))),
+            _ => match only.flag() {
+                Some(flag) => Err(NetworkOptionError::WithoutNetwork(flag)),
+                None if only.name == USER_NETWORK => Ok(Self { networks }),
+                None => Ok(Self::default()),
+            },
         }
     }
 
@@ -205,6 +210,9 @@ mod tests {
         assert_eq!(decide(&[], nothing()).unwrap().networks, [named("bridge")]);
         assert_eq!(decide(&["none"], nothing()).unwrap(), NetworkOptions::default());
         assert_eq!(NetworkOptions::default().mode(), "none");
+        for name in ["user", "passt"] {
+            assert_eq!(decide(&[name], nothing()).unwrap().mode(), "user");
+        }
         let ip = NetworkOption { address: Some([192, 0, 2, 7].into()), ..nothing() };
         let both = decide(&["web", "back"], ip.clone()).unwrap();
         assert_eq!(both.networks[0].address, ip.address);
@@ -212,6 +220,8 @@ mod tests {
         for (names, flags, wanted) in [
             (&["none", "web"][..], nothing(), "container cannot be connected to multiple networks"),
             (&["none"], ip.clone(), "--ip needs a network"),
+            (&["user"], ip.clone(), "--ip needs a network"),
+            (&["web", "user"], nothing(), "container cannot be connected to multiple networks"),
             (&["name=web,ip=192.0.2.8"], ip, "cannot specify both --ip and per-network ip"),
         ] {
             let error = decide(names, flags).unwrap_err().to_string();

@@ -33,6 +33,15 @@ pub(crate) struct Door {
     pub(super) socket: DoorSocket,
 }
 
+/// What of the host leads to a container.
+#[derive(Debug, Default)]
+pub(crate) struct Entrance {
+    /// Ports that are ours.
+    pub(crate) doors: Vec<Door>,
+    /// Ports that passt has while it is at work.
+    pub(crate) by_passt: Vec<Published>,
+}
+
 /// What stands open.
 #[derive(Debug)]
 pub(super) enum DoorSocket {

@@ -7,6 +7,6 @@ mod pipes;
 mod proxy;
 mod relay;
 
-pub(crate) use self::door::{Door, open_doors};
 pub use self::door::{DoorError, Published};
+pub(crate) use self::door::{Entrance, open_doors};
 pub(crate) use self::proxy::Proxy;

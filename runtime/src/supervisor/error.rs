@@ -8,6 +8,7 @@ use vmm::exit::Exit;
 
 use super::console::printable;
 use crate::link::{Blame, Failure};
+use crate::network::NetworkError;
 use vmm::error::chain;
 
 /// Why a supervisor gave up.
@@ -43,6 +44,8 @@ pub(super) enum Error {
     Abandoned,
     #[error("no template was made: {reason}")]
     NotSaved { reason: String },
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     #[error("the template is broken")]
     Template(#[source] Box<Error>),
 }
@@ -92,6 +95,7 @@ impl Error {
             Self::Panicked { .. } | Self::Ended(_) | Self::NoAnswer { .. } => {
                 Some(debug.to_owned())
             }
+            Self::Network(error) => error.hint(),
             Self::Version { .. } => Some("build kernel, agent and hyperrun together".to_owned()),
             _ => None,
         }

@@ -23,9 +23,10 @@ use crate::keeping::RestartPolicy;
 use crate::link::{Blame, Failure, FromSupervisor};
 use crate::moment::Moment;
 use crate::network::files::with_gateway;
+use crate::network::user::passt::{Errand, Passt};
 use crate::options::Dns;
-use crate::preparation::{Choice, Prepared, Resort, Scene};
-use crate::publish::Door;
+use crate::preparation::{Choice, Links, Prepared, Resort, Scene};
+use crate::publish::Entrance;
 use crate::resolver::Need;
 use crate::timings::Stopwatch;
 
@@ -40,7 +41,7 @@ pub(super) struct Charge {
     /// Keeps its image from being removed.
     pub(super) image: ImageLock,
     /// The ports of the host that lead to it, at which whoever comes between two lives waits.
-    pub(super) doors: Vec<Door>,
+    pub(super) entrance: Entrance,
     /// Keeps names answered.
     pub(super) need: Option<Need>,
     /// Whoever talks to its supervisor.
@@ -132,25 +133,26 @@ impl Charge {
         circumstances: &Circumstances,
         attachment: Attachment,
     ) -> (Self, End) {
-        let Prepared { machine, interfaces, resolvers, template, unexplored, adopts, .. } =
-            prepared;
+        let Prepared { machine, links, template, unexplored, adopts, .. } = prepared;
+        let Links { interfaces, resolvers, host, errand } = links;
         let etc = &mut self.record.container.etc;
         // What was asked for is in it already, but for who answers.
         etc.resolv_conf = Dns::default().resolv_conf(&etc.resolv_conf, &resolvers);
-        etc.hosts = with_gateway(&etc.hosts, resolvers.first().copied());
+        etc.hosts = with_gateway(&etc.hosts, host);
         let is_copy = matches!(machine.start, Start::Restore { .. });
         let listener = machine::bind(&self.home.folder);
         // The machine's process has no use for any of these.
-        let ours = Cell::new(Some((self, template, unexplored)));
+        let ours = Cell::new(Some((self, template, unexplored, errand)));
         let machine = listener
             .and_then(|listener| MachineProcess::start(machine, listener, || drop(ours.take())));
-        let (mut charge, template, unexplored) =
+        let (mut charge, template, unexplored, errand) =
             ours.take().expect("only the machine's process drops them");
         let (mut console, mut saving) = (ConsoleTail::default(), Saving::new(template));
-        let (ending, machine) = match machine {
-            Ok(machine) => {
+        let started = machine.and_then(|machine| Ok((machine, charge.send_out(errand)?)));
+        let (ending, machine) = match started {
+            Ok((machine, passt)) => {
                 let Circumstances { patience, stopwatch, .. } = *circumstances;
-                let doors = std::mem::take(&mut charge.doors);
+                let entrance = std::mem::take(&mut charge.entrance);
                 let parts = Parts {
                     is_copy,
                     adopts,
@@ -159,7 +161,8 @@ impl Charge {
                     attachment,
                     patience,
                     stopwatch,
-                    doors,
+                    entrance,
+                    passt,
                 };
                 let supervisor = Supervisor::new(
                     parts,
@@ -169,7 +172,7 @@ impl Charge {
                     (&mut console, &mut saving),
                 );
                 let served = supervisor.serve();
-                (charge.state, charge.doors) = (served.state, served.doors);
+                (charge.state, charge.entrance) = (served.state, served.entrance);
                 (served.ending, served.machine)
             }
             Err(error) => (Err(error), None),
@@ -178,6 +181,12 @@ impl Charge {
         let end = End { outcome, saving, machine };
         charge.note_death(&end);
         (charge, end)
+    }
+
+    /// Where the container goes out by passt, has it begin, beside the machine.
+    fn send_out(&self, errand: Option<Errand>) -> Result<Option<Passt>, Error> {
+        let start = |errand: Errand| errand.start(&self.entrance.by_passt);
+        Ok(errand.map(start).transpose()?)
     }
 
     /// A program that has run has died.
@@ -237,6 +246,10 @@ impl Charge {
     /// A life in a machine that is made anew.
     fn live_again(mut self, circumstances: &Circumstances) -> (Self, End) {
         self.state.status = Status::Starting;
+        // It may have been connected and disconnected meanwhile.
+        if let Some(record) = self.home.read_record() {
+            self.record.networks = record.networks;
+        }
         let scene = &circumstances.scene;
         let made = scene.refresh(&mut self.record).and_then(|(image, _)| {
             let (templates, wanted) = scene.template(&self.record)?;

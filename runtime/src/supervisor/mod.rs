@@ -33,6 +33,7 @@ mod streams;
 mod unattended;
 mod visit;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vmm::process::Inherited;
@@ -49,7 +50,7 @@ use crate::containers::{CONTROL_SOCKET, Home, Record, State, Status};
 use crate::events::event_log;
 use crate::link::{Blame, Doorway, FromSupervisor, Link};
 use crate::preparation::{Prepared, Scene};
-use crate::publish::Door;
+use crate::publish::Entrance;
 use crate::resolver::Need;
 use crate::timings::Stopwatch;
 
@@ -68,7 +69,7 @@ pub(crate) struct Task {
     /// Keeps the image from being removed.
     pub(crate) image: images::ImageLock,
     /// The ports of the host that lead to it.
-    pub(crate) doors: Vec<Door>,
+    pub(crate) entrance: Entrance,
     /// The one that has started it.
     pub(crate) starter: Link,
     /// What that one wants of the program's streams.
@@ -94,7 +95,7 @@ pub(crate) enum Attachment {
 
 /// Carries out `task` in a process of its own; the code that process ends with.
 pub(crate) fn supervise(task: Task) -> u8 {
-    let Task { home, record, state, prepared, scene, image, doors, starter, .. } = task;
+    let Task { home, record, state, prepared, scene, image, entrance, starter, .. } = task;
     task.inherited.close();
     let mut clients = Clients::new(starter);
     let doorway = detach(prepared.machine.trace)
@@ -108,14 +109,15 @@ pub(crate) fn supervise(task: Task) -> u8 {
         patience: task.patience,
         stopwatch: task.stopwatch,
     };
-    let need = need_names(&record, &circumstances.scene, &mut clients);
-    let charge = Charge { home, record, state, image, doors, need, clients, notes };
+    let resolvers = &prepared.links.resolvers;
+    let need = need_names(&record, resolvers, &circumstances.scene, &mut clients);
+    let charge = Charge { home, record, state, image, entrance, need, clients, notes };
     let (charge, mut end) = match doorway {
         Ok(()) => charge.look_after(prepared, circumstances),
         Err(error) => (charge, End::before_any_life(error)),
     };
-    let Charge { home, mut record, state, image, doors, need, mut clients, mut notes } = charge;
-    drop((image, doors, need));
+    let Charge { home, mut record, state, image, entrance, need, mut clients, mut notes } = charge;
+    drop((image, entrance, need));
     if notes.stop_asked {
         notes.note(&record, "stop", &[]);
     }
@@ -170,12 +172,23 @@ fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mu
 }
 
 /// Has names answered for a container that is on a network. It runs without, where that cannot be.
-fn need_names(record: &Record, scene: &Scene, clients: &mut Clients) -> Option<Need> {
+fn need_names(
+    record: &Record,
+    resolvers: &[IpAddr],
+    scene: &Scene,
+    clients: &mut Clients,
+) -> Option<Need> {
     if record.networks.is_empty() {
         return None;
     }
-    match Need::new(&scene.places) {
-        Ok(need) => Some(need),
+    match Need::new(&scene.places, resolvers) {
+        Ok(need) => {
+            if let Some(address) = need.hindrance {
+                let words = format!("names are not answered: port 53 of {address} is taken");
+                clients.tell_all(&FromSupervisor::Warning(words));
+            }
+            Some(need)
+        }
         Err(error) => {
             let words = format!("names are not answered: {}", vmm::error::chain(&error));
             clients.tell_all(&FromSupervisor::Warning(words));

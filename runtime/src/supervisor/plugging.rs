@@ -54,6 +54,14 @@ impl Places {
         u8::try_from(number).ok()
     }
 
+    /// The hardware address of the interface at a place.
+    fn at(&self, number: usize) -> Option<[u8; 6]> {
+        match self.0.get(number)? {
+            Place::Taken(mac) => Some(*mac),
+            Place::Free | Place::Awaited(..) => None,
+        }
+    }
+
     /// The place of the interface with this hardware address.
     fn of(&self, mac: [u8; 6]) -> Option<usize> {
         self.0.iter().position(|place| *place == Place::Taken(mac))
@@ -167,11 +175,19 @@ impl Supervisor<'_> {
     /// The agent has let go of an interface, or has not taken one over: nothing is to be behind it any more.
     pub(super) fn interface_answered(&mut self, question: &Question, answer: &Answer) {
         let device = match (question, answer) {
+            (Question::Connect { interface, .. }, Answer::Done) => {
+                self.parts.interfaces.push(*interface);
+                return self.lead_elsewhere();
+            }
             (Question::Connect { device, .. }, Answer::Failed { .. })
             | (Question::Disconnect { device }, Answer::Done) => *device,
             _ => return,
         };
         let place = self.machine.devices().iter().position(|one| *one == device);
+        if let Some(mac) = place.and_then(|place| self.places.at(place)) {
+            self.parts.interfaces.retain(|interface| interface.mac != mac);
+            self.lead_elsewhere();
+        }
         if let Some(interface) = place.and_then(|place| u8::try_from(place).ok()) {
             // A machine that is gone has no interfaces either.
             let _ = self.machine.order(Order::Unplug { interface });

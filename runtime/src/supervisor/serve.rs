@@ -1,5 +1,7 @@
 //! The loop of a supervisor: waits for whoever has something to say, and does what follows from it.
 
+use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -29,7 +31,8 @@ use crate::keeping::{LogDriver, RestartPolicy};
 use crate::link::FromSupervisor;
 use crate::logs::{self, LogWriter};
 use crate::moment::Moment;
-use crate::publish::{Door, Proxy};
+use crate::network::user::passt::Passt;
+use crate::publish::{Entrance, Proxy};
 use crate::templates::Unexplored;
 use crate::timings::Stopwatch;
 
@@ -61,6 +64,7 @@ enum Wake {
     Answer,
     Output(usize),
     Check,
+    Passt,
     Client(ClientId),
 }
 
@@ -77,7 +81,9 @@ pub(super) struct Parts {
     pub(super) patience: Duration,
     pub(super) stopwatch: Stopwatch,
     /// The ports of the host that lead to the container.
-    pub(super) doors: Vec<Door>,
+    pub(super) entrance: Entrance,
+    /// What carries its frames, if that is passt.
+    pub(super) passt: Option<Passt>,
 }
 
 /// What is left of a life.
@@ -86,7 +92,7 @@ pub(super) struct Served {
     pub(super) ending: Result<ExitStatus, Error>,
     /// Its process, if nobody needs to wait until it is gone.
     pub(super) machine: Option<MachineProcess>,
-    pub(super) doors: Vec<Door>,
+    pub(super) entrance: Entrance,
 }
 
 /// A container that is looked after.
@@ -111,6 +117,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) checks: Option<Checks>,
     /// Leads whoever comes to the doors to the program, once it runs.
     pub(super) proxy: Option<Proxy>,
+    /// The container's address that they are led to.
+    pub(super) led_to: Option<IpAddr>,
     pub(super) agent: Option<Agent>,
     /// Whether it has said anything.
     pub(super) agent_has_spoken: bool,
@@ -163,6 +171,7 @@ impl<'a> Supervisor<'a> {
             questions: Questions::default(),
             checks: None,
             proxy: None,
+            led_to: None,
             agent: None,
             agent_has_spoken: false,
             answers: Answers::default(),
@@ -184,9 +193,9 @@ impl<'a> Supervisor<'a> {
             }
             ending => ending,
         };
-        let doors = self.shut_doors();
+        let entrance = self.shut_doors();
         let Self { state, machine, machine_is_done, .. } = self;
-        Served { state, ending, machine: machine_is_done.then_some(machine), doors }
+        Served { state, ending, machine: machine_is_done.then_some(machine), entrance }
     }
 
     fn serve_all(&mut self) -> Result<ExitStatus, Error> {
@@ -219,6 +228,7 @@ impl<'a> Supervisor<'a> {
                     }
                 }
                 Wake::Check => self.hear_check(),
+                Wake::Passt => self.lose_passt(),
                 Wake::Client(id) => self.hear_client(id)?,
             }
         }
@@ -247,6 +257,8 @@ impl<'a> Supervisor<'a> {
         sources.extend(outputs.map(|(source, flags, at)| (source, flags, Wake::Output(at))));
         let checks = self.checks.iter().flat_map(Checks::sources);
         sources.extend(checks.map(|source| (source, PollFlags::IN, Wake::Check)));
+        let passt = self.parts.passt.as_ref();
+        sources.extend(passt.map(|passt| (passt.as_fd(), PollFlags::IN, Wake::Passt)));
         let clients = self.clients.ids();
         sources.extend(clients.map(|(link, id)| (link, PollFlags::IN, Wake::Client(id))));
         let doorway = self.clients.doorway();
@@ -260,6 +272,18 @@ impl<'a> Supervisor<'a> {
         rustix::io::retry_on_intr(|| poll(&mut polled, left.as_ref())).map_err(failed)?;
         let ready = sources.iter().zip(&polled).filter(|(_, one)| !one.revents().is_empty());
         Ok(ready.map(|((_, _, wake), _)| *wake).collect())
+    }
+
+    /// A container whose passt ends before its time goes on without a network.
+    fn lose_passt(&mut self) {
+        let Some(mut passt) = self.parts.passt.take() else { return };
+        if self.machine_ended || matches!(self.stage, Stage::Exited(_)) {
+            return;
+        }
+        self.state.ports.clear();
+        let words = format!("the container has no network any more: {}", passt.last_words());
+        self.clients.tell_all(&FromSupervisor::Warning(words));
+        self.enter(self.state.status);
     }
 
     fn hear_machine(&mut self) -> Result<(), Error> {

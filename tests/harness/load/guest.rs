@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
@@ -26,6 +27,9 @@ const WORKERS: usize = 3;
 const ALIGNMENT: usize = 4096;
 
 fn main() -> io::Result<()> {
+    if let Some(address) = std::env::args().nth(1) {
+        return echo(&address);
+    }
     mount("dev", "/dev", "devtmpfs", MountFlags::empty(), None)?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut workers: Vec<_> = (0..WORKERS).map(|number| work(number, &stop)).collect();
@@ -48,6 +52,16 @@ fn main() -> io::Result<()> {
             OFF => reboot(RebootCommand::PowerOff)?,
             _ => host.write_all(b"what?\n")?,
         }
+    }
+}
+
+/// In a container, with an address as its argument, it sends datagrams back.
+fn echo(address: &str) -> io::Result<()> {
+    let socket = UdpSocket::bind(address)?;
+    let mut buffer = [0; 512];
+    loop {
+        let (count, from) = socket.recv_from(&mut buffer)?;
+        socket.send_to(&buffer[..count], from)?;
     }
 }
 

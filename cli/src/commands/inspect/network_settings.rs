@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use runtime::network::{DEFAULT_NETWORK, Endpoint, NO_NETWORK, Network, Networks};
+use runtime::network::{
+    DEFAULT_NETWORK, Endpoint, Mac, NO_NETWORK, Network, Networks, USER_NETWORK, user,
+};
 use runtime::{Found, Record};
 use serde_json::{Value, json};
 
@@ -11,9 +13,12 @@ use crate::commands::ps::is_up;
 /// Where it is on its networks; what of it is only while it runs is empty when it does not, as with Docker.
 pub(super) fn network_settings(found: &Found, networks: &Networks) -> Value {
     let places = found.record.networks.iter();
-    let shown: serde_json::Map<_, _> = places
+    let mut shown: serde_json::Map<_, _> = places
         .map(|place| (place.network.clone(), place_on_network(found, place, networks)))
         .collect();
+    if found.record.goes_by_passt() {
+        shown.insert(USER_NETWORK.to_owned(), place_by_passt(is_up(found)));
+    }
     // Docker shows the default network's on the outside, too.
     let usual = shown.get(DEFAULT_NETWORK).cloned();
     let outside = |field: &str| match &usual {
@@ -87,6 +92,19 @@ fn place_on_network(found: &Found, place: &Endpoint, networks: &Networks) -> Val
         "GlobalIPv6Address": text(six.map(|address| address.to_string())),
         "GlobalIPv6PrefixLen": six.and(bits6).unwrap_or(0),
         "DNSNames": names(&found.record, place),
+    })
+}
+
+/// Where it is behind passt, while it runs.
+fn place_by_passt(is_up: bool) -> Value {
+    let text = |shown: String| if is_up { shown } else { String::new() };
+    json!({
+        "NetworkID": "",
+        "EndpointID": "",
+        "MacAddress": text(Mac::of(user::ADDRESS).to_string()),
+        "Gateway": text(user::GATEWAY.to_string()),
+        "IPAddress": text(user::ADDRESS.to_string()),
+        "IPPrefixLen": if is_up { user::PREFIX_BITS } else { 0 },
     })
 }
 

@@ -221,3 +221,25 @@ fn a_frame_that_was_begun_is_sent_whole_though_nobody_is_heard_any_more() {
     let _until_there_is_no_more = guest.host.read_to_end(&mut heard);
     assert_eq!(heard.len(), 4 + 60_000);
 }
+
+#[test]
+fn no_program_brings_a_device_at_work_down() {
+    let half = &with_length(&frame(100))[..50];
+    let (endless, long) = (u32::MAX.to_be_bytes(), 65_551u32.to_be_bytes());
+    for said in [&endless[..], &long, half, &[0; 4096], &[0, 0], &[]] {
+        let memory = memory();
+        let sent = [descriptor(DATA, 112, 0, 0); 2];
+        let mut guest = streamed(&memory, &buffers(&[2000; 4]), &sent);
+        guest.write(said);
+        let Streamed { mut activated, mut net, host, rx, tx, .. } = guest;
+        drop(host);
+        let stop = activated.stop.try_clone().expect("a descriptor");
+        let device = thread::spawn(move || net.run(&mut activated));
+        while tx.used().idx().load() < 2 {
+            thread::yield_now();
+        }
+        stop.write(1).expect("there is room");
+        device.join().expect("it does not panic").expect("it does not fail");
+        assert_eq!(rx.used().idx().load(), 0, "{said:?}");
+    }
+}
