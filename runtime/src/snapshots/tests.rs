@@ -102,6 +102,17 @@ impl Here {
         archive
     }
 
+    /// Whether an archive is taken in; then it is removed again.
+    fn takes(&self, archive: &[u8]) -> bool {
+        if import(archive, None, &self.places).is_err() {
+            self.refuses(archive);
+            return false;
+        }
+        self.snapshots().remove("warm", &self.places).unwrap();
+        self.store().prune(|_| false, &images::no_users).unwrap();
+        true
+    }
+
     /// Takes an archive in that is refused; why, and nothing is left of it.
     fn refuses(&self, archive: &[u8]) -> String {
         let error = import(archive, None, &self.places).expect_err("it is refused");
@@ -273,26 +284,28 @@ fn what_was_cut_off_or_changed_on_its_way_leaves_nothing() {
     for cut in [0, 1, 10, archive.len() / 4, archive.len() / 2, archive.len() - 1] {
         there.refuses(&archive[..cut]);
     }
+    let plain = repacked(&archive, Vec::new(), |_, _| {});
     for at in (5..archive.len()).step_by(archive.len() / 23) {
         let mut changed = archive.clone();
         changed[at] ^= 0x10;
-        there.refuses(&changed);
+        if there.takes(&changed) {
+            // Some bits of a compressed stream mean nothing.
+            let same = repacked(&changed, Vec::new(), |_, _| {}) == plain;
+            assert!(same, "byte {at} was changed unseen");
+        }
     }
-    let plain = repacked(&archive, Vec::new(), |_, _| {});
     // Behind the digests stands nothing but an end mark, which some writers leave out.
     let end = plain.len() - 2048;
     for cut in (0..=end).step_by(plain.len() / 23).map(|at| at / 512 * 512) {
         there.refuses(&plain[..cut]);
     }
-    for (at, byte) in plain.iter().enumerate().step_by(plain.len() / 41) {
+    // The image has digests of its own, and its archive words that say nothing.
+    let image = plain.windows(9).position(|name| name == export::IMAGE.as_bytes()).unwrap();
+    for (at, byte) in plain[..image].iter().enumerate().step_by(image / 41) {
         let mut changed = plain.clone();
         changed[at] = byte.wrapping_add(1);
-        if changed != plain && import(&changed[..], None, &there.places).is_ok() {
-            // Padding is nobody's.
-            assert_eq!(*byte, 0, "byte {at} was changed unseen");
-            there.snapshots().remove("warm", &there.places).unwrap();
-            there.store().prune(|_| false, &images::no_users).unwrap();
-        }
+        // Padding is nobody's.
+        assert!(!there.takes(&changed) || *byte == 0, "byte {at} was changed unseen");
     }
 }
 
