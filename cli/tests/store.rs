@@ -174,7 +174,7 @@ fn layers_are_kept_once() {
     df.code_is(0).stdout_has("SHARED SIZE   UNIQUE SIZE").stdout_has("derived");
     let total =
         sandbox.hyperrun(["system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}}"]);
-    total.stdout_is("Images 4 0\nContainers 0 0\n");
+    total.stdout_is("Images 4 0\nContainers 0 0\nSnapshots 0 0\n");
     sandbox.hyperrun(["rmi", "derived:1", "other:1", "third:1"]).code_is(0);
     assert!(used() <= one + 8, "{} KiB are left of {one}", used());
 }
