@@ -3,7 +3,7 @@
 
 use hyperrun_tests::{Running, Sandbox, SmallDisk, Snapshot, initramfs};
 
-/// A state folder of this test's own with the busybox image, after two runs: disks and template are
+/// A state folder of this test's own with the busybox image, after three runs: disks and template are
 /// made, and it is known what the template's copies write.
 struct Home {
     folder: tempfile::TempDir,
@@ -15,7 +15,7 @@ impl Home {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sandbox = Sandbox::with_busybox(folder.path());
-        for _ in 0..2 {
+        for _ in 0..3 {
             sandbox.hyperrun(["run", "--rm", "busybox", "true"]).code_is(0);
         }
         let before = Snapshot::of(folder.path());
