@@ -25,7 +25,7 @@ use crate::upstream::{reachable, servers};
 const BACKLOG: i32 = 64;
 /// The longest question by UDP, in bytes.
 const MAX_QUERY_BYTES: usize = 4 << 10;
-/// How many are taken from one socket before others have their turn.
+/// How many connections are taken from one socket before others have their turn.
 const TURN: usize = 64;
 const EVENTS: usize = 64;
 
@@ -167,7 +167,7 @@ impl Server {
             for Event { data, .. } in events.drain(..) {
                 match Wake::from_data(data) {
                     Wake::Folders => {}
-                    Wake::Datagrams(door) => self.hear_datagrams(door, now),
+                    Wake::Datagrams(door) => self.hear_datagram(door, now),
                     Wake::Streams(door) => self.admit(door),
                     Wake::Answer(slot) => self.hear_answer(slot, now),
                 }
@@ -222,14 +222,13 @@ impl Server {
         }
     }
 
-    fn hear_datagrams(&mut self, number: usize, now: Instant) {
+    /// Hears one: whoever sent the next may know of somebody who has come since.
+    fn hear_datagram(&mut self, number: usize, now: Instant) {
         let mut query = [0; MAX_QUERY_BYTES];
-        for _ in 0..TURN {
-            let Some(door) = self.doors.get(&number) else { return };
-            let Ok((count, address)) = door.datagrams.recv_from(&mut query) else { return };
-            let client = Client { network: door.network.clone(), address };
-            self.hear_query(client, &query[..count], now);
-        }
+        let Some(door) = self.doors.get(&number) else { return };
+        let Ok((count, address)) = door.datagrams.recv_from(&mut query) else { return };
+        let client = Client { network: door.network.clone(), address };
+        self.hear_query(client, &query[..count], now);
     }
 
     fn hear_query(&mut self, client: Client, query: &[u8], now: Instant) {
