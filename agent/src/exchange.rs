@@ -97,19 +97,19 @@ impl Exchange {
         state.streams.retain(|(other, _)| *other != place);
     }
 
-    /// The next stream for somebody whose stream of this epoch has broken, and its epoch; none if there is
-    /// none, since it was this machine's.
-    pub(crate) fn next(&self, place: Place, epoch: u32) -> Option<(OwnedFd, u32)> {
+    /// The next stream for somebody whose stream of this epoch has broken, which becomes the next's; none if
+    /// there is none, since it was this machine's.
+    pub(crate) fn next(&self, place: Place, epoch: &mut u32) -> Option<OwnedFd> {
         let mut state = self.state();
-        while state.epoch == epoch {
+        while state.epoch == *epoch {
             if !state.is_suspended {
                 return None;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let at = state.streams.iter().position(|(other, _)| *other == place)?;
-        let (_, stream) = state.streams.swap_remove(at);
-        Some((stream, state.epoch))
+        *epoch = state.epoch;
+        Some(state.streams.swap_remove(at).1)
     }
 
     /// A thread that panicked has left it as it should be.
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn a_stream_that_breaks_in_its_own_machine_is_the_last() {
         let exchange = exchange();
-        assert!(exchange.next(OUT, 0).is_none());
+        assert!(exchange.next(OUT, &mut 0).is_none());
         exchange.suspend();
         let waits = exchange.clone();
-        let waiting = thread::spawn(move || waits.next(OUT, 0).is_none());
+        let waiting = thread::spawn(move || waits.next(OUT, &mut 0).is_none());
         exchange.resume();
         assert!(waiting.join().unwrap());
     }
@@ -155,7 +155,10 @@ mod tests {
         let exchange = exchange();
         exchange.suspend();
         let waits = exchange.clone();
-        let waiting = thread::spawn(move || waits.next(OUT, 0));
+        let waiting = thread::spawn(move || {
+            let mut epoch = 0;
+            (waits.next(OUT, &mut epoch), epoch)
+        });
         exchange.leave(IN);
         let pairs = [StreamKind::Stdout, StreamKind::Stdin].map(|kind| {
             let (near, far) = UnixStream::pair().unwrap();
@@ -163,12 +166,12 @@ mod tests {
         });
         let (near, mut far): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         exchange.renew(near);
-        let (stream, epoch) = waiting.join().unwrap().unwrap();
+        let (stream, mut epoch) = waiting.join().unwrap();
         assert_eq!(epoch, 1);
-        File::from(stream).write_all(b"x").unwrap();
+        File::from(stream.unwrap()).write_all(b"x").unwrap();
         let mut read = [0; 2];
         assert_eq!(far[0].read(&mut read).unwrap(), 1);
         assert_eq!(far[1].read(&mut read).unwrap(), 0, "nobody needs it");
-        assert!(exchange.next(OUT, 1).is_none(), "it is this machine's");
+        assert!(exchange.next(OUT, &mut epoch).is_none(), "it is this machine's");
     }
 }

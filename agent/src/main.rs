@@ -35,6 +35,7 @@ mod network;
 mod power;
 mod process;
 mod program;
+mod pump;
 mod questions;
 mod reaper;
 mod report;

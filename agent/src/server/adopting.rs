@@ -64,7 +64,7 @@ impl Server {
         {
             rename(pidfd, &hostname)?;
         }
-        let streams = Streams::anew(own.exchange.needed());
+        let streams = Streams::needing(own.exchange.needed());
         self.hooks = Some(Hooks::of(disks.root(), hook));
         self.freezer.adopt(cgroup)?;
         self.part_from_original();
