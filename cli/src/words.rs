@@ -1,6 +1,19 @@
-//! Sizes and times in the words Docker has for them (its go-units).
+//! Sizes and times in the words Docker has for them (its go-units), and ids and labels as it shows them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// The first twelve digits of an id, without its algorithm.
+pub(crate) fn short_id(id: &str) -> &str {
+    let digits = id.trim_start_matches("sha256:");
+    digits.get(..12).unwrap_or(digits)
+}
+
+/// Labels in one cell: `colour=blue,size=large`.
+pub(crate) fn pairs(labels: &BTreeMap<String, String>) -> String {
+    let pairs = labels.iter().map(|(key, value)| format!("{key}={value}"));
+    pairs.collect::<Vec<_>>().join(",")
+}
 
 /// A size in decimal units with three digits: `117MB`, `1.24GB`.
 pub(crate) fn size(bytes: u64) -> String {

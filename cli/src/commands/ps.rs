@@ -111,8 +111,6 @@ impl PsArgs {
 
     fn row(&self, found: &Found, common: &Common) -> Value {
         let record = &found.record;
-        let labels = record.keeping.labels.iter();
-        let labels: Vec<_> = labels.map(|(key, value)| format!("{key}={value}")).collect();
         json!({
             "ID": self.id(found),
             "Image": record.image,
@@ -123,7 +121,7 @@ impl PsArgs {
             "State": found.state.status.word(),
             "Ports": port::line(&found.ports()),
             "Names": record.name,
-            "Labels": labels.join(","),
+            "Labels": words::pairs(&record.keeping.labels),
             "Mounts": "",
             "Networks": networks(record),
             "LocalVolumes": "0",

@@ -9,6 +9,7 @@ use runtime::{Found, Record};
 use serde_json::{Value, json};
 
 use crate::commands::ps::is_up;
+use crate::words;
 
 /// Where it is on its networks; what of it is only while it runs is empty when it does not, as with Docker.
 pub(super) fn network_settings(found: &Found, networks: &Networks) -> Value {
@@ -112,7 +113,7 @@ fn place_by_passt(is_up: bool) -> Value {
 fn names(record: &Record, place: &Endpoint) -> Vec<String> {
     let mut names = vec![record.name.clone()];
     names.extend(place.aliases.iter().cloned());
-    names.push(record.id[..12.min(record.id.len())].to_owned());
+    names.push(words::short_id(&record.id).to_owned());
     if !names.contains(&record.container.hostname) {
         names.push(record.container.hostname.clone());
     }

@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::filter::networks::{Shown, WantedNetworks};
 use crate::listing::Listing;
+use crate::words;
 
 /// List networks
 #[derive(Debug, clap::Args)]
@@ -81,12 +82,10 @@ pub(crate) fn run(args: &LsArgs, common: &Common) -> Result<ExitCode, Failure> {
 
 impl LsArgs {
     fn id<'a>(&self, id: &'a str) -> &'a str {
-        if self.no_trunc { id } else { &id[..12.min(id.len())] }
+        if self.no_trunc { id } else { words::short_id(id) }
     }
 
     fn row(&self, network: &Network) -> Value {
-        let labels: Vec<_> =
-            network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         json!({
             "ID": self.id(&network.id),
             "Name": network.name,
@@ -95,7 +94,7 @@ impl LsArgs {
             "IPv4": "true",
             "IPv6": network.subnet6.is_some().to_string(),
             "Internal": network.internal.to_string(),
-            "Labels": labels.join(","),
+            "Labels": words::pairs(&network.labels),
             "CreatedAt": network.created.to_text(),
         })
     }

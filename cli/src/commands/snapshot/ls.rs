@@ -68,14 +68,12 @@ pub(crate) fn run(args: &LsArgs, common: &Common) -> Result<ExitCode, Failure> {
 
 impl LsArgs {
     fn id<'a>(&self, id: &'a str) -> &'a str {
-        let digits = id.trim_start_matches("sha256:");
-        if self.no_trunc { id } else { digits.get(..12).unwrap_or(digits) }
+        if self.no_trunc { id } else { words::short_id(id) }
     }
 
     fn row(&self, snapshot: &Snapshot) -> Value {
         let known = &snapshot.description;
         let record = &known.container;
-        let labels = record.keeping.labels.iter().map(|(key, value)| format!("{key}={value}"));
         json!({
             "Name": snapshot.name,
             "ID": self.id(&known.id),
@@ -88,7 +86,7 @@ impl LsArgs {
             "Size": words::size(snapshot.bytes()),
             "CreatedSince": words::ago(known.created.age()),
             "CreatedAt": known.created.to_text(),
-            "Labels": labels.collect::<Vec<_>>().join(","),
+            "Labels": words::pairs(&record.keeping.labels),
         })
     }
 }
