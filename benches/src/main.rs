@@ -12,6 +12,7 @@ mod net;
 mod patience;
 mod registry;
 mod sample;
+mod snapshot;
 mod start;
 mod table;
 
@@ -30,6 +31,8 @@ enum Arguments {
     Net(net::NetArguments),
     /// How fast images are pulled, and what they cost.
     Images(images::ImagesArguments),
+    /// What snapshots, restores and clones cost.
+    Snapshot(snapshot::SnapshotArguments),
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -38,5 +41,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         Arguments::Life(arguments) => life::run(&arguments),
         Arguments::Net(arguments) => net::run(&arguments),
         Arguments::Images(arguments) => images::run(&arguments),
+        Arguments::Snapshot(arguments) => snapshot::run(&arguments),
     }
 }

@@ -197,7 +197,8 @@ pub fn remove(containers: &Containers, found: &Found, removal: Removal) -> Resul
 }
 
 /// Saves a container that runs into the files of these names in a folder, [`SAVED_FILES`], which are there
-/// and empty. They are written when this returns, and not synced. One that is to stop has ended then.
+/// and empty; with the files of a `parent`, no more than what differs from that, if it is of use. They are written
+/// when this returns, and not synced. One that is to stop has ended then.
 ///
 /// # Errors
 /// When it does not run, its supervisor cannot be reached, or a file cannot be written; it goes on then.
@@ -205,6 +206,7 @@ pub fn take_snapshot(
     containers: &Containers,
     found: &Found,
     folder: &Path,
+    parent: Vec<OwnedFd>,
     afterwards: Afterwards,
 ) -> Result<Taken, Error> {
     let open = |name: &str| {
@@ -212,7 +214,8 @@ pub fn take_snapshot(
         let file = File::options().read(true).write(true).open(&path);
         file.map(OwnedFd::from).map_err(|source| Error::File { action: "open", path, source })
     };
-    let files = SAVED_FILES.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let mut files = SAVED_FILES.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    files.extend(parent);
     let link = connect(found)?;
     let name = || found.record.name.clone();
     let sent = link.send_with(&ToSupervisor::Snapshot(afterwards), &files);

@@ -21,11 +21,11 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Rises with every change of the messages.
-pub(crate) const LINK_VERSION: u32 = 5;
+pub(crate) const LINK_VERSION: u32 = 6;
 /// The longest message, in bytes; whatever can be longer is cut before.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
-/// The most files in one message: stdin, stdout, stderr.
-const MAX_STREAMS: usize = 3;
+/// The most files in one message: those of a snapshot, and of the one that it lies over.
+const MAX_STREAMS: usize = 24;
 /// How many may wait to be let in.
 const BACKLOG: i32 = 64;
 
@@ -75,7 +75,8 @@ pub(crate) enum ToSupervisor {
         mac: [u8; 6],
     },
     /// Save the machine with its container into the files that travel with this message: state, memory, and
-    /// the overlay of its writable disk. The answer is [`FromSupervisor::Saved`].
+    /// the overlay of its writable disk; with those of a snapshot behind them, only what differs from that: its
+    /// state, and as many files of its memory as of its disk. The answer is [`FromSupervisor::Saved`].
     Snapshot(Afterwards),
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use images::{Image, ImageLock, Store};
 use protocol::Interface;
-use vmm::config::{BootFiles, DiskExtent, NetBackend, NetConfig, Ring, Save, Start, WorkingSet};
+use vmm::config::{BootFiles, DiskExtent, NetBackend, NetConfig, Ring, Save, Start};
 
 use crate::containers::{Home, Record};
 use crate::error::Error;
@@ -19,8 +19,9 @@ use crate::places::Places;
 use crate::scratch::{Ground, Journal, OWN_BLANK, Scratch};
 use crate::snapshots::{Files, Snapshot};
 use crate::supervisor::MachineParts;
-use crate::templates::{Template, Templates, Unexplored, Unfinished, Wanted};
+use crate::templates::{Template, Templates, Unfinished, Wanted};
 use crate::voice::say;
+use crate::working_set::Unexplored;
 
 /// What every start of a container depends on beside the container.
 #[derive(Clone, Debug)]
@@ -155,12 +156,14 @@ impl Scene {
         let failed = |source| Error::System { action: "copy the snapshot's disk", source };
         scratch.resemble(&saved).map_err(failed)?;
         let (nets, links) = connect(&Networks::open(&self.places), record)?;
-        let start = Start::Restore { files: machine, working_set: WorkingSet::default() };
+        let failed = |source| Error::System { action: "open a snapshot", source };
+        let (working_set, unexplored) = snapshot.known(&machine).map_err(failed)?;
+        let start = Start::Restore { files: machine, working_set };
         Ok(Prepared {
             machine: MachineParts { nets, ..self.machine(record, start, disk, scratch) },
             links,
             template: None,
-            unexplored: None,
+            unexplored,
             origin: None,
             lacks: None,
             adopts: true,

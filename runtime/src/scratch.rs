@@ -15,6 +15,7 @@ use std::process::Command;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use vmm::Layers;
 
 use crate::containers::{OVERLAY, Record};
 use crate::error::Error;
@@ -122,16 +123,16 @@ impl Scratch {
 
     /// Makes this disk, which is new, what that of a template was; it stays new where that fails. One that
     /// is kept takes its place at once, and as a whole: a crash of the host leaves no half of a file system.
-    pub(crate) fn resemble(&mut self, template: &File) -> io::Result<()> {
+    pub(crate) fn resemble(&mut self, template: &Layers) -> io::Result<()> {
         let Some(path) = &self.path else {
-            let copied = vmm::copy_sparse(template, &self.overlay).map(drop);
+            let copied = template.copy_to(&self.overlay).map(drop);
             return copied.or_else(|error| self.overlay.set_len(0).and(Err(error)));
         };
         let new = path.with_extension("new");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let overlay = options.open(&new)?;
-        vmm::copy_sparse(template, &overlay)?;
+        template.copy_to(&overlay)?;
         overlay.sync_data()?;
         fs::rename(&new, path)?;
         self.overlay = overlay;
@@ -352,7 +353,7 @@ mod tests {
             saved.overlay.write_all_at(&[byte], at).unwrap();
         }
         saved.overlay.set_len(64 << 20).unwrap();
-        scratch.resemble(&saved.overlay).unwrap();
+        scratch.resemble(&Layers::whole(saved.overlay).unwrap()).unwrap();
         assert!(!scratch.is_new());
         let read = |at| {
             let mut byte = [9];
@@ -372,11 +373,13 @@ mod tests {
         let fleeting = Scratch::fleeting(folder.path(), size).unwrap();
         for mut scratch in [lasting(), fleeting] {
             let file = File::options().write(true).open(folder.path().join("blank-2-64m.img"));
-            assert!(scratch.resemble(&file.unwrap()).is_err(), "it cannot be read");
+            let unread = Layers::whole(file.unwrap()).unwrap();
+            assert!(scratch.resemble(&unread).is_err(), "it cannot be read");
             assert!(scratch.is_new());
         }
         let mut kept = lasting();
-        kept.resemble(&kept.blank.file.try_clone().unwrap()).unwrap();
+        let blank = Layers::whole(kept.blank.file.try_clone().unwrap());
+        kept.resemble(&blank.unwrap()).unwrap();
         assert!(!kept.is_new() && !lasting().is_new());
     }
 }

@@ -9,10 +9,12 @@ mod description;
 mod error;
 mod export;
 mod import;
+mod lineage;
 mod name;
 mod take;
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -20,7 +22,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use images::{Digest, Event, Image};
-use vmm::config::SnapshotFiles;
+use vmm::Layers;
+use vmm::config::{SnapshotFiles, WorkingSet};
 use vmm::error::chain;
 
 pub use self::copy::{Copying, clone, restore};
@@ -41,6 +44,7 @@ use crate::places::Places;
 use crate::scratch::Ground;
 use crate::templates::try_lock;
 use crate::voice::say;
+use crate::working_set::{Known, Unexplored};
 
 const DESCRIPTION: &str = "snapshot.json";
 const STATE: &str = "state";
@@ -81,7 +85,7 @@ pub(crate) struct Files {
     /// Of its machine.
     pub(crate) machine: SnapshotFiles,
     /// Of its writable disk.
-    pub(crate) scratch: File,
+    pub(crate) scratch: Layers,
 }
 
 /// A snapshot that is being made. Nobody finds it, and it is gone unless it is published.
@@ -102,42 +106,69 @@ impl Snapshot {
         self.description.memory_bytes()
     }
 
-    /// How much of the disk it takes, in bytes.
+    /// How much of the disk it takes, in bytes, with what it shares.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let blocks = |name| fs::metadata(self.folder.join(name)).map_or(0, |file| file.blocks());
-        OWN.into_iter().map(blocks).sum::<u64>() * 512
+        self.files().map(|file| file.blocks()).sum::<u64>() * 512
+    }
+
+    fn files(&self) -> impl Iterator<Item = fs::Metadata> {
+        let beneath = [MEMORY, SCRATCH].into_iter().flat_map(|name| self.layers(name).skip(1));
+        let names = OWN.into_iter().map(str::to_owned).chain(beneath);
+        names.filter_map(|name| fs::metadata(self.folder.join(name)).ok())
+    }
+
+    /// The names of the files in which its memory or its disk lies, the youngest first.
+    fn layers(&self, name: &str) -> impl Iterator<Item = String> + use<> {
+        let name = name.to_owned();
+        (0..=self.description.beneath).map(move |index| layer(&name, index))
     }
 
     /// Its files, as they were saved: as far as that can be told at the price of a look.
     pub(crate) fn open(&self) -> Result<Files, Error> {
-        let mut files = self.open_unchecked()?;
+        let mut machine = SnapshotFiles::new(self.open_file(STATE)?, self.open_file(MEMORY)?);
+        machine.beneath = self.open_layers(MEMORY)?.split_off(1);
+        let scratch = self.open_layers(SCRATCH)?;
         let name = || self.name.clone();
-        vmm::check_saved(&mut files.machine).map_err(|error| match error {
+        let contents = vmm::check_saved(&mut machine).map_err(|error| match error {
             vmm::SnapshotError::Version { .. } => {
                 SnapshotError::Unfit { name: name(), what: chain(&error) }
             }
             error => SnapshotError::Damaged { name: name(), what: chain(&error) },
         })?;
         let failed = |source| Error::System { action: "look at a snapshot's files", source };
-        files.machine.state.rewind().map_err(failed)?;
-        let modified = files.scratch.metadata().and_then(|metadata| metadata.modified());
-        if modified.map_err(failed)? != SystemTime::UNIX_EPOCH {
-            let what = "its writable disk was changed after it was saved".to_owned();
-            return Err(SnapshotError::Damaged { name: name(), what }.into());
+        machine.state.rewind().map_err(failed)?;
+        let damaged = |what: String| SnapshotError::Damaged { name: name(), what };
+        for file in &scratch {
+            let modified = file.metadata().and_then(|metadata| metadata.modified());
+            if modified.map_err(failed)? != SystemTime::UNIX_EPOCH {
+                let what = "its writable disk was changed after it was saved".to_owned();
+                return Err(damaged(what).into());
+            }
         }
-        Ok(files)
+        let scratch = lineage::disk(scratch, contents).map_err(|error| damaged(chain(&error)))?;
+        Ok(Files { machine, scratch })
     }
 
-    fn open_unchecked(&self) -> Result<Files, Error> {
-        let open = |name: &str| match File::open(self.folder.join(name)) {
+    fn open_layers(&self, name: &str) -> Result<Vec<File>, Error> {
+        self.layers(name).map(|name| self.open_file(&name)).collect()
+    }
+
+    fn open_file(&self, name: &str) -> Result<File, Error> {
+        match File::open(self.folder.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.folder.exists() => {
                 Err(SnapshotError::Unknown { name: self.name.clone() }.into())
             }
             opened => opened.map_err(file_error("open", &self.folder.join(name))),
-        };
-        let machine = SnapshotFiles { state: open(STATE)?, memory: open(MEMORY)? };
-        Ok(Files { machine, scratch: open(SCRATCH)? })
+        }
+    }
+
+    /// What a copy has ahead of its memory, and where to note what it touches, as long as that is not known.
+    pub(crate) fn known(
+        &self,
+        files: &SnapshotFiles,
+    ) -> io::Result<(WorkingSet, Option<Unexplored>)> {
+        Known::of(&self.folder).begin(self.folder.clone(), files)
     }
 
     /// Whether it can go on here, with this image: as far as its document tells.
@@ -363,6 +394,19 @@ impl Drop for Unfinished {
         }
         let _ = fs::remove_file(self.snapshots.folder.join(format!("{LOCK}{}", self.name)));
     }
+}
+
+/// How much of the disk snapshots take together, in bytes: what they share counts once.
+#[must_use]
+pub fn bytes_of_all(all: &[Snapshot]) -> u64 {
+    let files = all.iter().flat_map(Snapshot::files);
+    let files = files.map(|file| ((file.dev(), file.ino()), file.blocks()));
+    files.collect::<BTreeMap<_, _>>().into_values().sum::<u64>() * 512
+}
+
+/// The name of a file that lies beneath another one; that itself is 0.
+fn layer(name: &str, index: u8) -> String {
+    if index == 0 { name.to_owned() } else { format!("{name}.{index}") }
 }
 
 /// Puts a file's bytes, which nobody changes, at another place: the same file if the file system lets it, else

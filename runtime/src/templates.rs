@@ -18,7 +18,8 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
 use rustix::io::{Errno, retry_on_intr};
-use vmm::config::{SnapshotFiles, Start, WorkingSet};
+use vmm::Layers;
+use vmm::config::{SnapshotFiles, Start};
 
 pub use self::checking::Checked;
 pub use self::clearing::{Listed, Pruned, TemplateError};
@@ -28,11 +29,10 @@ pub(crate) use self::recipe::Wanted;
 
 use crate::plan::VmConfig;
 use crate::scratch::Scratch;
-use crate::working_set::{self, Known};
+use crate::working_set::{Known, Unexplored};
 
 const STATE: &str = "state";
 const MEMORY: &str = "memory";
-const WORKING_SET: &str = "working-set";
 /// The writable disk of an image's template, as far as it differs from its blank.
 const SCRATCH: &str = "scratch";
 /// The endings of what is no template: one that is being made, its lock, and one that was set aside.
@@ -68,7 +68,7 @@ impl Template {
             let problem = "its writable disk was changed after it was saved";
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
-        scratch.resemble(saved)
+        scratch.resemble(&Layers::whole(saved.try_clone()?)?)
     }
 
     /// What a machine needs to go on from it; and where to note what that machine touches, as long as
@@ -78,34 +78,8 @@ impl Template {
     /// When there are too many open files.
     pub(crate) fn start(self) -> io::Result<(Start, Option<Unexplored>)> {
         let Self { folder, files, known, .. } = self;
-        let (working_set, unexplored) = match known {
-            Known::All(working_set) => (working_set, None),
-            known => {
-                let memory = files.memory.try_clone()?;
-                (WorkingSet::default(), Some(Unexplored { folder, memory, known }))
-            }
-        };
+        let (working_set, unexplored) = known.begin(folder, &files)?;
         Ok((Start::Restore { files, working_set }, unexplored))
-    }
-}
-
-/// A template of which it is not known what its copies touch.
-#[derive(Debug)]
-pub(crate) struct Unexplored {
-    folder: PathBuf,
-    memory: File,
-    known: Known,
-}
-
-impl Unexplored {
-    /// Notes what a copy, the machine in this process, has touched so far. What fails here is only
-    /// slower later, and tried again.
-    pub(crate) fn explore(self, process: i32) {
-        let Ok(touched) = working_set::look(process, &self.memory) else { return };
-        let new = self.folder.join(format!("{WORKING_SET}.{process}"));
-        if fs::write(&new, self.known.and(touched).to_text()).is_ok() {
-            let _ = fs::rename(&new, self.folder.join(WORKING_SET));
-        }
     }
 }
 
@@ -141,14 +115,13 @@ impl Templates {
         let folder = self.folder.join(&wanted.key);
         let state = File::open(folder.join(STATE)).ok()?;
         let memory = File::open(folder.join(MEMORY)).ok()?;
-        let known = fs::read_to_string(folder.join(WORKING_SET)).ok();
-        let known = known.map(|text| Known::from_text(&text)).unwrap_or_default();
+        let known = Known::of(&folder);
         let scratch = match wanted.image {
             Some(_) => Some(File::open(folder.join(SCRATCH)).ok()?),
             None => None,
         };
         note_use(&folder);
-        Some(Template { folder, files: SnapshotFiles { state, memory }, known, scratch })
+        Some(Template { folder, files: SnapshotFiles::new(state, memory), known, scratch })
     }
 
     /// Begins a template; none if somebody else is at it already, or has just made it.
@@ -209,7 +182,7 @@ impl Unfinished {
     /// # Errors
     /// When there are too many open files.
     pub(crate) fn files(&self) -> io::Result<SnapshotFiles> {
-        Ok(SnapshotFiles { state: self.state.try_clone()?, memory: self.memory.try_clone()? })
+        Ok(SnapshotFiles::new(self.state.try_clone()?, self.memory.try_clone()?))
     }
 
     /// The overlay of its writable disk, for one of an image.

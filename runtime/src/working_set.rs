@@ -1,5 +1,5 @@
-//! What of a template's memory its copies touch before their program begins: looked at in the first two,
-//! and kept beside the template, so that later copies have those pages ahead, and no more.
+//! What of a saved machine's memory its copies touch before their program begins, or goes on: looked at in the
+//! first two, and kept beside it, so that later copies have those pages ahead, and no more.
 //!
 //! A program may have come far by the time its machine is looked at. What it touched for itself is told
 //! apart by the second look: the pages of both are those of any copy.
@@ -7,9 +7,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
-use vmm::config::{FileRange, WorkingSet};
+use vmm::config::{FileRange, SnapshotFiles, WorkingSet};
 
+/// The file in which it is kept.
+const WORKING_SET: &str = "working-set";
 const PAGE: u64 = 4096;
 /// Bits of an entry of `/proc/PID/pagemap`: there is a page, and it is a file's
 /// (Documentation/admin-guide/mm/pagemap.rst).
@@ -23,7 +26,27 @@ const READ: char = 'r';
 /// More ranges of a kind are not worth their time.
 const MOST_RANGES: usize = 8192;
 
-/// What is known of a template's copies.
+/// A saved machine of which it is not known what its copies touch.
+#[derive(Debug)]
+pub(crate) struct Unexplored {
+    folder: PathBuf,
+    memories: Vec<File>,
+    known: Known,
+}
+
+impl Unexplored {
+    /// Notes what a copy, the machine in this process, has touched so far. What fails here is only
+    /// slower later, and tried again.
+    pub(crate) fn explore(self, process: i32) {
+        let Ok(touched) = look(process, &self.memories) else { return };
+        let new = self.folder.join(format!("{WORKING_SET}.{process}"));
+        if fs::write(&new, self.known.and(touched).to_text()).is_ok() {
+            let _ = fs::rename(&new, self.folder.join(WORKING_SET));
+        }
+    }
+}
+
+/// What is known of a saved machine's copies.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) enum Known {
     #[default]
@@ -35,6 +58,26 @@ pub(crate) enum Known {
 }
 
 impl Known {
+    /// What is known of the machine that is kept in this folder.
+    pub(crate) fn of(folder: &Path) -> Self {
+        let text = fs::read_to_string(folder.join(WORKING_SET)).ok();
+        text.map(|text| Self::from_text(&text)).unwrap_or_default()
+    }
+
+    /// What the next copy of the machine in this folder has ahead; and where to note what that copy touches, as
+    /// long as that is not known.
+    pub(crate) fn begin(
+        self,
+        folder: PathBuf,
+        files: &SnapshotFiles,
+    ) -> io::Result<(WorkingSet, Option<Unexplored>)> {
+        if let Self::All(working_set) = self {
+            return Ok((working_set, None));
+        }
+        let memories = files.memories().map(File::try_clone).collect::<io::Result<_>>()?;
+        Ok((WorkingSet::default(), Some(Unexplored { folder, memories, known: self })))
+    }
+
     /// What is known when another copy has touched this.
     pub(crate) fn and(self, touched: WorkingSet) -> Self {
         match self {
@@ -93,17 +136,18 @@ struct Mapping {
     offset: u64,
 }
 
-/// The pieces of `memory`, a template's file, that the process has touched: those of which it has copies
-/// of its own, and those that it has mapped, with what the host maps around a page that is read.
+/// The pieces of a saved memory, which lies in these files, that the process has touched: those of which it has
+/// copies of its own, and those that it has mapped, with what the host maps around a page that is read.
 ///
 /// # Errors
 /// When this process may not look at that one.
-pub(crate) fn look(process: i32, memory: &File) -> io::Result<WorkingSet> {
-    let metadata = memory.metadata()?;
+fn look(process: i32, memories: &[File]) -> io::Result<WorkingSet> {
+    let inodes = memories.iter().map(|memory| Ok(memory.metadata()?.ino()));
+    let inodes = inodes.collect::<io::Result<Vec<_>>>()?;
     let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
     let pagemap = File::open(format!("/proc/{process}/pagemap"))?;
     let mut touched = WorkingSet::default();
-    for mapping in maps.lines().filter_map(|line| mapping_of(line, metadata.ino())) {
+    for mapping in maps.lines().filter_map(|line| mapping_of(line, &inodes)) {
         let pages = (mapping.end - mapping.start) / PAGE;
         let mut entries = vec![0; usize::try_from(pages * 8).map_err(io::Error::other)?];
         pagemap.read_exact_at(&mut entries, mapping.start / PAGE * 8)?;
@@ -114,14 +158,18 @@ pub(crate) fn look(process: i32, memory: &File) -> io::Result<WorkingSet> {
     Ok(touched)
 }
 
-/// The mapping a line of `/proc/PID/maps` tells of, if it is of the file with this inode.
-fn mapping_of(line: &str, inode: u64) -> Option<Mapping> {
+/// The mapping a line of `/proc/PID/maps` tells of, if it is of a file with one of these inodes.
+fn mapping_of(line: &str, inodes: &[u64]) -> Option<Mapping> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let offset = words.nth(1)?;
     let found: u64 = words.nth(1)?.parse().ok()?;
     let hex = |text| u64::from_str_radix(text, 16).ok();
-    (found == inode).then_some(Mapping { start: hex(start)?, end: hex(end)?, offset: hex(offset)? })
+    inodes.contains(&found).then_some(Mapping {
+        start: hex(start)?,
+        end: hex(end)?,
+        offset: hex(offset)?,
+    })
 }
 
 /// Adds the pages from `offset` on that are there, apart by whether they are still the file's.
@@ -169,10 +217,10 @@ mod tests {
     fn lines_of_maps_are_understood() {
         let line = "7f00000-7f02000 rw-p 00200000 fe:01 77   /var/lib/hyperrun/templates/k/memory";
         let mapping = Mapping { start: 0x7f0_0000, end: 0x7f0_2000, offset: 0x20_0000 };
-        assert_eq!(mapping_of(line, 77), Some(mapping));
-        assert_eq!(mapping_of(line, 78), None);
-        assert_eq!(mapping_of("7f00000-7f02000 rw-p 00000000 00:00 0 ", 77), None);
-        assert_eq!(mapping_of("", 77), None);
+        assert_eq!(mapping_of(line, &[5, 77]), Some(mapping));
+        assert_eq!(mapping_of(line, &[78]), None);
+        assert_eq!(mapping_of("7f00000-7f02000 rw-p 00000000 00:00 0 ", &[77]), None);
+        assert_eq!(mapping_of("", &[77]), None);
     }
 
     fn range(offset: u64, length: u64) -> FileRange {
@@ -228,6 +276,6 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(4 * PAGE).unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(look(own, &file).unwrap(), WorkingSet::default(), "it is not mapped");
+        assert_eq!(look(own, &[file]).unwrap(), WorkingSet::default(), "it is not mapped");
     }
 }

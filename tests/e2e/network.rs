@@ -228,7 +228,7 @@ fn files(folder: &Path) -> SnapshotFiles {
         options.read(true).write(true).create(true).truncate(false);
         options.open(folder.join(name)).unwrap()
     };
-    SnapshotFiles { state: open("state"), memory: open("memory") }
+    SnapshotFiles::new(open("state"), open("memory"))
 }
 
 #[test]

@@ -116,6 +116,52 @@ fn a_snapshot_is_exported_and_goes_on_elsewhere() {
 }
 
 #[test]
+fn what_was_saved_before_is_not_written_again() {
+    let home = Home::new();
+    // With a blank of its own: the file system of those that are shared may know no holes.
+    fs::remove_file(home.folder.path().join("scratch")).unwrap();
+    home.runs("web", COUNTER);
+    let written = |name: &str| {
+        let out = home.sandbox.does(&format!("snapshot inspect -f {{{{.Written}}}} {name}"));
+        out.stdout.trim().parse::<u64>().unwrap()
+    };
+    let parent = |name: &str, parent: &str| {
+        let out = home.sandbox.does(&format!("snapshot inspect -f {{{{.Parent}}}} {name}"));
+        out.stdout_is(&format!("{parent}\n"));
+    };
+    home.sandbox.does("snapshot create web first");
+    let more = "head -c 4000000 /dev/urandom >/dev/shm/more; head -c 1000000 /dev/urandom >/more; \
+         sync; cat /dev/shm/more /more | md5sum";
+    let sum = home.sandbox.hyperrun(["exec", "web", "sh", "-c", more]).code_is(0).stdout.clone();
+    home.sandbox.does("snapshot create web second");
+    parent("second", "first");
+    let (whole, differing) = (written("first"), written("second"));
+    assert!(differing > 5_000_000 && differing < 16_000_000, "{whole}, then {differing}");
+    // It needs nothing of the one before it.
+    home.sandbox.does("snapshot rm first");
+    home.sandbox.does("rm -f web");
+    home.sandbox.does("restore -d --name copy second");
+    let has_all = |sandbox: &Sandbox, name: &str| {
+        let ask = "cat /dev/shm/more /more | md5sum";
+        sandbox.hyperrun(["exec", name, "sh", "-c", ask]).code_is(0).stdout_is(&sum);
+    };
+    has_all(&home.sandbox, "copy");
+    home.sandbox.does("snapshot create --stop copy third");
+    parent("third", "second");
+    assert!(written("third") < 8_000_000, "{}", written("third"));
+    home.sandbox.does("snapshot rm second");
+    // Elsewhere it is whole.
+    let file = home.folder.path().join("third.snapshot");
+    home.sandbox.does(&format!("snapshot export -o {} third", file.display()));
+    home.sandbox.does("snapshot rm third");
+    home.sandbox.does(&format!("snapshot import -i {}", file.display()));
+    parent("third", "");
+    home.sandbox.does("restore -d --name last third");
+    has_all(&home.sandbox, "last");
+    assert!(home.has_counted("last") > 0);
+}
+
+#[test]
 fn clones_go_on_beside_the_original() {
     let home = Home::new();
     home.runs("web", COUNTER);

@@ -133,10 +133,10 @@ impl Worker {
             let options = File::options().read(true).write(true).create_new(true).clone();
             options.open(folder.path().join(name)).unwrap()
         };
-        let machine = SnapshotFiles { state: create("state"), memory: create("memory") };
+        let machine = SnapshotFiles::new(create("state"), create("memory"));
         // The machine's process is this one.
         let pagemap = File::open("/proc/self/pagemap").unwrap();
-        let files = SaveFiles { machine, overlays: vec![create("disk")], pagemap };
+        let files = SaveFiles { machine, overlays: vec![create("disk")], parent: None, pagemap };
         assert_eq!(self.hears_of(Order::BeginSave(files)), LiveSave::Begun);
         match self.hears_of(Order::Save(after)) {
             LiveSave::Saved { written } => (folder, written),
@@ -256,7 +256,7 @@ fn state_pipe() -> (std::io::PipeReader, File) {
 /// A copy of what was saved in a folder.
 fn copy_of(folder: tempfile::TempDir) -> Worker {
     let open = |name: &str| File::open(folder.path().join(name)).unwrap();
-    let files = SnapshotFiles { state: open("state"), memory: open("memory") };
+    let files = SnapshotFiles::new(open("state"), open("memory"));
     let start = Start::Restore { files, working_set: vmm::config::WorkingSet::default() };
     let copy = Worker::start(start, None, folder);
     copy.awaits(&Event::AgentReady);
@@ -307,8 +307,8 @@ fn a_machine_that_cannot_be_saved_for_want_of_room_goes_on() {
     original.await_listening();
     let full = || File::options().read(true).write(true).open("/dev/full").unwrap();
     let pagemap = File::open("/proc/self/pagemap").unwrap();
-    let machine = SnapshotFiles { state: full(), memory: full() };
-    let files = SaveFiles { machine, overlays: vec![full()], pagemap };
+    let machine = SnapshotFiles::new(full(), full());
+    let files = SaveFiles { machine, overlays: vec![full()], parent: None, pagemap };
     assert_eq!(original.hears_of(Order::BeginSave(files)), LiveSave::Begun);
     let failed = original.hears_of(Order::Save(AfterSave::End));
     let LiveSave::Failed(reason) = failed else { panic!("{failed:?}") };
@@ -320,7 +320,7 @@ fn a_machine_that_cannot_be_saved_for_want_of_room_goes_on() {
 fn a_machine_saved_under_load_and_its_copies_keep_every_byte() {
     let memory = tempfile::tempfile().unwrap();
     let (mut state_in, state) = state_pipe();
-    let save = SnapshotFiles { state, memory: memory.try_clone().unwrap() };
+    let save = SnapshotFiles::new(state, memory.try_clone().unwrap());
     let original = Worker::start(boot(), Some(save), tempfile::tempdir().unwrap());
     original.await_listening();
 
@@ -355,10 +355,8 @@ fn a_machine_saved_under_load_and_its_copies_keep_every_byte() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("disk"), &disk).unwrap();
         fs::write(folder.path().join("state"), &state).unwrap();
-        let files = SnapshotFiles {
-            state: File::open(folder.path().join("state")).unwrap(),
-            memory: memory.try_clone().unwrap(),
-        };
+        let state = File::open(folder.path().join("state")).unwrap();
+        let files = SnapshotFiles::new(state, memory.try_clone().unwrap());
         let start = Start::Restore { files, working_set: vmm::config::WorkingSet::default() };
         let copy = Worker::start(start, None, folder);
         copy.awaits(&Event::AgentReady);

@@ -124,13 +124,34 @@ pub enum Ring {
     Second,
 }
 
-/// The two files of a saved machine.
+/// The files of a saved machine.
 #[derive(Debug)]
 pub struct SnapshotFiles {
     /// The state of processors and devices.
     pub state: File,
     /// The memory.
     pub memory: File,
+    /// Of one that was saved as what differs from another: the files beneath the memory, the youngest first.
+    pub beneath: Vec<File>,
+}
+
+impl SnapshotFiles {
+    /// Those of one that lies over no other.
+    #[must_use]
+    pub fn new(state: File, memory: File) -> Self {
+        Self { state, memory, beneath: Vec::new() }
+    }
+
+    /// The files of its memory, the youngest first.
+    pub fn memories(&self) -> impl Iterator<Item = &File> {
+        std::iter::once(&self.memory).chain(&self.beneath)
+    }
+
+    /// The same, for good.
+    #[must_use]
+    pub fn into_memories(self) -> Vec<File> {
+        std::iter::once(self.memory).chain(self.beneath).collect()
+    }
 }
 
 /// How fast disks are at most; none is without a limit.

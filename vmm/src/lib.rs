@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod haste;
 mod kick;
 mod kvm;
+mod layers;
 mod loader;
 pub mod machine;
 mod memory;
@@ -38,11 +39,14 @@ pub use config::{
 pub use error::{ConfigError, Error, UnfitKvm};
 pub use event::{Event, EventError, InterfaceOutcome, LiveSave};
 pub use exit::Exit;
+pub use layers::{Layers, Pieces};
 pub use loader::LoadError;
 pub use machine::Machine;
-pub use order::{AfterSave, Order, OrderReceiver, OrderSender, SaveFiles, orders};
+pub use order::{AfterSave, Order, OrderReceiver, OrderSender, Parent, SaveFiles, orders};
 pub use slots::SlotError;
-pub use snapshot::{SnapshotError, check_saved, memory_sum};
+pub use snapshot::{
+    Contents, SnapshotError, check_saved, contents as saved_contents, flatten, memory_sum,
+};
 pub use sparse::copy as copy_sparse;
 pub use virtio::block::DiskError;
 pub use virtio::net::{open_tap, open_vhost};

@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvError, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::VcpuFd;
+use vm_memory::GuestMemoryMmap;
 
 use crate::arch::x86_64::layout;
 use crate::bus::Bus;
@@ -25,10 +26,11 @@ use crate::event::{Event, InterfaceOutcome};
 use crate::exit::Exit;
 use crate::kick;
 use crate::kvm::Vm;
+use crate::layers::Pieces;
 use crate::order::{AfterSave, Listener, Order, OrderReceiver};
 use crate::residence;
 use crate::slots::Slots;
-use crate::snapshot::{self, MachineState, Pagemap, SavedMemory, SnapshotError};
+use crate::snapshot::{self, MachineState, Pagemap, Saved, SnapshotError};
 use crate::vcpu::RunningVcpu;
 use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
@@ -105,7 +107,8 @@ impl Machine {
             Start::Restore { mut files, working_set } => {
                 let (memory, state) = remember(&mut files, memory_mib, vcpus)?;
                 let prefaulting = prefault(&memory, memory_bytes, working_set)?;
-                belongings.lies_over(files.memory, state.memory.clone());
+                let lies = belongings.lie_over(memory_bytes, files.into_memories(), &state.memory);
+                lies.map_err(Error::Restore)?;
                 (memory, Origin::Saved(Box::new(state), prefaulting))
             }
         };
@@ -223,7 +226,8 @@ impl Machine {
                 }
                 Pause::End(ending) => return Ok(ending),
             };
-            let saved = match self.save(files, &pagemap, &[]) {
+            let save = |memory: &_, file: &_| snapshot::save_memory(memory, &pagemap, &[], file);
+            let saved = match self.save(files, Vec::new(), save) {
                 Ok(_) => Event::Saved,
                 Err(error) => Event::NotSaved(chain(&error)),
             };
@@ -333,21 +337,21 @@ impl Machine {
         Some(Event::Interface { interface, outcome: done.unwrap_or_else(refused) })
     }
 
-    /// Writes the machine, which is paused, to its files; the bytes of its memory that were written. Its
-    /// file may have what lies behind these pieces of the memory already.
+    /// Writes the machine, which is paused, to its files, its memory by `save`; the bytes of that. `disks` is
+    /// what counts of the files of its writable disks.
     fn save(
         &mut self,
         files: SnapshotFiles,
-        pagemap: &Pagemap,
-        base: &[(u64, u64)],
+        disks: Vec<Vec<Pieces>>,
+        save: impl FnOnce(&GuestMemoryMmap, &File) -> Result<Saved, SnapshotError>,
     ) -> Result<u64, SnapshotError> {
-        let SnapshotFiles { mut state, memory } = files;
+        let SnapshotFiles { mut state, memory, .. } = files;
         let (vm, vcpus) = self.vm.save(&mut self.vcpus)?;
         let failed = SnapshotError::Unfit { what: "a device has failed" };
         let (uart, devices) = self.bus.save().ok_or(failed)?;
-        let saved = snapshot::save_memory(self.vm.memory(), pagemap, base, &memory)?;
-        let (memory_mib, SavedMemory { pieces, written }) = (self.memory_mib, saved);
-        let machine = MachineState { memory_mib, memory: pieces, vm, vcpus, uart, devices };
+        let Saved { pieces, written } = save(self.vm.memory(), &memory)?;
+        let (memory_mib, memory) = (self.memory_mib, pieces);
+        let machine = MachineState { memory_mib, memory, disks, vm, vcpus, uart, devices };
         snapshot::write(&mut state, &machine)?;
         Ok(written)
     }

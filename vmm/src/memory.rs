@@ -12,6 +12,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMm
 
 use crate::arch::x86_64::layout;
 use crate::config::WorkingSet;
+use crate::layers::{Layers, Pieces};
 use crate::snapshot;
 
 /// The size of a small page.
@@ -36,31 +37,47 @@ pub(crate) fn allocate(bytes: u64) -> io::Result<GuestMemoryMmap> {
     Ok(GuestMemoryMmap::from_regions(regions).expect("the layout's ranges are apart"))
 }
 
-/// Maps `bytes` of memory with the `pieces` of a saved machine's in it, as addresses and lengths;
-/// what the guest writes stays its own. `file` must neither change nor become shorter as long as
-/// the machine lives.
+/// Maps `bytes` of memory with what was saved of a machine's in it: of each of these files these pieces, as
+/// addresses and lengths; what the guest writes stays its own. No file may change or become shorter as long
+/// as the machine lives.
 ///
 /// # Errors
-/// When the file has another length or was changed, a piece lies elsewhere, or the host has not the
-/// address space.
-pub(crate) fn restore(
+/// When there is another number of files, one has another length or was changed, a piece lies elsewhere, or the
+/// host has not the address space.
+pub(crate) fn restore<'a>(
     bytes: u64,
-    file: &File,
-    pieces: &[(u64, u64)],
+    files: impl IntoIterator<Item = &'a File>,
+    pieces: &[Pieces],
 ) -> io::Result<GuestMemoryMmap> {
-    snapshot::check_memory(file, bytes)?;
-    let placed = place(bytes, pieces)?;
     let memory = allocate(bytes)?;
-    for Placed { address, length, offset } in placed {
-        let slice = memory.get_slice(address, length).expect("the piece lies in the memory");
-        let start = slice.ptr_guard_mut().as_ptr();
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-        // SAFETY: the range lies in memory that was just mapped and that nobody has looked at yet;
-        // it stays mapped, to the same length and for reading and writing.
-        unsafe { mmap(start.cast(), length, protection, flags, file, offset) }?;
+    let mut files = files.into_iter();
+    for pieces in pieces {
+        let file = files.next().ok_or_else(|| invalid("a file is missing"))?;
+        snapshot::check_memory(file, bytes)?;
+        for Placed { address, length, offset } in place(bytes, pieces)? {
+            let slice = memory.get_slice(address, length).expect("the piece lies in the memory");
+            let start = slice.ptr_guard_mut().as_ptr();
+            let protection = ProtFlags::READ | ProtFlags::WRITE;
+            let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+            // SAFETY: the range lies in memory that was just mapped and that nobody has looked at yet;
+            // it stays mapped, to the same length and for reading and writing.
+            unsafe { mmap(start.cast(), length, protection, flags, file, offset) }?;
+        }
     }
     Ok(memory)
+}
+
+/// The files of a saved machine's memory of `bytes` as layers, with these pieces of each, as addresses and
+/// lengths.
+///
+/// # Errors
+/// When a piece lies elsewhere, or there is another number of files.
+pub(crate) fn layers(bytes: u64, files: Vec<File>, pieces: &[Pieces]) -> io::Result<Layers> {
+    let placed = |pieces: &Pieces| -> io::Result<Pieces> {
+        let placed = place(bytes, pieces)?.into_iter();
+        Ok(placed.map(|piece| (piece.offset, piece.length as u64)).collect())
+    };
+    Layers::new(files, pieces.iter().map(placed).collect::<io::Result<_>>()?)
 }
 
 /// A piece of a saved machine's memory, and where its file has it.
@@ -76,7 +93,7 @@ pub(crate) struct Placed {
 /// # Errors
 /// When one is not of whole pages, lies elsewhere, or not behind the one before it.
 pub(crate) fn place(bytes: u64, pieces: &[(u64, u64)]) -> io::Result<Vec<Placed>> {
-    let elsewhere = || io::Error::new(io::ErrorKind::InvalidData, "a piece lies elsewhere");
+    let elsewhere = || invalid("a piece lies elsewhere");
     let mut placed = Vec::with_capacity(pieces.len());
     let mut end = 0;
     for &(address, length) in pieces {
@@ -90,6 +107,10 @@ pub(crate) fn place(bytes: u64, pieces: &[(u64, u64)]) -> io::Result<Vec<Placed>
         placed.push(Placed { address: GuestAddress(address), length, offset });
     }
     Ok(placed)
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Does ahead what a guest's first touches would each leave it for: copies the pages that it will write,

@@ -23,7 +23,7 @@ use crate::wake::Wake;
 /// No order is longer.
 const MAX_BYTES: usize = 256;
 /// Or has more files.
-const MAX_FILES: usize = 8;
+const MAX_FILES: usize = 24;
 
 /// Something to be done while the guest runs.
 #[derive(Debug)]
@@ -55,8 +55,22 @@ pub struct SaveFiles {
     pub machine: SnapshotFiles,
     /// The overlay of each of its writable disks, in their order.
     pub overlays: Vec<File>,
+    /// What it was saved as before, to write no more than what differs from that, if the machine finds that it
+    /// can: it says in its state how many files there are then.
+    pub parent: Option<Parent>,
     /// `/proc/PID/pagemap` of its process, which opens nothing while its guest runs.
     pub pagemap: File,
+}
+
+/// The files of a machine that was saved while it lived.
+#[derive(Debug)]
+pub struct Parent {
+    /// Its state.
+    pub state: File,
+    /// Of its memory, the youngest first.
+    pub memory: Vec<File>,
+    /// Of each of its writable disks, the youngest first.
+    pub overlays: Vec<Vec<File>>,
 }
 
 /// What a machine does once it is saved.
@@ -81,8 +95,12 @@ enum Words {
     Unplug {
         interface: u8,
     },
-    /// The files are state, memory, and pagemap, then the overlays.
-    BeginSave,
+    /// The files are state, memory, and pagemap, then the overlays; then those of the parent, if that has any
+    /// layers: its state, and so many files of its memory and of each disk.
+    BeginSave {
+        overlays: u8,
+        layers: u8,
+    },
     Save(AfterSave),
     AbandonSave,
 }
@@ -160,7 +178,12 @@ fn words(order: Order) -> (Words, Vec<OwnedFd>) {
         Order::Unplug { interface } => return (Words::Unplug { interface }, Vec::new()),
         Order::Save(after) => return (Words::Save(after), Vec::new()),
         Order::AbandonSave => return (Words::AbandonSave, Vec::new()),
-        Order::BeginSave(files) => return (Words::BeginSave, files.into_descriptors()),
+        Order::BeginSave(files) => {
+            let count = |files: &[File]| u8::try_from(files.len()).unwrap_or(u8::MAX);
+            let layers = files.parent.as_ref().map_or(0, |parent| count(&parent.memory));
+            let overlays = count(&files.overlays);
+            return (Words::BeginSave { overlays, layers }, files.into_descriptors());
+        }
     };
     let NetConfig { backend, vhost, limits } = net;
     let (backend, file) = match backend {
@@ -181,11 +204,22 @@ fn order(bytes: &[u8], files: impl IntoIterator<Item = OwnedFd>) -> io::Result<O
         Words::Unplug { interface } => Order::Unplug { interface },
         Words::Save(after) => Order::Save(after),
         Words::AbandonSave => Order::AbandonSave,
-        Words::BeginSave => {
-            let machine = SnapshotFiles { state: file()?.into(), memory: file()?.into() };
+        Words::BeginSave { overlays, layers } => {
+            let machine = SnapshotFiles::new(file()?.into(), file()?.into());
             let pagemap = file()?.into();
-            let overlays = files.map(File::from).collect();
-            Order::BeginSave(SaveFiles { machine, overlays, pagemap })
+            let mut some = |count: u8| -> io::Result<Vec<File>> {
+                (0..count).map(|_| Ok(file()?.into())).collect()
+            };
+            let own = some(overlays)?;
+            let parent = match layers {
+                0 => None,
+                layers => Some(Parent {
+                    state: some(1)?.remove(0),
+                    memory: some(layers)?,
+                    overlays: (0..overlays).map(|_| some(layers)).collect::<io::Result<_>>()?,
+                }),
+            };
+            Order::BeginSave(SaveFiles { machine, overlays: own, parent, pagemap })
         }
         Words::Plug { interface, backend, has_vhost, limits } => {
             let backend = match backend {
@@ -201,8 +235,12 @@ fn order(bytes: &[u8], files: impl IntoIterator<Item = OwnedFd>) -> io::Result<O
 
 impl SaveFiles {
     fn into_descriptors(self) -> Vec<OwnedFd> {
-        let Self { machine: SnapshotFiles { state, memory }, overlays, pagemap } = self;
-        [state, memory, pagemap].into_iter().chain(overlays).map(OwnedFd::from).collect()
+        let Self { machine: SnapshotFiles { state, memory, .. }, overlays, parent, pagemap } = self;
+        let parents = parent.into_iter().flat_map(|Parent { state, memory, overlays }| {
+            std::iter::once(state).chain(memory).chain(overlays.into_iter().flatten())
+        });
+        let own = [state, memory, pagemap].into_iter().chain(overlays);
+        own.chain(parents).map(OwnedFd::from).collect()
     }
 }
 
@@ -281,21 +319,31 @@ mod tests {
             file.write_all(text.as_bytes()).expect("there is room");
             file
         };
-        let machine = SnapshotFiles { state: file("state"), memory: file("memory") };
+        let machine = SnapshotFiles::new(file("state"), file("memory"));
         let overlays = vec![file("one"), file("two")];
-        let files = SaveFiles { machine, overlays, pagemap: file("pagemap") };
+        let some = |text: &str| vec![file(text), file("lower")];
+        let parent = Parent {
+            state: file("parent"),
+            memory: some("upper"),
+            overlays: vec![some("first"), some("second")],
+        };
+        let files = SaveFiles { machine, overlays, parent: Some(parent), pagemap: file("pagemap") };
         sender.send(Order::BeginSave(files)).expect("there is room");
         sender.send(Order::Save(AfterSave::End)).expect("there is room");
         let Ok(Some(Order::BeginSave(files))) = receiver.receive() else { panic!("another order") };
-        let SaveFiles { machine: SnapshotFiles { state, memory }, mut overlays, pagemap } = files;
-        let two = overlays.pop().expect("two came");
+        let SaveFiles { machine, overlays, parent, pagemap } = files;
+        let parent = parent.expect("it came");
         let text = |file: File| {
             let mut bytes = [0; 16];
             let count = file.read_at(&mut bytes, 0).expect("it is a file");
             String::from_utf8_lossy(&bytes[..count]).into_owned()
         };
-        let came = [state, memory, pagemap, overlays.pop().expect("two came"), two].map(text);
+        let own = [machine.state, machine.memory, pagemap].into_iter().chain(overlays);
+        let came: Vec<_> = own.map(text).collect();
         assert_eq!(came, ["state", "memory", "pagemap", "one", "two"]);
+        let lower = parent.memory.into_iter().chain(parent.overlays.into_iter().flatten());
+        let came: Vec<_> = std::iter::once(parent.state).chain(lower).map(text).collect();
+        assert_eq!(came, ["parent", "upper", "lower", "first", "lower", "second", "lower"]);
         assert!(matches!(receiver.receive(), Ok(Some(Order::Save(AfterSave::End)))));
     }
 
@@ -308,7 +356,7 @@ mod tests {
             limits: NetLimits::default(),
         };
         let tap = postcard::to_stdvec(&tap).expect("it is short");
-        for bytes in [&tap[..], &[9], &[0], &[2], &[3, 7], &[]] {
+        for bytes in [&tap[..], &[9], &[0], &[2], &[2, 1, 1], &[3, 7], &[]] {
             assert!(order(bytes, None).is_err(), "{bytes:?}");
         }
     }

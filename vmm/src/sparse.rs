@@ -24,13 +24,23 @@ pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
 /// When one cannot be read, or the other not be written.
 pub fn copy(from: &File, to: &File) -> io::Result<u64> {
     let length = from.metadata()?.len();
-    let (mut end, mut copied) = (0, 0);
-    while let Some(start) = next_data(from, end)? {
-        end = found(seek(from, SeekFrom::Hole(start)))?.unwrap_or(length);
+    let copied = copy_data(from, to, 0..length)?;
+    to.set_len(length)?;
+    Ok(copied)
+}
+
+/// Copies what is in a piece of a file to the same place of another, which has nothing there; the bytes that
+/// were copied.
+///
+/// # Errors
+/// When one cannot be read, or the other not be written.
+pub(crate) fn copy_data(from: &File, to: &File, piece: Range<u64>) -> io::Result<u64> {
+    let (mut end, mut copied) = (piece.start, 0);
+    while let Some(start) = next_data(from, end)?.filter(|start| *start < piece.end) {
+        end = found(seek(from, SeekFrom::Hole(start)))?.unwrap_or(piece.end).min(piece.end);
         copy_piece(from, to, start..end)?;
         copied += end - start;
     }
-    to.set_len(length)?;
     Ok(copied)
 }
 

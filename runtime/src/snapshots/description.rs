@@ -37,6 +37,12 @@ pub struct Description {
     pub pause_us: u64,
     /// How much was written, in bytes.
     pub written: u64,
+    /// What it differs from, by that one's name when it was saved.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// How many files lie beneath those of its memory and of its disk.
+    #[serde(default)]
+    pub(super) beneath: u8,
 }
 
 /// What a host must have for a saved machine to go on there.

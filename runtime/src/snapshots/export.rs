@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -13,9 +13,11 @@ use images::tar::{Entry, Kind, Segment, Timestamp, Writer};
 use images::{Compressor, Digest, Hasher, Image, Output, SaveTarget, Store};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
+use vmm::config::SnapshotFiles;
+use vmm::error::chain;
 
 use super::error::SnapshotError;
-use super::{BLANK, DESCRIPTION, Files, MEMORY, SCRATCH, STATE, Snapshots};
+use super::{BLANK, DESCRIPTION, Files, MEMORY, SCRATCH, STATE, Snapshot, Snapshots};
 use crate::containers::files::file_error;
 use crate::error::Error;
 use crate::places::Places;
@@ -42,7 +44,7 @@ type Target<'a> = Compressor<BufWriter<&'a mut dyn Write>>;
 /// When there is no such snapshot, its image is damaged, or the output cannot be written.
 pub fn export(name: &str, places: &Places, output: &mut dyn Write) -> Result<(), Error> {
     let snapshot = Snapshots::of(places).find(name)?;
-    let Files { machine, scratch } = snapshot.open()?;
+    let [state, memory, scratch] = snapshot.whole_files()?;
     let blank = snapshot.blank_path(places);
     let blank = File::open(&blank).map_err(file_error("open", &blank))?;
     let store = Store::open(&places.images()).map_err(images::Error::from)?;
@@ -54,16 +56,39 @@ pub fn export(name: &str, places: &Places, output: &mut dyn Write) -> Result<(),
     // What its disk lies over goes with it.
     let mut description = snapshot.description.clone();
     description.container.ground = Ground::Own;
+    (description.parent, description.beneath) = (None, 0);
     let text = serde_json::to_vec(&description).expect("words and numbers are JSON");
     let mut archive = Archive::new(output).map_err(SnapshotError::Write)?;
     archive.document(DESCRIPTION, &text).map_err(SnapshotError::Write)?;
-    for (name, file) in FILES.into_iter().zip([&machine.state, &machine.memory, &scratch, &blank]) {
+    for (name, file) in FILES.into_iter().zip([&state, &memory, &scratch, &blank]) {
         archive.file(name, file, &snapshot.folder)?;
     }
     archive.image(&store, &image)?;
     archive.end().map_err(SnapshotError::Write)?;
     snapshot.note("export", places, &[]);
     Ok(())
+}
+
+impl Snapshot {
+    /// Its state, memory and writable disk, each as one file: those that lie over others are put together in
+    /// files without a name.
+    fn whole_files(&self) -> Result<[File; 3], Error> {
+        let Files { machine, scratch } = self.open()?;
+        if self.description.beneath == 0 {
+            let SnapshotFiles { state, memory, .. } = machine;
+            return Ok([state, memory, self.open_file(SCRATCH)?]);
+        }
+        let folder = self.folder.parent().unwrap_or(&self.folder);
+        let new = || tempfile::tempfile_in(folder).map_err(file_error("create a file in", folder));
+        let [mut state, memory, disk] = [new()?, new()?, new()?];
+        let failed = |source| Error::System { action: "put a snapshot's files together", source };
+        let copy = |file: &File| file.try_clone().map_err(failed);
+        vmm::flatten(machine, SnapshotFiles::new(copy(&state)?, copy(&memory)?)).map_err(
+            |error| SnapshotError::Damaged { name: self.name.clone(), what: chain(&error) },
+        )?;
+        state.rewind().and_then(|()| scratch.copy_to(&disk)).map_err(failed)?;
+        Ok([state, memory, disk])
+    }
 }
 
 /// An archive that is being written.

@@ -46,6 +46,7 @@ pub fn import(
         Members { reader: images::tar::read(input).map_err(unreadable)?, sums: BTreeMap::new() };
     let (mut description, name) = members.description(name)?;
     description.name = name.to_string();
+    (description.parent, description.beneath) = (None, 0);
     description.container.ground = Ground::Own;
     let unfinished = Snapshots::of(places).begin(&name)?;
     for file in FILES {

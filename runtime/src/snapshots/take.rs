@@ -60,8 +60,11 @@ pub(super) fn save(
         share(&found.folder().join(OWN_BLANK), &folder.join(BLANK))?;
     }
     unfinished.create_own()?;
+    let parent = Snapshots::of(places).parent_of(record);
+    let lower = parent.as_ref().map(|parent| unfinished.lie_over(parent)).unwrap_or_default();
     let Taken { pause, written } =
-        crate::control::take_snapshot(containers, found, &folder, afterwards)?;
+        crate::control::take_snapshot(containers, found, &folder, lower, afterwards)?;
+    let beneath = unfinished.beneath()?;
     let scratch = folder.join(SCRATCH);
     // As that of a memory, its date tells whether anybody has written to it later.
     File::open(&scratch)
@@ -79,5 +82,7 @@ pub(super) fn save(
         disk,
         pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
         written,
+        parent: parent.filter(|_| beneath > 0).map(|parent| parent.name),
+        beneath,
     })
 }

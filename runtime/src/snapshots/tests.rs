@@ -1,5 +1,7 @@
 //! Snapshots without machines: made, found, removed, exported, and hostile ones taken in.
 
+mod lineage;
+
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 
@@ -85,6 +87,8 @@ impl Here {
             disk: pieces(&image, &self.places).unwrap(),
             pause_us: 1,
             written: 2,
+            parent: None,
+            beneath: 0,
         };
         unfinished.publish(description).unwrap()
     }
@@ -349,7 +353,7 @@ fn documents_that_make_no_sense_are_refused() {
     here.make("warm", image);
     let archive = here.export("warm");
     let there = Here::new();
-    let cases: [(&str, serde_json::Value, &str); 14] = [
+    let cases: [(&str, serde_json::Value, &str); 16] = [
         ("/version", 2.into(), "a newer hyperrun (version 2)"),
         ("/name", "../../etc".into(), "its name is none"),
         ("/name", ".new-x".into(), "its name is none"),
@@ -363,6 +367,8 @@ fn documents_that_make_no_sense_are_refused() {
         ("/container/vm/memory_mib", 128.into(), "memory has another size"),
         ("/container/vm/vcpus", 200.into(), "no machine has so many CPUs"),
         ("/needs/kernel", "9.9".into(), "it was made under Linux 9.9"),
+        ("/needs/processor", "x".into(), "it was made on another kind of processor"),
+        ("/needs/protocol", 1.into(), "its agent speaks version 1"),
         ("/container", 7.into(), "this is no exported snapshot"),
     ];
     for (place, value, wanted) in cases {

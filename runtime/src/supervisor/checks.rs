@@ -89,7 +89,7 @@ impl Supervisor<'_> {
     /// It is time for the next check.
     pub(super) fn check(&mut self) -> Result<(), Error> {
         let Some(checks) = &self.checks else { return Ok(()) };
-        if self.state.status == Status::Paused {
+        if self.stands_still() {
             self.await_next_check();
             return Ok(());
         }
@@ -161,12 +161,13 @@ impl Supervisor<'_> {
 
     /// The check takes too long. That of a program that stands still stands still with it.
     pub(super) fn check_overdue(&mut self) -> Result<(), Error> {
-        let Some(checks) = &mut self.checks else { return Ok(()) };
+        let Some(checks) = &self.checks else { return Ok(()) };
         let patience = checks.check.patience();
-        if self.state.status == Status::Paused {
+        if self.stands_still() {
             self.alarms.set(Alarm::Checked, patience);
             return Ok(());
         }
+        let Some(checks) = &mut self.checks else { return Ok(()) };
         let Some(current) = &mut checks.current else { return Ok(()) };
         let (id, number) = (current.id, SignalNumber::KILL.number());
         let output = std::mem::take(&mut current.output).into_text();
@@ -175,6 +176,11 @@ impl Supervisor<'_> {
         let words = format!("Health check exceeded timeout ({patience}){colon}{output}");
         self.end_check(NO_CODE, words);
         self.tell_agent(ToAgent::Signal { id, number })
+    }
+
+    /// Whether the program does, or is about to.
+    fn stands_still(&self) -> bool {
+        self.state.status == Status::Paused || self.snapshot.is_some()
     }
 
     /// Ends the check once it has a code and all that it wrote is there.

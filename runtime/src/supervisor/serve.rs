@@ -33,8 +33,8 @@ use crate::logs::{self, LogWriter};
 use crate::moment::Moment;
 use crate::network::user::passt::Passt;
 use crate::publish::{Entrance, Proxy};
-use crate::templates::Unexplored;
 use crate::timings::Stopwatch;
+use crate::working_set::Unexplored;
 
 /// How long a machine may take to switch itself off.
 const POWER_OFF: Duration = Duration::from_secs(10);

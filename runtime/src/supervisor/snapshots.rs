@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use protocol::{Answer, Question};
 use vmm::config::SnapshotFiles;
 use vmm::event::LiveSave;
-use vmm::order::{AfterSave, Order, SaveFiles};
+use vmm::order::{AfterSave, Order, Parent, SaveFiles};
 
 use super::alarms::Alarm;
 use super::clients::ClientId;
@@ -70,14 +70,10 @@ impl Supervisor<'_> {
     }
 
     fn begin_snapshot(&mut self, files: Vec<OwnedFd>) -> Result<(), String> {
-        let Ok([state, memory, overlay]) = <[OwnedFd; 3]>::try_from(files) else {
-            return Err("there are no files with the message".to_owned());
-        };
         let pagemap = File::open(format!("/proc/{}/pagemap", self.machine.pid()));
         let pagemap =
             pagemap.map_err(|error| format!("its memory cannot be looked at: {error}"))?;
-        let machine = SnapshotFiles { state: state.into(), memory: memory.into() };
-        let files = SaveFiles { machine, overlays: vec![overlay.into()], pagemap };
+        let files = save_files(files, pagemap).ok_or("files are missing with the message")?;
         let ordered = self.machine.order(Order::BeginSave(files));
         ordered.map_err(|error| vmm::error::chain(&error))
     }
@@ -177,4 +173,18 @@ impl Supervisor<'_> {
         };
         self.clients.tell(client, &message);
     }
+}
+
+/// The files of a message: what is to be filled, then those of a parent, if there is one: its state, and as
+/// many files of its memory as of its disk.
+fn save_files(files: Vec<OwnedFd>, pagemap: File) -> Option<SaveFiles> {
+    let mut files = files.into_iter().map(File::from);
+    let machine = SnapshotFiles::new(files.next()?, files.next()?);
+    let overlays = vec![files.next()?];
+    let parent = files.next().map(|state| {
+        let mut memory: Vec<File> = files.collect();
+        let overlay = memory.split_off(memory.len() / 2);
+        Parent { state, memory, overlays: vec![overlay] }
+    });
+    Some(SaveFiles { machine, overlays, parent, pagemap })
 }

@@ -45,7 +45,7 @@ fn check(folder: &Path, description: Option<&Description>) -> Result<(), String>
         let failed = |error: io::Error| format!("cannot open its {name}: {error}");
         File::open(folder.join(name)).map_err(failed)
     };
-    let mut files = SnapshotFiles { state: open(STATE)?, memory: open(MEMORY)? };
+    let mut files = SnapshotFiles::new(open(STATE)?, open(MEMORY)?);
     vmm::check_saved(&mut files).map_err(|error| chain(&error))?;
     let known = description.and_then(|known| known.memory_sum);
     let known = known.ok_or("the checksum of its memory is lost")?;

@@ -27,7 +27,8 @@ pub(super) fn remember(
 ) -> Result<(GuestMemoryMmap, MachineState), Error> {
     let state = snapshot::read(&mut files.state).map_err(Error::Restore)?;
     check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
-    let memory = memory::restore(u64::from(memory_mib) << 20, &files.memory, &state.memory);
+    let bytes = u64::from(memory_mib) << 20;
+    let memory = memory::restore(bytes, files.memories(), &state.memory);
     let memory = memory.map_err(|source| Error::Memory { mib: memory_mib, source })?;
     Ok((memory, state))
 }

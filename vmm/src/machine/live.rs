@@ -9,8 +9,10 @@ use crate::config::{DiskBacking, MachineConfig, SnapshotFiles};
 use crate::error::{Error, chain};
 use crate::event::{Event, LiveSave};
 use crate::exit::Exit;
-use crate::order::{AfterSave, SaveFiles};
-use crate::snapshot::SnapshotError;
+use crate::layers::{Layers, PAGE, Pieces};
+use crate::memory;
+use crate::order::{AfterSave, Parent, SaveFiles};
+use crate::snapshot::{self, Saved, SnapshotError};
 use crate::sparse;
 use crate::wake::{Ending, Wake};
 
@@ -19,9 +21,10 @@ use crate::wake::{Ending, Wake};
 pub(super) struct Belongings {
     /// What its disks have written, in their order.
     overlays: Vec<File>,
-    /// The file that lies behind pieces of its memory, if it goes on where another machine was saved.
-    base: Option<File>,
-    pieces: Vec<(u64, u64)>,
+    /// What lies behind pieces of its memory, if it goes on where another machine was saved.
+    beneath: Layers,
+    /// Those pieces, as addresses.
+    pieces: Pieces,
     is_traced: bool,
 }
 
@@ -31,7 +34,15 @@ pub(super) struct Begun {
     files: SnapshotFiles,
     overlays: Vec<File>,
     pagemap: Pagemap,
+    past: Option<Past>,
     copied: u64,
+}
+
+/// What was saved before, of which only what differs is to be written.
+#[derive(Debug)]
+struct Past {
+    memory: Layers,
+    overlays: Vec<Layers>,
 }
 
 impl Belongings {
@@ -47,9 +58,48 @@ impl Belongings {
         Ok(Self { overlays, is_traced: config.trace, ..Self::default() })
     }
 
-    /// Its memory is what a file has at these pieces, and what is written over that.
-    pub(super) fn lies_over(&mut self, memory: File, pieces: Vec<(u64, u64)>) {
-        (self.base, self.pieces) = (Some(memory), pieces);
+    /// Its memory of `bytes` is what these files have at these pieces, and what is written over that.
+    pub(super) fn lie_over(
+        &mut self,
+        bytes: u64,
+        files: Vec<File>,
+        pieces: &[Pieces],
+    ) -> Result<(), SnapshotError> {
+        self.beneath = memory::layers(bytes, files, pieces).map_err(SnapshotError::Read)?;
+        let mut all: Pieces = pieces.concat();
+        all.sort_unstable();
+        for (start, length) in all {
+            match self.pieces.last_mut() {
+                Some((first, before)) if *first + *before >= start => {
+                    *before = (*before).max(start + length - *first);
+                }
+                _ => self.pieces.push((start, length)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What was saved before; none if that cannot be read or is of another kind of machine.
+    fn past(&self, memory_mib: u32, parent: Parent) -> Option<Past> {
+        let Parent { mut state, memory, overlays } = parent;
+        let state = snapshot::read(&mut state).ok()?;
+        let bytes = u64::from(memory_mib) << 20;
+        let fits = state.memory_mib == memory_mib && overlays.len() == self.overlays.len();
+        if !fits || memory.iter().any(|file| snapshot::check_memory(file, bytes).is_err()) {
+            return None;
+        }
+        let memory = memory::layers(bytes, memory, &state.memory).ok()?;
+        if state.disks.len() != overlays.len() {
+            return None;
+        }
+        let disks = overlays.into_iter().zip(state.disks).zip(&self.overlays);
+        let disk = |((files, pieces), own): ((Vec<File>, Vec<Pieces>), &File)| {
+            let layers = Layers::new(files, pieces).ok()?;
+            let length = own.metadata().ok()?.len();
+            let is_alike = layers.bytes().ok()? == length && length.is_multiple_of(PAGE as u64);
+            is_alike.then_some(layers)
+        };
+        Some(Past { memory, overlays: disks.map(disk).collect::<Option<_>>()? })
     }
 }
 
@@ -59,21 +109,22 @@ pub(super) fn nothing_begun() -> Event {
 }
 
 impl Machine {
-    /// Writes what a file has behind the memory, which never changes.
+    /// Writes what files have behind the memory, which never changes, if there is no past to lie over.
     pub(super) fn begin_live(&mut self, files: SaveFiles) -> Event {
-        let SaveFiles { machine: files, overlays, pagemap } = files;
-        let Belongings { overlays: own, base, is_traced, .. } = &self.belongings;
+        let SaveFiles { machine: files, overlays, parent, pagemap } = files;
+        let Belongings { overlays: own, beneath, is_traced, .. } = &self.belongings;
         // A vCPU may wait for somebody to read a line, and would not stop.
         let refusal = is_traced.then_some("a machine whose kernel speaks cannot be saved");
         let unequal = (own.len() != overlays.len()).then_some("it has another number of disks");
         if let Some(refusal) = refusal.or(unequal) {
             return Event::Live(LiveSave::Failed(refusal.to_owned()));
         }
-        let copied = base.as_ref().map_or(Ok(0), |base| sparse::copy(base, &files.memory));
+        let past = parent.and_then(|parent| self.belongings.past(self.memory_mib, parent));
+        let copied = if past.is_some() { Ok(0) } else { beneath.copy_to(&files.memory) };
         match copied.map_err(SnapshotError::Write) {
             Ok(copied) => {
                 let pagemap = Pagemap::opened(pagemap);
-                self.begun = Some(Begun { files, overlays, pagemap, copied });
+                self.begun = Some(Begun { files, overlays, pagemap, past, copied });
                 Event::Live(LiveSave::Begun)
             }
             Err(error) => Event::Live(LiveSave::Failed(chain(&error))),
@@ -107,15 +158,24 @@ impl Machine {
     }
 
     fn save_live(&mut self, begun: Begun) -> Result<u64, SnapshotError> {
-        let Begun { files, overlays, pagemap, copied } = begun;
-        let pieces = std::mem::take(&mut self.belongings.pieces);
-        let written = self.save(files, &pagemap, &pieces);
-        self.belongings.pieces = pieces;
-        let mut written = copied + written?;
-        for (own, overlay) in self.belongings.overlays.iter().zip(&overlays) {
-            written += sparse::copy(own, overlay).map_err(SnapshotError::Write)?;
+        let Begun { files, overlays, pagemap, past, copied } = begun;
+        let (mut disks, mut written) = (Vec::with_capacity(overlays.len()), copied);
+        for (index, (own, overlay)) in self.belongings.overlays.iter().zip(&overlays).enumerate() {
+            let saved = match &past {
+                Some(past) => snapshot::save_file(own, &past.overlays[index], overlay)?,
+                None => copy_whole(own, overlay).map_err(SnapshotError::Write)?,
+            };
+            written += saved.written;
+            disks.push(saved.pieces);
         }
-        Ok(written)
+        let belongings = std::mem::take(&mut self.belongings);
+        let Belongings { beneath, pieces, .. } = &belongings;
+        let saved = self.save(files, disks, |memory, file| match &past {
+            Some(past) => snapshot::save_difference(memory, &pagemap, beneath, &past.memory, file),
+            None => snapshot::save_memory(memory, &pagemap, pieces, file),
+        });
+        self.belongings = belongings;
+        Ok(written + saved?)
     }
 
     /// Keeps for later what a machine that stands still was woken for; its end, if that is among it.
@@ -133,4 +193,12 @@ impl Machine {
     pub(super) fn next_wake(&mut self) -> Result<Wake, RecvError> {
         self.postponed.pop_front().map_or_else(|| self.wakes.recv(), Ok)
     }
+}
+
+/// Copies a disk's file as it is.
+fn copy_whole(from: &File, to: &File) -> std::io::Result<Saved> {
+    let written = sparse::copy(from, to)?;
+    let length = from.metadata()?.len();
+    let pieces = if length == 0 { Pieces::new() } else { vec![(0, length)] };
+    Ok(Saved { pieces: vec![pieces], written })
 }

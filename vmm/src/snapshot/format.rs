@@ -8,7 +8,7 @@ use super::{MachineState, SnapshotError};
 /// The first bytes.
 const MAGIC: [u8; 8] = *b"HRSNAP\r\n";
 /// Changes with every change of what is behind the header.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// A state is about 10 KiB for each vCPU.
 const MAX_BYTES: u32 = 4 << 20;
 /// Magic, then version, length and checksum, each a little-endian `u32`.
@@ -94,7 +94,8 @@ mod tests {
     fn state() -> MachineState {
         MachineState {
             memory_mib: 512,
-            memory: vec![(0, 4096), (2 << 20, 8192)],
+            memory: vec![vec![(0, 4096), (2 << 20, 8192)]],
+            disks: Vec::new(),
             vm: VmState::default(),
             vcpus: vec![CpuState::default(), CpuState::default()],
             uart: UartState::default(),

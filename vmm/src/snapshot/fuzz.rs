@@ -52,7 +52,11 @@ pub fn snapshot(bytes: &[u8]) {
 
 fn check_memory(state: &MachineState) {
     let bytes = u64::from(state.memory_mib) << 20;
-    let Ok(placed) = memory::place(bytes, &state.memory) else { return };
+    state.memory.iter().for_each(|pieces| check_pieces(bytes, pieces));
+}
+
+fn check_pieces(bytes: u64, pieces: &[(u64, u64)]) {
+    let Ok(placed) = memory::place(bytes, pieces) else { return };
     let (mut end, mut end_in_file) = (0, 0);
     for piece in placed {
         let length = piece.length as u64;
@@ -169,7 +173,8 @@ mod tests {
         transports.iter_mut().for_each(MmioTransport::stop);
         MachineState {
             memory_mib: MEMORY_MIB,
-            memory: vec![(0, 4 << 20), (62 << 20, 2 << 20)],
+            memory: vec![vec![(0, 4 << 20), (62 << 20, 2 << 20)]],
+            disks: vec![vec![vec![(0, 8192)]]],
             vm: VmState::fresh(),
             vcpus: vec![CpuState::default()],
             uart: serial::save(&serial::uart(&console, Arc::new(event()))),
@@ -208,7 +213,7 @@ mod tests {
         write("header-alone", &seal(&[]).unwrap());
         let large = MachineState {
             memory_mib: 8192,
-            memory: vec![(0, 2 << 20), (3 << 30, 1 << 30), (4 << 30, 1 << 30)],
+            memory: vec![vec![(0, 2 << 20), (3 << 30, 1 << 30), (4 << 30, 1 << 30)]],
             ..state()
         };
         write("memory-in-the-hole", &body(&large));

@@ -8,17 +8,20 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use vm_memory::{
-    Address, Bytes, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress,
+    Address, Bytes, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    MemoryRegionAddress,
 };
 
 use super::SnapshotError;
+use super::difference::{Difference, Saved};
 use super::whole::seal;
+use crate::layers::{Layers, PAGE, Pieces};
 
-const PAGE: usize = 4096;
 /// A page without anything; to compare with it is faster than to look at each byte.
-const ZEROS: [u8; PAGE] = [0; PAGE];
-/// What is looked at and written at once, and the grain of the pieces that are told: a huge page.
-const PIECE: usize = 2 << 20;
+pub(super) const ZEROS: [u8; PAGE] = [0; PAGE];
+/// What is looked at and written at once, and the grain of the pieces of a memory that is saved as a whole: a
+/// huge page.
+pub(super) const PIECE: usize = 2 << 20;
 /// Bits of an entry of `/proc/PID/pagemap`: there is a page, present or swapped out, and it is a file's
 /// (Documentation/admin-guide/mm/pagemap.rst).
 const PAGEMAP_IN_USE: u64 = 0b11 << 62;
@@ -56,15 +59,6 @@ impl Pagemap {
     }
 }
 
-/// What was written of a memory.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct SavedMemory {
-    /// The pieces that hold something, in order, in addresses of the guest and bytes.
-    pub(crate) pieces: Vec<(u64, u64)>,
-    /// The bytes that were written to the file.
-    pub(crate) written: u64,
-}
-
 /// What becomes of a page in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -86,43 +80,134 @@ pub(crate) fn save(
     pagemap: &Pagemap,
     base: &[(u64, u64)],
     file: &File,
-) -> Result<SavedMemory, SnapshotError> {
-    let mut saved = SavedMemory::default();
+) -> Result<Saved, SnapshotError> {
+    let (mut pieces, mut written) = (Pieces::new(), 0);
     let mut buffer = vec![0; PIECE];
-    let mut offset = 0;
-    for region in memory.iter() {
-        for start in (0..region.len()).step_by(PIECE) {
-            let bytes = PIECE.min(usize::try_from(region.len() - start).unwrap_or(PIECE));
-            let place = MemoryRegionAddress(start);
-            let host = region.get_host_address(place).expect("the piece lies in the region").addr();
-            let address = region.start_addr().raw_value() + start;
-            let has_base = overlaps(base, address, bytes as u64);
-            let own = pagemap.own_pages(host, bytes).map_err(SnapshotError::Read)?;
-            let piece = &mut buffer[..bytes];
-            for (first, count) in runs(&own, |own| *own) {
-                let place = MemoryRegionAddress(start + first as u64);
-                region.read_slice(&mut piece[first..first + count], place).expect("it lies there");
-            }
-            let fates = fates(piece, &own, has_base);
-            let written = write_pages(piece, &fates, file, offset + start);
-            let written = written.map_err(SnapshotError::Write)?;
-            if written > 0 || has_base {
-                saved.add(address, bytes as u64);
-            }
-            saved.written += written;
+    for part in parts(memory) {
+        let has_base = overlaps(base, part.address, part.bytes as u64);
+        let own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
+        let piece = &mut buffer[..part.bytes];
+        part.read(&own, piece);
+        let fates = fates(piece, &own, has_base);
+        let count = write_pages(piece, &fates, file, part.offset).map_err(SnapshotError::Write)?;
+        if count > 0 || has_base {
+            add(&mut pieces, part.address, part.bytes as u64);
         }
-        offset += region.len();
+        written += count;
     }
-    file.set_len(offset).and_then(|()| seal(file)).map_err(SnapshotError::Write)?;
-    Ok(saved)
+    finish(memory, file)?;
+    Ok(Saved { pieces: vec![pieces], written })
 }
 
-impl SavedMemory {
-    fn add(&mut self, address: u64, bytes: u64) {
-        match self.pieces.last_mut() {
-            Some((begin, length)) if *begin + *length == address => *length += bytes,
-            _ => self.pieces.push((address, bytes)),
+/// Writes to `file`, which is empty, what in `memory`, which lies over `beneath`, differs from what `parent`
+/// has. Where both have the same file's page, and the process none of its own, nothing is looked at.
+///
+/// # Errors
+/// When a file cannot be read or written, or the host does not tell which pages there are.
+pub(crate) fn save_difference(
+    memory: &GuestMemoryMmap,
+    pagemap: &Pagemap,
+    beneath: &Layers,
+    parent: &Layers,
+    file: &File,
+) -> Result<Saved, SnapshotError> {
+    let mut difference = Difference::new(parent, file);
+    let mut buffer = vec![0; PIECE];
+    for part in parts(memory) {
+        let own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
+        let (lower, owners) =
+            (beneath.owners(part.offset, own.len()), parent.owners(part.offset, own.len()));
+        let places = lower.into_iter().zip(owners);
+        let is_other = places.map(|(lower, owner)| beneath.id(lower) != parent.id(owner));
+        let others: Vec<bool> = own.iter().zip(is_other).map(|(own, is)| !own && is).collect();
+        let now = &mut buffer[..part.bytes];
+        part.read(&own, now);
+        for (first, count) in runs(&others, |is_other| *is_other) {
+            let lower = beneath.read(part.offset + first as u64, &mut now[first..first + count]);
+            lower.map_err(SnapshotError::Read)?;
         }
+        let suspects: Vec<bool> =
+            own.iter().zip(others).map(|(own, other)| *own || other).collect();
+        difference.add(part.offset, now, &suspects)?;
+    }
+    finish(memory, file)?;
+    let Saved { pieces, written } = difference.finish();
+    let pieces = pieces.into_iter().map(|pieces| addresses(memory, &pieces)).collect();
+    Ok(Saved { pieces, written })
+}
+
+/// A part of a guest's memory, of a piece at most.
+struct Part<'a> {
+    region: &'a GuestRegionMmap,
+    /// Where in the region it begins.
+    start: u64,
+    bytes: usize,
+    /// In the guest.
+    address: u64,
+    /// In the file.
+    offset: u64,
+}
+
+/// All parts of a memory, in order.
+fn parts(memory: &GuestMemoryMmap) -> impl Iterator<Item = Part<'_>> {
+    let regions = memory.iter().scan(0, |before, region| {
+        *before += region.len();
+        Some((region, *before - region.len()))
+    });
+    regions.flat_map(|(region, before)| {
+        (0..region.len()).step_by(PIECE).map(move |start| Part {
+            region,
+            start,
+            bytes: PIECE.min(usize::try_from(region.len() - start).unwrap_or(PIECE)),
+            address: region.start_addr().raw_value() + start,
+            offset: before + start,
+        })
+    })
+}
+
+impl Part<'_> {
+    /// Its address in this process.
+    fn host(&self) -> usize {
+        let place = MemoryRegionAddress(self.start);
+        self.region.get_host_address(place).expect("the part lies in the region").addr()
+    }
+
+    /// Fills in the pages that are wanted.
+    fn read(&self, wanted: &[bool], buffer: &mut [u8]) {
+        for (first, count) in runs(wanted, |is_wanted| *is_wanted) {
+            let place = MemoryRegionAddress(self.start + first as u64);
+            let part = &mut buffer[first..first + count];
+            self.region.read_slice(part, place).expect("the part lies in the region");
+        }
+    }
+}
+
+/// Gives a memory's file its length and its mark.
+fn finish(memory: &GuestMemoryMmap, file: &File) -> Result<(), SnapshotError> {
+    let bytes = memory.iter().map(GuestMemoryRegion::len).sum();
+    file.set_len(bytes).and_then(|()| seal(file)).map_err(SnapshotError::Write)
+}
+
+/// Pieces of a file as pieces of the memory: one that lies on both sides of the hole is two there.
+fn addresses(memory: &GuestMemoryMmap, pieces: &[(u64, u64)]) -> Pieces {
+    let (mut found, mut before) = (Pieces::new(), 0);
+    for region in memory.iter() {
+        let end = before + region.len();
+        for &(start, length) in pieces {
+            let (first, last) = (start.max(before), (start + length).min(end));
+            if first < last {
+                found.push((region.start_addr().raw_value() + first - before, last - first));
+            }
+        }
+        before = end;
+    }
+    found
+}
+
+fn add(pieces: &mut Pieces, address: u64, bytes: u64) {
+    match pieces.last_mut() {
+        Some((begin, length)) if *begin + *length == address => *length += bytes,
+        _ => pieces.push((address, bytes)),
     }
 }
 
@@ -170,7 +255,7 @@ fn write_pages(piece: &[u8], fates: &[Fate], file: &File, offset: u64) -> io::Re
 }
 
 /// The runs of pages of which something is true, as places and lengths in bytes.
-fn runs<T>(pages: &[T], is: impl Fn(&T) -> bool) -> Vec<(usize, usize)> {
+pub(super) fn runs<T>(pages: &[T], is: impl Fn(&T) -> bool) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for (index, _) in pages.iter().enumerate().filter(|(_, page)| is(page)) {
         match runs.last_mut() {
@@ -197,8 +282,8 @@ mod tests {
             original.write_obj(*byte, GuestAddress(*address)).unwrap();
         }
         let file = tempfile::tempfile().unwrap();
-        let pieces = saved(&original, &[], &file).pieces;
-        let copy = memory::restore(bytes, &file, &pieces).unwrap();
+        let pieces = saved(&original, &[], &file).pieces.remove(0);
+        let copy = restored(mib, &file, &pieces);
         (copy, pieces, file)
     }
 
@@ -220,7 +305,7 @@ mod tests {
     fn a_copy_changes_neither_the_file_nor_another_copy() {
         let (copy, pieces, file) = round_trip(64, &[(0, 1)]);
         copy.write_obj(9u8, GuestAddress(0)).unwrap();
-        let other = memory::restore(64 << 20, &file, &pieces).unwrap();
+        let other = restored(64, &file, &pieces);
         assert_eq!(other.read_obj::<u8>(GuestAddress(0)).unwrap(), 1);
     }
 
@@ -235,7 +320,7 @@ mod tests {
         memory::give_back(&copy, GuestAddress(32 << 20), 2 << 20).unwrap();
         assert_eq!(addresses.map(|address| copy.read_obj::<u8>(address).unwrap()), [9, 2, 0]);
         copy.write_obj(8u8, addresses[1]).unwrap();
-        let other = memory::restore(64 << 20, &file, &pieces).unwrap();
+        let other = restored(64, &file, &pieces);
         assert_eq!(addresses.map(|address| other.read_obj::<u8>(address).unwrap()), [1, 2, 0]);
     }
 
@@ -248,11 +333,15 @@ mod tests {
         }
         memory::give_back(&original, GuestAddress(8 << 20), 2 << 20).unwrap();
         let file = tempfile::tempfile().unwrap();
-        assert_eq!(saved(&original, &[], &file).pieces, [(0, 2 << 20)]);
+        assert_eq!(saved(&original, &[], &file).pieces, [[(0, 2 << 20)]]);
     }
 
-    fn saved(memory: &GuestMemoryMmap, base: &[(u64, u64)], file: &File) -> SavedMemory {
+    fn saved(memory: &GuestMemoryMmap, base: &[(u64, u64)], file: &File) -> Saved {
         save(memory, &Pagemap::open().unwrap(), base, file).unwrap()
+    }
+
+    fn restored(mib: u64, file: &File, pieces: &[(u64, u64)]) -> GuestMemoryMmap {
+        memory::restore(mib << 20, [file], &[pieces.to_vec()]).unwrap()
     }
 
     #[test]
@@ -271,20 +360,71 @@ mod tests {
         assert_eq!(read(&copy), [1, 4, 0, 1, 2, 3, 0]);
         let second = tempfile::tempfile().unwrap();
         sparse::copy(&file, &second).unwrap();
-        let SavedMemory { pieces, written } = saved(&copy, &base, &second);
-        assert_eq!(pieces, [(0, 2 << 20), (20 << 20, 2 << 20), (40 << 20, 2 << 20)]);
+        let Saved { pieces, written } = saved(&copy, &base, &second);
+        let pieces = &pieces[0];
+        assert_eq!(*pieces, [(0, 2 << 20), (20 << 20, 2 << 20), (40 << 20, 2 << 20)]);
         // The host may have given a huge page for the new one, all zeros but for a byte.
         assert_eq!(written, 2 * 4096);
-        let again = memory::restore(64 << 20, &second, &pieces).unwrap();
+        let again = restored(64, &second, pieces);
         assert_eq!(read(&again), read(&copy));
-        assert_eq!(read(&memory::restore(64 << 20, &file, &base).unwrap())[1], 1);
+        assert_eq!(read(&restored(64, &file, &base))[1], 1);
         // And once more, from that one.
         again.write_obj(9u8, GuestAddress(12288)).unwrap();
         let third = tempfile::tempfile().unwrap();
         sparse::copy(&second, &third).unwrap();
-        let last = saved(&again, &pieces, &third);
-        assert_eq!((last.written, &last.pieces), (4096, &pieces));
-        assert_eq!(read(&memory::restore(64 << 20, &third, &pieces).unwrap()), read(&again));
+        let last = saved(&again, pieces, &third);
+        assert_eq!((last.written, &last.pieces[0]), (4096, pieces));
+        assert_eq!(read(&restored(64, &third, pieces)), read(&again));
+    }
+
+    /// Saves a memory by what differs from a parent, and goes on from that.
+    fn differing(
+        mib: u64,
+        memory: &GuestMemoryMmap,
+        beneath: &Layers,
+        parent: &Layers,
+    ) -> (GuestMemoryMmap, Layers, u64) {
+        let file = tempfile::tempfile().unwrap();
+        let pagemap = Pagemap::open().unwrap();
+        let saved = save_difference(memory, &pagemap, beneath, parent, &file).unwrap();
+        let files = std::iter::once(file);
+        let files = files.chain(parent.files().map(|file| file.try_clone().unwrap()));
+        let files: Vec<File> = files.collect();
+        let copy = memory::restore(mib << 20, &files, &saved.pieces).unwrap();
+        (copy, memory::layers(mib << 20, files, &saved.pieces).unwrap(), saved.written)
+    }
+
+    #[test]
+    fn a_difference_is_what_was_written_since() {
+        let (mib, high) = (3 * 1024 + 64, (4 << 30) + (5 << 20));
+        let content: Vec<_> = (0..400).map(|page| (page * 4096, 1)).collect();
+        // The last page below the hole, and the first behind it.
+        let (below, behind) = ((3 << 30) - 4096, 4 << 30);
+        let (copy, base, file) =
+            round_trip(mib, &[&content[..], &[(high, 2), (below, 3), (behind, 4)]].concat());
+        let first = memory::layers(mib << 20, vec![file], &[base]).unwrap();
+        let places = [0, 4096, 8192, 12288, 40 << 20, high, below, behind, high + 4096];
+        let read = |memory: &GuestMemoryMmap| {
+            places.map(|address| memory.read_obj::<u8>(GuestAddress(address)).unwrap())
+        };
+        // Something else, the same, zeros over something, something new, and what the file has again.
+        let writes = [(4096, 7u8), (8192, 1), (12288, 0), (40 << 20, 5), (below, 8), (behind, 9)];
+        for (address, byte) in writes.into_iter().chain([(high, 6)]) {
+            copy.write_obj(byte, GuestAddress(address)).unwrap();
+        }
+        memory::give_back(&copy, GuestAddress(high), 4096).unwrap();
+        let (again, second, written) = differing(mib, &copy, &first, &first);
+        assert_eq!(read(&copy), [1, 7, 1, 0, 5, 2, 8, 9, 0]);
+        assert_eq!((read(&again), written), (read(&copy), 4 * 4096));
+        // The same machine once more, over what was just saved of it: all it has of its own is compared.
+        copy.write_obj(6u8, GuestAddress(0)).unwrap();
+        memory::give_back(&copy, GuestAddress(4096), 4096).unwrap();
+        let (once_more, _, written) = differing(mib, &copy, &first, &second);
+        assert_eq!((read(&once_more), written), (read(&copy), 2 * 4096));
+        // And the next generation.
+        again.write_obj(3u8, GuestAddress(high + 4096)).unwrap();
+        let (third, layers, written) = differing(mib, &again, &second, &second);
+        assert_eq!((read(&third), written, layers.count()), (read(&again), 4096, 3));
     }
 
     #[test]
@@ -315,7 +455,7 @@ mod tests {
         memory::prefault(&copy, 64 << 20, &anything);
         assert_eq!(copy.read_obj::<u8>(GuestAddress(0)).unwrap(), 1);
         assert_eq!(copy.read_obj::<u8>(GuestAddress(5 << 20)).unwrap(), 2);
-        let other = memory::restore(64 << 20, &file, &pieces).unwrap();
+        let other = restored(64, &file, &pieces);
         assert_eq!(other.read_obj::<u8>(GuestAddress(0)).unwrap(), 1);
     }
 
@@ -331,9 +471,13 @@ mod tests {
             vec![(4096, 4096), (0, 4096)],
             vec![(0, 0)],
         ] {
-            assert!(memory::restore(64 << 20, &file, &pieces).is_err(), "{pieces:?}");
+            assert!(
+                memory::restore(64 << 20, [&file], std::slice::from_ref(&pieces)).is_err(),
+                "{pieces:?}"
+            );
         }
         let short = tempfile::tempfile().unwrap();
-        assert!(memory::restore(64 << 20, &short, &[(0, 4096)]).is_err());
+        assert!(memory::restore(64 << 20, [&short], &[vec![(0, 4096)]]).is_err());
+        assert!(memory::restore(64 << 20, [&file], &[vec![], vec![]]).is_err());
     }
 }

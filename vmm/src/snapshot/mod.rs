@@ -4,6 +4,7 @@
 //! it is checked before use. The memory is mapped as it is: what is in it is the guest's anyway.
 
 mod cpu;
+mod difference;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -16,21 +17,26 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::devices::serial::UartState;
+use crate::layers::Pieces;
 use crate::virtio::mmio::TransportState;
 
 pub(crate) use cpu::{CpuState, finish_pending};
+pub(crate) use difference::{Saved, save_file};
 pub(crate) use format::{read, write};
-pub(crate) use memory::{Pagemap, SavedMemory, save as save_memory};
+pub(crate) use memory::{Pagemap, save as save_memory, save_difference};
 pub(crate) use vm::VmState;
 pub(crate) use whole::check_memory;
-pub use whole::{check_saved, memory_sum};
+pub use whole::{Contents, check_saved, contents, flatten, memory_sum};
 
 /// Everything about a machine but its memory.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MachineState {
     pub(crate) memory_mib: u32,
-    /// Pieces of the memory that hold something, as addresses and lengths; the rest is zeros.
-    pub(crate) memory: Vec<(u64, u64)>,
+    /// Pieces of the memory that hold something, as addresses and lengths, of each file that has some; the
+    /// rest is zeros.
+    pub(crate) memory: Vec<Pieces>,
+    /// For each writable disk of a machine that was saved while it lived, what counts of each of its files.
+    pub(crate) disks: Vec<Vec<Pieces>>,
     pub(crate) vm: VmState,
     pub(crate) vcpus: Vec<CpuState>,
     pub(crate) uart: UartState,

@@ -6,9 +6,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
-use super::{SnapshotError, format};
+use super::memory::PIECE;
+use super::{MachineState, SnapshotError, format};
+use crate::arch::x86_64::layout;
 use crate::config::SnapshotFiles;
-use crate::memory::place;
+use crate::layers::Pieces;
+use crate::memory::{self, place};
 use crate::sparse::next_data;
 
 /// The grain of a memory file.
@@ -38,15 +41,82 @@ pub(crate) fn check_memory(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// What a saved machine's state says about its owner's files.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// How many files its memory has.
+    pub layers: usize,
+    /// What counts of the files of each of its writable disks, if it was saved while it lived.
+    pub disks: Vec<Vec<Pieces>>,
+}
+
 /// Checks a saved machine's files at the price of a look.
 ///
 /// # Errors
 /// When the state is not whole, or the memory is not its own.
-pub fn check_saved(files: &mut SnapshotFiles) -> Result<(), SnapshotError> {
+pub fn check_saved(files: &mut SnapshotFiles) -> Result<Contents, SnapshotError> {
     let state = format::read(&mut files.state)?;
     let bytes = u64::from(state.memory_mib) << 20;
-    check_memory(&files.memory, bytes).map_err(SnapshotError::Read)?;
-    place(bytes, &state.memory).map(drop).map_err(SnapshotError::Read)
+    if state.memory.len() != files.memories().count() {
+        return Err(SnapshotError::Damaged { what: "its memory has another number of layers" });
+    }
+    for (file, pieces) in files.memories().zip(&state.memory) {
+        check_memory(file, bytes).map_err(SnapshotError::Read)?;
+        place(bytes, pieces).map_err(SnapshotError::Read)?;
+    }
+    Ok(contents_of(state))
+}
+
+/// What a state says about the other files.
+///
+/// # Errors
+/// When it is not whole.
+pub fn contents(state: &mut File) -> Result<Contents, SnapshotError> {
+    format::read(state).map(contents_of)
+}
+
+fn contents_of(state: MachineState) -> Contents {
+    Contents { layers: state.memory.len(), disks: state.disks }
+}
+
+/// Writes the state and the memory of a machine, which was saved as what differs from another, as those of one
+/// that lies over no other. The files of its disks are its owner's to join.
+///
+/// # Errors
+/// When a file cannot be read or written, or the state is not whole.
+pub fn flatten(mut files: SnapshotFiles, mut to: SnapshotFiles) -> Result<(), SnapshotError> {
+    let mut state = format::read(&mut files.state)?;
+    let bytes = u64::from(state.memory_mib) << 20;
+    let layers = memory::layers(bytes, files.into_memories(), &state.memory);
+    layers.map_err(SnapshotError::Read)?.copy_to(&to.memory).map_err(SnapshotError::Write)?;
+    seal(&to.memory).map_err(SnapshotError::Write)?;
+    state.memory = vec![coarse(bytes, state.memory.concat())];
+    for files in &mut state.disks {
+        let end = files.iter().flatten().map(|(start, length)| start + length).max();
+        *files = vec![end.map(|end| (0, end)).into_iter().collect()];
+    }
+    format::write(&mut to.state, &state)
+}
+
+/// The pieces of a memory of `bytes` that hold something of these, in the grain of one that was saved as a
+/// whole.
+fn coarse(bytes: u64, mut pieces: Pieces) -> Pieces {
+    let mut found = Pieces::new();
+    pieces.sort_unstable();
+    for (first, size) in layout::memory_ranges(bytes) {
+        let end = first + size;
+        for &(start, length) in pieces.iter().filter(|(start, _)| (first..end).contains(start)) {
+            let until = (start + length).next_multiple_of(PIECE as u64).min(end);
+            let start = start / PIECE as u64 * PIECE as u64;
+            match found.last_mut() {
+                Some((begin, known)) if *begin + *known >= start => {
+                    *known = (*known).max(until - *begin);
+                }
+                _ => found.push((start, until - start)),
+            }
+        }
+    }
+    found
 }
 
 /// A checksum (CRC-32C) of a memory file: of the pages that are not zero, and of their numbers. It

@@ -61,6 +61,7 @@ fn inspect(snapshot: &Snapshot) -> Value {
         "Size": snapshot.bytes(),
         "PauseMicroseconds": known.pause_us,
         "Written": known.written,
+        "Parent": known.parent.as_deref().unwrap_or_default(),
         "Networks": networks,
         "Ports": ports,
         "Labels": record.keeping.labels,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use images::{ImageUsage, Reference, Usage};
 use runtime::Found;
-use runtime::snapshots::Snapshot;
+use runtime::snapshots::{Snapshot, bytes_of_all};
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
@@ -108,7 +108,7 @@ fn containers_row(found: &[Found]) -> Value {
 
 /// None of them is ever removed but by hand.
 fn snapshots_row(all: &[Snapshot]) -> Value {
-    row("Snapshots", (all.len(), 0), (all.iter().map(Snapshot::bytes).sum(), 0))
+    row("Snapshots", (all.len(), 0), (bytes_of_all(all), 0))
 }
 
 fn row(kind: &str, (all, active): (usize, usize), (bytes, reclaimable): (u64, u64)) -> Value {

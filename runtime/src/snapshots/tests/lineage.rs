@@ -1,0 +1,48 @@
+//! Snapshots that lie over others.
+
+use super::*;
+use crate::containers::CopyOf;
+
+#[test]
+fn a_snapshot_lies_over_one_of_the_same_container_or_of_its_origin() {
+    let (here, image) = Here::with_image();
+    let record = here.record(image);
+    let found = |record: &Record| here.snapshots().parent_of(record).map(|parent| parent.name);
+    assert_eq!(found(&record), None);
+    here.make("first", image);
+    assert_eq!(found(&record).as_deref(), Some("first"));
+    let copy = Record { id: "b".repeat(64), ..record.clone() };
+    assert_eq!(found(&copy), None);
+    let origin = |name: &str| CopyOf { snapshot: Some(name.to_owned()), container: "c".repeat(64) };
+    assert_eq!(found(&Record { copy_of: Some(origin("gone")), ..copy.clone() }), None);
+    let copy = Record { copy_of: Some(origin("first")), ..copy };
+    assert_eq!(found(&copy).as_deref(), Some("first"));
+    let vm = VmConfig { memory_mib: 2 * MEMORY_MIB, vcpus: 1 };
+    assert_eq!(found(&Record { vm, ..copy }), None);
+}
+
+#[test]
+fn what_was_taken_along_in_vain_is_removed() {
+    let (here, image) = Here::with_image();
+    let parent = here.make("first", image);
+    let unfinished = here.snapshots().begin(&"second".parse().unwrap()).unwrap();
+    // Its state, and a file each of its memory and its disk.
+    assert_eq!(unfinished.lie_over(&parent).len(), 3);
+    let lower = ["memory.1", "scratch.1"].map(|name| unfinished.folder().join(name));
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    assert_eq!(inode(&lower[0]), inode(&parent.folder.join(MEMORY)));
+    assert_eq!(inode(&lower[1]), inode(&parent.folder.join(SCRATCH)));
+    // What both have counts once.
+    let mut description = parent.description.clone();
+    description.beneath = 1;
+    let second = unfinished.described(description);
+    let both = bytes_of_all(&[parent.clone(), second.clone()]);
+    assert!(both >= second.bytes() && both < second.bytes() + parent.bytes());
+    // The machine was saved as a whole.
+    fs::write(unfinished.folder().join(STATE), SAVED).unwrap();
+    assert_eq!(unfinished.beneath().unwrap(), 0);
+    assert!(lower.iter().all(|path| !path.exists()));
+    // Nothing lies over one that is damaged.
+    fs::write(parent.folder.join(SCRATCH), "changed").unwrap();
+    assert!(unfinished.lie_over(&parent).is_empty());
+}
