@@ -38,6 +38,16 @@ impl EtcMounts {
         write_all([&format!("{hostname}\n"), &etc.hosts, &etc.resolv_conf])
     }
 
+    /// Writes another `/etc/resolv.conf` where it is mounted already, if it is what was written last.
+    pub(crate) fn resolve(before: &str, after: &str) -> Result<(), StepError> {
+        let path = Self::PATHS[2];
+        let now = fs::read(path).doing(format_args!("read the container's {path}"))?;
+        if now != before.as_bytes() {
+            return Ok(());
+        }
+        fs::write(path, after).doing(format_args!("write the container's {path}"))
+    }
+
     /// Makes empty files, to be mounted before it is known what will be in them.
     pub(crate) fn write_blank() -> Result<Self, StepError> {
         write_all([""; 3])?;

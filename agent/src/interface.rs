@@ -89,14 +89,17 @@ impl<'a> Interface<'a> {
         self.set(libc::SIOCSIFFLAGS, |request| request.ifr_ifru.ifru_flags = 0)
     }
 
-    /// Sends all that has no other way to `gateway`, which it must reach.
-    pub(crate) fn route_through(&self, gateway: Ipv4Addr) -> io::Result<()> {
+    /// Sends all that has no other way to `gateway`, which it must reach; of several ways the one with the
+    /// smallest metric is taken.
+    pub(crate) fn route_through(&self, gateway: Ipv4Addr, metric: u16) -> io::Result<()> {
         // SAFETY: rtentry is integers, addresses and a pointer, for which zero is a value.
         let mut route: libc::rtentry = unsafe { mem::zeroed() };
         route.rt_dst = internet(Ipv4Addr::UNSPECIFIED);
         route.rt_genmask = internet(Ipv4Addr::UNSPECIFIED);
         route.rt_gateway = internet(gateway);
         route.rt_flags = THROUGH_GATEWAY;
+        // One more than it is (net/ipv4/fib_frontend.c).
+        route.rt_metric = metric.saturating_add(1).try_into().unwrap_or(libc::c_short::MAX);
         // SAFETY: SIOCADDRT reads one rtentry, which is live and names no device.
         check(unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCADDRT, &raw const route) })
     }
@@ -165,11 +168,12 @@ impl Interface6 {
         })
     }
 
-    /// Sends all that has no other way to `gateway`, which it must reach.
-    pub(crate) fn route_through(&self, gateway: Ipv6Addr) -> io::Result<()> {
+    /// Sends all that has no other way to `gateway`, which it must reach; as of the other kind.
+    pub(crate) fn route_through(&self, gateway: Ipv6Addr, metric: u16) -> io::Result<()> {
         let route = RouteRequest {
             gateway: gateway.octets(),
-            metric: 1,
+            // None would be the largest.
+            metric: u32::from(metric) + 1,
             flags: THROUGH_GATEWAY.into(),
             index: self.index,
             ..RouteRequest::default()

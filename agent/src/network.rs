@@ -36,6 +36,7 @@ const DEVICE: &str = "eth0";
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_net/unbind";
 const BINDING: &str = "/sys/bus/virtio/drivers/virtio_net/bind";
 const INTERFACES: &str = "/sys/class/net";
+const ROUTES: &str = "/proc/net/route";
 /// The driver of the places in which further devices appear.
 const PLACES: &str = "/sys/bus/platform/drivers/virtio-mmio";
 
@@ -58,8 +59,8 @@ pub(crate) fn connect(asked: &[(MmioDevice, protocol::Interface)]) -> Result<(),
     let Some(((_, first), others)) = asked.split_first() else {
         return hide().doing(format_args!("hide {DEVICE}"));
     };
-    set_up(DEVICE, first)?;
-    others.iter().try_for_each(|(device, asked)| join(*device, asked))
+    set_up(DEVICE, first, 0)?;
+    (1..).zip(others).try_for_each(|(metric, (device, asked))| take_over(*device, asked, metric))
 }
 
 /// Cuts the container off from all networks that it is on.
@@ -84,9 +85,9 @@ pub(crate) fn reconnect(asked: &[(MmioDevice, protocol::Interface)]) -> Result<(
             _ => let_go(&at)?,
         }
     }
-    asked.iter().try_for_each(|(device, asked)| {
+    (0..).zip(asked).try_for_each(|(metric, (device, asked))| {
         show(*device).doing("show the container its interface")?;
-        join(*device, asked)
+        take_over(*device, asked, metric)
     })
 }
 
@@ -124,8 +125,28 @@ fn show(device: MmioDevice) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes over the interface of a device that the machine has now.
+/// Takes over the interface of a device that the machine has now. What goes elsewhere leaves through it only
+/// once those that were there before are gone.
 pub(crate) fn join(device: MmioDevice, asked: &protocol::Interface) -> Result<(), StepError> {
+    let routes = fs::read_to_string(ROUTES).doing("look at the routes")?;
+    take_over(device, asked, metric_behind(&routes))
+}
+
+/// The metric of a way to everywhere that is taken when there is none of these any more.
+fn metric_behind(routes: &str) -> u16 {
+    let metrics = routes.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        words.next().filter(|destination| *destination == "00000000")?;
+        words.nth(4)?.parse::<u16>().ok()
+    });
+    metrics.max().map_or(0, |last| last.saturating_add(1))
+}
+
+fn take_over(
+    device: MmioDevice,
+    asked: &protocol::Interface,
+    metric: u16,
+) -> Result<(), StepError> {
     let place = place(device);
     let doing = format!("find the interface at {place}");
     // The driver has found what was there when the kernel booted.
@@ -133,7 +154,7 @@ pub(crate) fn join(device: MmioDevice, asked: &protocol::Interface) -> Result<()
         fs::write(format!("{PLACES}/bind"), &place).doing(&doing)?;
     }
     let name = name_of(&place).doing(&doing)?;
-    set_up(&name, asked).inspect_err(|_| {
+    set_up(&name, asked, metric).inspect_err(|_| {
         // What was being done is told; the device is given back as well as can be.
         let _left = leave(device);
     })
@@ -163,8 +184,8 @@ fn name_of(place: &str) -> io::Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// Sets an interface up as it is said.
-fn set_up(name: &str, asked: &protocol::Interface) -> Result<(), StepError> {
+/// Sets an interface up as it is said; `metric` is that of its way to everywhere, if it has one.
+fn set_up(name: &str, asked: &protocol::Interface, metric: u16) -> Result<(), StepError> {
     let six = if asked.six.is_some() { &WITH_SIX[..] } else { &WITHOUT_SIX[..] };
     if asked.six.is_some() {
         // Its first address of IPv6 follows from the hardware address that it has when it comes up.
@@ -173,10 +194,10 @@ fn set_up(name: &str, asked: &protocol::Interface) -> Result<(), StepError> {
     }
     write_settings(name, &INTERFACE_SETTINGS)?;
     write_settings(name, six)?;
-    configure(name, asked).doing(format_args!("set up {name}"))
+    configure(name, asked, metric).doing(format_args!("set up {name}"))
 }
 
-fn configure(name: &str, asked: &protocol::Interface) -> io::Result<()> {
+fn configure(name: &str, asked: &protocol::Interface, metric: u16) -> io::Result<()> {
     let interface = Interface::named(name)?;
     if !asked.offloads {
         interface.keep_checksums()?;
@@ -187,11 +208,11 @@ fn configure(name: &str, asked: &protocol::Interface) -> io::Result<()> {
     // Behind the address: one that is up says now where that is.
     interface.set_mac(asked.mac)?;
     interface.raise()?;
-    asked.gateway.map_or(Ok(()), |gateway| interface.route_through(gateway))?;
+    asked.gateway.map_or(Ok(()), |gateway| interface.route_through(gateway, metric))?;
     let Some(six) = asked.six else { return Ok(()) };
     let interface = interface.six()?;
     interface.add_address(six.address, six.prefix_bits)?;
-    six.gateway.map_or(Ok(()), |gateway| interface.route_through(gateway))
+    six.gateway.map_or(Ok(()), |gateway| interface.route_through(gateway, metric))
 }
 
 /// Takes the device from its driver, if there is one.
@@ -224,6 +245,25 @@ fn write_all(settings: &[(&str, &str)]) -> Result<(), StepError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_way_stands_behind_those_that_there_are() {
+        let title = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n";
+        let line = |to: &str, metric: &str| {
+            format!("eth0\t{to}\t010013AC\t0003\t0\t0\t{metric}\t00000000\t0\t0\t0\n")
+        };
+        let near = line("000013AC", "9");
+        for (routes, metric) in [
+            (String::new(), 0),
+            (near.clone(), 0),
+            (line("00000000", "0"), 1),
+            (line("00000000", "3") + &near + &line("00000000", "1"), 4),
+            (line("00000000", "65535"), 65535),
+            ("eth0\t00000000\n".to_owned(), 0),
+        ] {
+            assert_eq!(metric_behind(&format!("{title}{routes}")), metric, "{routes}");
+        }
+    }
 
     #[test]
     fn a_netmask_has_as_many_bits_as_its_prefix() {

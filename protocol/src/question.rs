@@ -31,6 +31,14 @@ pub enum Question {
         /// Which device it is.
         device: MmioDevice,
     },
+    /// Make its `/etc/resolv.conf` another one, unless somebody has changed it: it has come to a network or
+    /// gone from one.
+    Resolve {
+        /// What was written there last.
+        before: String,
+        /// What is to be there.
+        after: String,
+    },
     /// Stop all its processes where they are, unless they are stopped already, so that the machine can be
     /// saved; answered when they stand still. In a copy of the machine the connection is gone then, and
     /// [`ToAgent::Adopt`](crate::ToAgent::Adopt) comes over the next one.

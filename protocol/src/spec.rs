@@ -95,7 +95,8 @@ pub struct Interface {
     pub address: Ipv4Addr,
     /// How many of the address's bits are the network's, 0 to 32.
     pub prefix_bits: u8,
-    /// Where all that is not in its network goes; none is nowhere.
+    /// Where all that is in none of the networks goes, unless an interface before this one has such a
+    /// gateway; none is nowhere.
     pub gateway: Option<Ipv4Addr>,
     /// The same of IPv6; without it the interface has none.
     pub six: Option<Interface6>,
@@ -112,7 +113,7 @@ pub struct Interface6 {
     pub address: Ipv6Addr,
     /// How many of the address's bits are the network's, 0 to 128.
     pub prefix_bits: u8,
-    /// Where all that is not in its network goes; none is nowhere.
+    /// As the one above.
     pub gateway: Option<Ipv6Addr>,
 }
 

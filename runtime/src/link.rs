@@ -8,6 +8,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -67,8 +68,14 @@ pub(crate) enum ToSupervisor {
     Ask(Question),
     /// Let the agent do something about files, and give me the stream for it.
     Files(Box<FileJob>),
-    /// Plug in the tap that travels with this message, with vhost-net behind it where that is there, as this interface; the answer is the agent's.
-    Connect(Box<Interface>),
+    /// Plug in the tap that travels with this message, with vhost-net behind it where that is there; the
+    /// answer is the agent's.
+    Connect {
+        /// As what the container shall see it.
+        interface: Box<Interface>,
+        /// Who answers for names there.
+        resolver: Ipv4Addr,
+    },
     /// Take away the interface with this hardware address; the answer is the agent's.
     Disconnect {
         /// The address.

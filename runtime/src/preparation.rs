@@ -14,7 +14,7 @@ use crate::guest_files::{find_agent, find_kernel};
 use crate::host;
 use crate::limits::ScratchSize;
 use crate::network::user::{UserWay, passt::Errand};
-use crate::network::{Connection, Networks};
+use crate::network::{Carrier, Connection, Networks};
 use crate::places::Places;
 use crate::scratch::{Ground, Journal, OWN_BLANK, Scratch};
 use crate::snapshots::{Files, Snapshot};
@@ -61,6 +61,8 @@ pub(crate) struct Links {
     pub(crate) host: Option<IpAddr>,
     /// What passt is to do, if its frames are passt's to carry.
     pub(crate) errand: Option<Errand>,
+    /// Who carries its frames, if it has any.
+    pub(crate) carrier: Option<Carrier>,
 }
 
 /// Which templates there are for a start.
@@ -198,10 +200,9 @@ fn connect(networks: &Networks, record: &Record) -> Result<(Vec<NetConfig>, Link
         return connect_by_passt(record);
     }
     let (mut nets, mut links) = (Vec::new(), Links::default());
-    for Connection { tap, interface, resolver } in networks.connect(record)? {
+    for Connection { tap, vhost, interface, resolver } in networks.connect(record)? {
         let backend = NetBackend::Tap(tap);
-        // The host's kernel moves its frames where it can.
-        let vhost = vmm::open_vhost().ok();
+        links.carrier = Some(Carrier::of(vhost.as_ref()));
         nets.push(NetConfig { backend, vhost, limits: record.host.net_limits() });
         links.interfaces.push(interface);
         links.resolvers.push(resolver.into());
@@ -216,7 +217,9 @@ fn connect_by_passt(record: &Record) -> Result<(Vec<NetConfig>, Links), Error> {
     let UserWay { machine, interface, resolvers, host, errand } = way;
     let (backend, limits) = (NetBackend::Stream(machine), record.host.net_limits());
     let net = NetConfig { backend, vhost: None, limits };
-    let links = Links { interfaces: vec![interface], resolvers, host, errand: Some(errand) };
+    let (interfaces, carrier) = (vec![interface], Some(Carrier::Passt));
+    let errand = Some(errand);
+    let links = Links { interfaces, resolvers, host, errand, carrier };
     Ok((vec![net], links))
 }
 

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::Seek;
 use std::os::fd::OwnedFd;
 
-use protocol::{Answer, Interface, Limits, Question, Stats, TopRow};
+use protocol::{Answer, Limits, Question, Stats, TopRow};
 
 use crate::containers::Found;
 use crate::control::connect;
 use crate::error::Error;
 use crate::link::{FromSupervisor, ToSupervisor};
+use crate::network::Connection;
 
 /// Stops all processes of a container where they are.
 ///
@@ -88,14 +89,16 @@ fn unexpected(found: &Found, answer: &Answer) -> Error {
     Error::Refused { name: found.record.name.clone(), reason }
 }
 
-/// Gives a container that runs one more interface, over this tap.
+/// Gives a container that runs one more interface.
 ///
 /// # Errors
 /// When it does not run, or has no place for it.
-pub(crate) fn plug(found: &Found, interface: Interface, tap: File) -> Result<(), Error> {
+pub(crate) fn plug(found: &Found, connection: Connection) -> Result<(), Error> {
+    let Connection { tap, vhost, interface, resolver } = connection;
     let mut files = vec![OwnedFd::from(tap)];
-    files.extend(vmm::open_vhost().map(OwnedFd::from));
-    expect_done(found, &ToSupervisor::Connect(Box::new(interface)), &files)
+    files.extend(vhost.map(OwnedFd::from));
+    let interface = Box::new(interface);
+    expect_done(found, &ToSupervisor::Connect { interface, resolver }, &files)
 }
 
 /// Takes the interface with this hardware address from a container that runs.

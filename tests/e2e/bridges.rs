@@ -61,6 +61,18 @@ impl Home {
         out.code_is(0).stdout.trim().to_owned()
     }
 
+    /// The gateways of a container's networks, the one first that all else goes through: its routes and its
+    /// name servers are these and no others.
+    #[track_caller]
+    fn leaves_by(&self, name: &str, gateways: &[&str]) {
+        let lines = |head: &str| -> String {
+            gateways.iter().map(|gateway| format!("{head} {gateway}\n")).collect()
+        };
+        let script = "ip route | sed -n 's/\\(default via [^ ]*\\).*/\\1/p'";
+        self.says(name, script).stdout_is(&lines("default via"));
+        self.says(name, "grep nameserver /etc/resolv.conf").stdout_is(&lines("nameserver"));
+    }
+
     /// The name of a network's bridge.
     #[track_caller]
     fn bridge(&self, network: &str) -> String {
@@ -73,6 +85,12 @@ fn interfaces(prefix: &str) -> Vec<String> {
     let entries = std::fs::read_dir("/sys/class/net").unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// The network namespaces that somebody has given names.
+fn named_namespaces() -> BTreeSet<String> {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// What nftables has.
@@ -106,6 +124,7 @@ fn a_container_reaches_the_outside_and_stays_where_it_is() {
     home.says("finch", "ip -4 -o address show dev eth0").stdout_has(&format!("inet {address}/"));
     home.reaches("finch", Outside::ADDRESS);
     home.shows("finch", "{{.HostConfig.NetworkMode}}", "bridge");
+    home.shows("finch", "{{.NetworkSettings.Carrier}}", "vhost-net");
     home.sandbox.does("ps --format {{.Networks}}").stdout_is("bridge\n");
 }
 
@@ -163,6 +182,7 @@ fn an_internal_network_leads_nowhere_and_knows_both_kinds_of_addresses() {
 #[test]
 fn nothing_is_left_of_a_network() {
     let home = Home::new();
+    let namespaces = named_namespaces();
     home.sandbox.does("network create web");
     home.idles("finch", "--network web -p 8099:80");
     let bridge = home.bridge("web");
@@ -187,6 +207,15 @@ fn nothing_is_left_of_a_network() {
     assert_eq!(interfaces(&bridge), [""; 0]);
     assert!(!tables().contains(&bridge), "{}", tables());
     home.fails("network inspect web", 1, "network web not found");
+    // Nor of one that was to go with its end, whose end nobody has seen.
+    home.sandbox.does("network create web");
+    home.idles("wren", "--rm --network web");
+    let supervisor = home.supervisor("wren");
+    assert!(Command::new("kill").args(["-KILL", &supervisor]).status().unwrap().success());
+    while Path::new("/proc").join(&supervisor).join("fd/0").exists() {}
+    home.sandbox.does("ps -aq").stdout_is("");
+    home.sandbox.does("network rm web").stdout_is("web\n");
+    assert_eq!(named_namespaces(), namespaces);
 }
 
 #[test]
@@ -195,6 +224,14 @@ fn what_somebody_else_takes_away_is_made_anew() {
     let outside = Outside::new("hrt-new");
     home.idles("ant", "");
     let bridge = home.bridge("bridge");
+    nft("add table inet guard");
+    nft("add chain inet guard forward { type filter hook forward priority 0 ; policy drop ; }");
+    home.sandbox
+        .hyperrun(["doctor"])
+        .stdout_has("chain forward of table inet guard drops what nobody has accepted")
+        .stdout_has("accept what comes from and goes to hyperrun0 and hr-*")
+        .stdout_has("frames by vhost-net");
+    home.misses("ant", Outside::ADDRESS);
     nft("flush ruleset");
     let out = home.sandbox.hyperrun(["doctor"]);
     out.code_is(1).stdout_has("the firewall's rules of bridge are gone");
@@ -290,7 +327,7 @@ fn what_makes_no_network_is_refused() {
     home.sandbox.does("network prune -f").stdout_is("Deleted Networks:\ntiny\n\n");
     home.sandbox
         .does("network ls --format {{.Name}}/{{.Driver}}")
-        .stdout_is("bridge/bridge\nnone/null\n");
+        .stdout_is("bridge/bridge\nnone/null\nuser/passt\n");
 }
 
 #[test]
@@ -333,10 +370,15 @@ fn a_container_that_runs_is_connected_and_disconnected() {
     home.sandbox.does(&format!("cp {echo} ant:/echo"));
     home.sandbox.does("exec -d ant /echo 0.0.0.0:9");
     assert_eq!(echoed("127.0.0.1:8095"), b"echo");
+    let other = home.told("ant", "{{.NetworkSettings.Networks.two.Gateway}}");
+    home.leaves_by("ant", &[&gateway, &other]);
     home.sandbox.does("network disconnect one ant");
     assert_eq!(echoed("127.0.0.1:8095"), b"echo");
     home.reaches("ant", &bee);
+    // So do its way out and its names.
+    home.leaves_by("ant", &[&other]);
     home.sandbox.does("network connect one ant");
+    home.leaves_by("ant", &[&other, &gateway]);
     home.sandbox.does("network disconnect two ant");
     assert_eq!(echoed("127.0.0.1:8095"), b"echo");
     home.misses("ant", &bee);
@@ -346,6 +388,11 @@ fn a_container_that_runs_is_connected_and_disconnected() {
     home.says("ant", "ls /sys/class/net").stdout_is("lo\n");
     home.sandbox.does("network connect one ant");
     home.reaches("ant", &gateway);
+    home.leaves_by("ant", &[&gateway]);
+    // What somebody has written there is theirs.
+    home.says("ant", "echo mine >/etc/resolv.conf").code_is(0);
+    home.sandbox.does("network connect two ant");
+    home.says("ant", "cat /etc/resolv.conf").stdout_is("mine\n");
     let tap = format!("hr{}", &home.told("ant", "{{.Id}}")[..11]);
     home.sandbox.does("rm -f ant");
     while !interfaces(&tap).is_empty() {}

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use hyperrun_tests::{Output, Outside, answer_names, busybox_archive, echoed};
 
+use crate::home::Home;
+
 /// Who has nothing.
 const NOBODY: u32 = 65534;
 /// Makes a `/dev/kvm` that everybody may use and name servers of its own, in a namespace of its own, and becomes
@@ -216,4 +218,33 @@ fn the_ports_of_a_person_without_privilege_are_reached() {
     assert!(hear("127.0.0.1:8071") == numbers);
     person.does(&["rm", "-f", "web"]);
     passt_ends("8071:80");
+    makes_no_bridges(&person);
+}
+
+fn makes_no_bridges(person: &Person) {
+    person
+        .hyperrun(&["network", "create", "web"], "")
+        .code_is(1)
+        .stderr_has("cannot set up network web")
+        .stderr_has("hint: bridges need root");
+    person.does(&["network", "ls", "-q", "--filter", "name=web"]).stdout_is("");
+}
+
+#[test]
+fn each_life_of_a_container_has_a_passt_and_root_may_have_one_too() {
+    let home = Home::new();
+    let serve = format!(
+        "test -e /again || {{ touch /again; exit 3; }}; \
+         mkdir /www; seq {NUMBERS} >/www/numbers; exec httpd -f -p 80 -h /www"
+    );
+    let words = "run -d --name web --network user --restart on-failure -p 8079:80 busybox sh -c";
+    let words: Vec<_> = words.split(' ').chain([serve.as_str()]).collect();
+    home.sandbox.hyperrun(words).code_is(0);
+    let numbers: String = (1..=NUMBERS).map(|number| format!("{number}\n")).collect();
+    assert!(hear("127.0.0.1:8079") == numbers);
+    home.shows("web", "{{.RestartCount}}", "1");
+    home.shows("web", "{{.NetworkSettings.Carrier}}", "passt");
+    home.fails("network connect bridge web", 1, "container cannot be");
+    home.sandbox.does("rm -f web");
+    passt_ends("8079:80");
 }

@@ -3,7 +3,7 @@
 use protocol::{Answer, FromAgent, Question, RequestId};
 
 use super::{ServeError, Server};
-use crate::{kernel_log, network, questions, step::describe};
+use crate::{etc::EtcMounts, kernel_log, network, questions, step::describe};
 
 impl Server {
     pub(super) fn ask(&mut self, request: RequestId, question: Question) -> Result<(), ServeError> {
@@ -49,6 +49,9 @@ impl Server {
                 network::join(device, &interface).map(|()| Answer::Done)
             }
             Question::Disconnect { device } => network::leave(device).map(|()| Answer::Done),
+            Question::Resolve { before, after } => {
+                EtcMounts::resolve(&before, &after).map(|()| Answer::Done)
+            }
         };
         answer.map(Some).map_err(|error| describe(&error))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use runtime::network::{NO_NETWORK, Network};
+use runtime::network::Network;
 
 use super::containers::any;
 use super::{Filter, Label, check_known, moment, truth};
@@ -47,10 +47,9 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// What containers are on that have no network.
-    pub(crate) fn nothing(id: &'a str) -> Self {
-        let labels = BTreeMap::new();
-        let (name, driver, kind) = (NO_NETWORK, "null", "builtin");
+    /// What is there for all and no network: of each container its own, or of none.
+    pub(crate) fn builtin(id: &'a str, name: &'a str, driver: &'a str) -> Self {
+        let (labels, kind) = (BTreeMap::new(), "builtin");
         Self { id, name, driver, kind, is_used: false, labels, created: None }
     }
 }
@@ -137,7 +136,7 @@ mod tests {
             assert_eq!(read.network(&shown()), wanted, "{filters:?}");
         }
         let builtin = WantedNetworks::read(&["type=builtin".parse().unwrap()], &all).unwrap();
-        assert!(builtin.network(&Shown::nothing("0")));
+        assert!(builtin.network(&Shown::builtin("0", "none", "null")));
         assert!(WantedNetworks::read(&["type=x".parse().unwrap()], &all).is_err());
         assert!(WantedNetworks::read(&["size=1".parse().unwrap()], &all).is_err());
     }

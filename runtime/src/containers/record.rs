@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::keeping::Keeping;
 use crate::limits::{ScratchSize, Size};
 use crate::moment::Moment;
-use crate::network::{Endpoint, NO_NETWORK, USER_NETWORK};
+use crate::network::{Carrier, Endpoint, NO_NETWORK, USER_NETWORK};
 use crate::options::{Dns, HostLimits, Ports};
 use crate::plan::VmConfig;
 use crate::publish::Published;
@@ -154,6 +154,9 @@ pub struct State {
     /// The ports of the host that lead to it, while it runs.
     #[serde(default)]
     pub ports: Vec<Published>,
+    /// Who carries its frames, while it runs; none where there are none.
+    #[serde(default)]
+    pub carrier: Option<Carrier>,
     /// How often its restart policy has started it again since a person did.
     #[serde(default)]
     pub restarts: u32,
@@ -217,6 +220,7 @@ impl State {
             started: None,
             finished: None,
             ports: Vec::new(),
+            carrier: None,
             restarts: 0,
             stopped: false,
         }
@@ -226,8 +230,8 @@ impl State {
     pub(crate) fn ended(self, exit_code: u8, error: String) -> Self {
         let finished = Some(Moment::now());
         let status = Status::Exited;
-        let ports = Vec::new();
-        Self { status, exit_code, error, supervisor: None, finished, ports, ..self }
+        let (ports, carrier) = (Vec::new(), None);
+        Self { status, exit_code, error, supervisor: None, finished, ports, carrier, ..self }
     }
 
     /// Whether it tells the same as another one, but for the moment of the end.

@@ -59,13 +59,21 @@ fn means(release: &str) -> Finding {
         let hint = "install nftables, or run with --network none";
         return wrong(name, "nft is not installed", hint);
     };
-    let found = fine(name, nft.display().to_string());
+    let found = fine(name, format!("{}, {}", nft.display(), carrier()));
     if version(release).is_some_and(|version| version < LOCKED_PORTS) {
         let hint = "before Linux 5.16 a container can use the hardware address of another one of its \
                     network";
         return Finding { hint: Some(hint.to_owned()), ..found };
     }
     found
+}
+
+/// Who will carry the frames of containers.
+fn carrier() -> &'static str {
+    match vmm::open_vhost() {
+        Ok(_) => "frames by vhost-net",
+        Err(_) => "frames without vhost-net, by each machine's own process",
+    }
 }
 
 /// The first two numbers of a kernel's release.

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use protocol::{Interface, Interface6};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use vmm::config::NetLimits;
 
 use super::error::NetworkError;
 use super::leases::Applicant;
@@ -50,6 +51,8 @@ pub struct Endpoint {
 pub(crate) struct Connection {
     /// The tap; without it there is no interface any more.
     pub(crate) tap: File,
+    /// What moves its frames in the machine's place, where that can be.
+    pub(crate) vhost: Option<File>,
     /// What the container sees.
     pub(crate) interface: Interface,
     /// Where names are asked for.
@@ -131,47 +134,27 @@ impl Networks {
             let reason = format!("a machine has {MAX_INTERFACES} network interfaces at most");
             return Err(NetworkError::Address { reason }.into());
         }
-        let mut connections = Vec::new();
-        let mut way_out = WayOut::Here;
-        for (index, endpoint) in record.networks.iter().enumerate() {
-            connections.push(self.connect_one(record, (index, endpoint), &mut way_out)?);
-        }
-        Ok(connections)
+        let places = record.networks.iter().enumerate();
+        places.map(|(index, endpoint)| self.connect_one(record, index, endpoint)).collect()
     }
 
-    /// Opens one more interface of a container that runs, which has a way out by then if it needs one.
-    pub(super) fn connect_live(
+    /// Opens the interface of a place, which is the container's `index`th.
+    pub(super) fn connect_one(
         &self,
         record: &Record,
+        index: usize,
         endpoint: &Endpoint,
-    ) -> Result<Connection, Error> {
-        let leads_out =
-            |one: &Endpoint| self.network_of(one).is_ok_and(|network| !network.internal);
-        let mut way_out = match record.networks.iter().any(leads_out) {
-            true => WayOut::Elsewhere,
-            false => WayOut::Here,
-        };
-        self.connect_one(record, (record.networks.len(), endpoint), &mut way_out)
-    }
-
-    /// Opens the interface of a place; all that is elsewhere goes through the first that leads out.
-    fn connect_one(
-        &self,
-        record: &Record,
-        (index, endpoint): (usize, &Endpoint),
-        way_out: &mut WayOut,
     ) -> Result<Connection, Error> {
         let network = self.network_of(endpoint)?;
         self.reclaim(record, &network, endpoint)?;
         let bridge = host::ensure(self, &network)?;
         let (name, tap) = open_tap(&record.id, index, &network)?;
         host::plug(&network, bridge, &name, endpoint.mac)?;
-        let own = if network.internal { WayOut::Elsewhere } else { *way_out };
-        if own == WayOut::Here {
-            *way_out = WayOut::Elsewhere;
-        }
-        let interface = interface(&network, endpoint, own);
-        Ok(Connection { tap, interface, resolver: network.gateway })
+        let interface = interface(&network, endpoint);
+        // It knows no limits.
+        let is_limited = record.host.net_limits() != NetLimits::default();
+        let vhost = if is_limited { None } else { vmm::open_vhost().ok() };
+        Ok(Connection { tap, vhost, interface, resolver: network.gateway })
     }
 
     /// The network that a container has its place on.
@@ -307,16 +290,9 @@ fn open_tap(id: &str, index: usize, network: &Network) -> Result<(String, File),
     Err(NetworkError::Host { action, source: failure }.into())
 }
 
-/// Whether what has no other way leaves through a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WayOut {
-    Here,
-    Elsewhere,
-}
-
 /// What the container sees of its place.
-fn interface(network: &Network, endpoint: &Endpoint, way_out: WayOut) -> Interface {
-    let leads_out = way_out == WayOut::Here;
+fn interface(network: &Network, endpoint: &Endpoint) -> Interface {
+    let leads_out = !network.internal;
     let six = endpoint.address6.zip(network.subnet6).map(|(address, subnet)| Interface6 {
         address,
         prefix_bits: subnet.bits(),
@@ -412,16 +388,18 @@ mod tests {
     }
 
     #[test]
-    fn one_network_is_the_way_out() {
+    fn a_network_that_is_not_internal_is_a_way_out() {
         let world = World::new();
-        let web = world.networks.make(NetworkSpec { ipv6: true, ..spec("web") }).unwrap();
+        let specs = ["web", "back"].map(|name| NetworkSpec { ipv6: true, ..spec(name) });
+        let [web, back] = specs.map(|spec| world.networks.make(spec).unwrap());
+        let back = Network { internal: true, ..back };
         let mut finch = world.container("finch", "a");
-        world.join(&mut finch, &["web"]).unwrap();
-        let here = interface(&web, &finch.networks[0], WayOut::Here);
-        assert_eq!(here.gateway, Some(web.gateway));
-        assert_eq!(here.six.unwrap().gateway, web.gateway6);
-        assert_eq!((here.prefix_bits, here.mtu), (20, web.mtu));
-        let other = interface(&web, &finch.networks[0], WayOut::Elsewhere);
+        world.join(&mut finch, &["web", "back"]).unwrap();
+        let seen = interface(&web, &finch.networks[0]);
+        assert_eq!(seen.gateway, Some(web.gateway));
+        assert_eq!(seen.six.unwrap().gateway, web.gateway6);
+        assert_eq!((seen.prefix_bits, seen.mtu), (20, web.mtu));
+        let other = interface(&back, &finch.networks[1]);
         assert_eq!(other.gateway, None);
         assert_eq!(other.six.unwrap().gateway, None);
     }

@@ -126,9 +126,10 @@ impl NetworkError {
                 "remove or disconnect {} first",
                 holders.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
             )),
-            Self::Host { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("networks need root; without it there is --network none".to_owned())
-            }
+            Self::Host { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                "bridges need root; without it there are --network user and --network none"
+                    .to_owned(),
+            ),
             Self::Rules { reason, .. } if reason.contains("not installed") => {
                 Some("install nftables, or run with --network none".to_owned())
             }

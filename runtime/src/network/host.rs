@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
 
 use super::error::NetworkError;
+use super::netlink::Netfilter;
 use super::record::Network;
 use super::{Networks, link, netlink, rules};
 use crate::containers::files::{file_error, open_lock};
@@ -59,8 +60,9 @@ impl HostLock {
 /// Looks whether a network is set up: two questions to the kernel.
 pub(crate) fn look(network: &Network) -> Result<Standing, NetworkError> {
     let failed = failed(format!("look at network {}", network.name));
-    let bridge = link::bridge(network).map_err(failed.clone())?;
-    let tables = match netlink::count_tables(&network.interface) {
+    let netfilter = Netfilter::open().map_err(failed.clone())?;
+    let bridge = netfilter.index(&network.interface).map_err(failed.clone())?;
+    let tables = match netfilter.count_tables(&network.interface) {
         // Where somebody may not ask there is no network that could be set up.
         Err(_) if bridge.is_none() => 0,
         tables => tables.map_err(failed)?,

@@ -8,9 +8,7 @@ use super::endpoint::twice;
 use super::error::NetworkError;
 use super::host::HostLock;
 use super::record::NetworkSpec;
-use super::{
-    Connection, DEFAULT_NETWORK, Endpoint, NO_NETWORK, Network, Networks, USER_NETWORK, host,
-};
+use super::{DEFAULT_NETWORK, Endpoint, NO_NETWORK, Network, Networks, USER_NETWORK, host};
 use crate::containers::{Containers, Found, Record};
 use crate::error::Error;
 use crate::options::{NetworkOption, NetworkOptionError};
@@ -175,8 +173,8 @@ impl Networks {
 
     /// Gives a container that runs an interface at its new place.
     fn plug_in(&self, found: &Found, endpoint: &Endpoint) -> Result<(), Error> {
-        let Connection { tap, interface, .. } = self.connect_live(&found.record, endpoint)?;
-        questions::plug(found, interface, tap)
+        let index = found.record.networks.len();
+        questions::plug(found, self.connect_one(&found.record, index, endpoint)?)
     }
 
     fn note(&self, action: &str, network: &Network, more: &[(&str, &str)]) {

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
+use serde::{Deserialize, Serialize};
 
 pub use self::endpoint::Endpoint;
 pub use self::error::NetworkError;
@@ -53,6 +54,27 @@ const LEASES: &str = "leases";
 const LOCK: &str = ".lock";
 /// What the names of folders that are being removed begin with, which no network's name does.
 const GONE: &str = ".gone-";
+
+/// Who carries a container's frames between its machine and the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Carrier {
+    /// The host's kernel.
+    #[serde(rename = "vhost-net")]
+    Kernel,
+    /// The machine's own process.
+    #[serde(rename = "machine")]
+    Machine,
+    /// passt, and the machine's own process.
+    #[serde(rename = "passt")]
+    Passt,
+}
+
+impl Carrier {
+    /// That of a tap, with vhost-net behind it or without.
+    pub(crate) fn of(vhost: Option<&File>) -> Self {
+        if vhost.is_some() { Self::Kernel } else { Self::Machine }
+    }
+}
 
 /// All networks under one root.
 #[derive(Clone, Debug)]

@@ -24,6 +24,9 @@ pub(super) const FAMILIES: [u8; 2] = [1, 7];
 /// A socket of rtnetlink(7).
 pub(super) struct Netlink(Socket);
 
+/// A socket for questions to nftables.
+pub(super) struct Netfilter(Socket);
+
 /// An order, with what makes of it more than an order to change what is there (`NLM_F_…`).
 pub(super) struct Order {
     pub(super) message: RouteNetlinkMessage,
@@ -37,11 +40,7 @@ impl Netlink {
 
     /// The number of an interface; none when there is no such interface.
     pub(super) fn index(&self, name: &str) -> io::Result<Option<u32>> {
-        match rustix::net::netdevice::name_to_index(self.0.as_fd(), name) {
-            Ok(index) => Ok(Some(index)),
-            Err(Errno::NODEV) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        index(&self.0, name)
     }
 
     /// The name of an interface.
@@ -97,25 +96,45 @@ impl Netlink {
     }
 }
 
-/// How many tables of this name nftables has; one of each of [`FAMILIES`] is all.
-pub(super) fn count_tables(name: &str) -> io::Result<usize> {
-    let socket = connected(NETLINK_NETFILTER)?;
-    let questions: Vec<u8> = FAMILIES.iter().flat_map(|family| get_table(*family, name)).collect();
-    socket.send(&questions, 0)?;
-    let (mut answers, mut tables) = (0, 0);
-    while answers < FAMILIES.len() {
-        let (answer, _) = socket.recv_from_full()?;
-        for (kind, body) in raw_messages(&answer) {
-            answers += 1;
-            let code = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-            match kind {
-                NLMSG_ERROR if code == -Errno::NOENT.raw_os_error() => {}
-                NLMSG_ERROR => return Err(io::Error::from_raw_os_error(-code)),
-                _ => tables += 1,
+impl Netfilter {
+    pub(super) fn open() -> io::Result<Self> {
+        connected(NETLINK_NETFILTER).map(Self)
+    }
+
+    /// As [`Netlink::index`]: any socket will do.
+    pub(super) fn index(&self, name: &str) -> io::Result<Option<u32>> {
+        index(&self.0, name)
+    }
+
+    /// How many tables of this name there are; one of each of [`FAMILIES`] is all.
+    pub(super) fn count_tables(&self, name: &str) -> io::Result<usize> {
+        let questions: Vec<u8> =
+            FAMILIES.iter().flat_map(|family| get_table(*family, name)).collect();
+        self.0.send(&questions, 0)?;
+        let (mut answers, mut tables) = (0, 0);
+        while answers < FAMILIES.len() {
+            let (answer, _) = self.0.recv_from_full()?;
+            for (kind, body) in raw_messages(&answer) {
+                answers += 1;
+                let code = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                match kind {
+                    NLMSG_ERROR if code == -Errno::NOENT.raw_os_error() => {}
+                    NLMSG_ERROR => return Err(io::Error::from_raw_os_error(-code)),
+                    _ => tables += 1,
+                }
             }
         }
+        Ok(tables)
     }
-    Ok(tables)
+}
+
+/// The number of an interface; none when there is no such interface.
+fn index(socket: &Socket, name: &str) -> io::Result<Option<u32>> {
+    match rustix::net::netdevice::name_to_index(socket.as_fd(), name) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::NODEV) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The question for one table: a header of netlink, one of nfnetlink, and an attribute with the name.

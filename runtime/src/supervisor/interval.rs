@@ -77,7 +77,7 @@ fn serve(clients: &mut Clients, id: ClientId) -> Option<Interval> {
             | ToSupervisor::Exec(_)
             | ToSupervisor::Ask(_)
             | ToSupervisor::Files(_)
-            | ToSupervisor::Connect(_)
+            | ToSupervisor::Connect { .. }
             | ToSupervisor::Snapshot(_)
             | ToSupervisor::Disconnect { .. } => {
                 let reason = "it is restarting, wait until it is running".to_owned();

@@ -15,6 +15,7 @@ use super::error::Error;
 use super::interval::{self, Interval};
 use super::machine::{self, MachineProcess};
 use super::notes::Notes;
+use super::plugging::Places;
 use super::restarts::{Backoff, Run};
 use super::saving::Saving;
 use super::serve::{Parts, Supervisor};
@@ -134,7 +135,8 @@ impl Charge {
         attachment: Attachment,
     ) -> (Self, End) {
         let Prepared { machine, links, template, unexplored, adopts, .. } = prepared;
-        let Links { interfaces, resolvers, host, errand } = links;
+        let Links { interfaces, resolvers, host, errand, carrier } = links;
+        self.state.carrier = carrier;
         let etc = &mut self.record.container.etc;
         // What was asked for is in it already, but for who answers.
         etc.resolv_conf = Dns::default().resolv_conf(&etc.resolv_conf, &resolvers);
@@ -153,10 +155,14 @@ impl Charge {
             Ok((machine, passt)) => {
                 let Circumstances { patience, stopwatch, .. } = *circumstances;
                 let entrance = std::mem::take(&mut charge.entrance);
+                let macs = interfaces.iter().map(|interface| interface.mac);
+                let resolvers = macs.zip(resolvers).collect();
+                let places = Places::new(&interfaces, resolvers, machine.devices().len());
                 let parts = Parts {
                     is_copy,
                     adopts,
                     interfaces,
+                    places,
                     unexplored,
                     attachment,
                     patience,

@@ -1,6 +1,9 @@
 //! Interfaces that come and go while a container runs. The machine is told to plug something in, and the
 //! agent takes it over; the other way round the agent lets go first.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
 use protocol::{Answer, Interface, MmioDevice, Question};
@@ -12,10 +15,19 @@ use super::clients::ClientId;
 use super::error::Error;
 use super::serve::Supervisor;
 use crate::link::FromSupervisor;
+use crate::network::Carrier;
+use crate::options::Dns;
 
 /// What is at the places of a machine's interfaces.
 #[derive(Debug, Default)]
-pub(super) struct Places(Vec<Place>);
+pub(super) struct Places {
+    places: Vec<Place>,
+    /// Who answers for names on the network of an interface with this hardware address.
+    resolvers: Resolvers,
+}
+
+/// By hardware addresses.
+type Resolvers = BTreeMap<[u8; 6], IpAddr>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
@@ -38,25 +50,25 @@ enum Now {
 impl Places {
     /// Those of a container that begins with these interfaces in a machine with so many places. The first
     /// place is never empty then.
-    pub(super) fn new(interfaces: &[Interface], count: usize) -> Self {
+    pub(super) fn new(interfaces: &[Interface], resolvers: Resolvers, count: usize) -> Self {
         let mut places = vec![Place::Free; count];
         places.iter_mut().take(1).for_each(|first| *first = Place::Taken([0; 6]));
         for (place, interface) in places.iter_mut().zip(interfaces) {
             *place = Place::Taken(interface.mac);
         }
-        Self(places)
+        Self { places, resolvers }
     }
 
     /// Takes the first free place for a client's interface; its number.
     fn take(&mut self, client: ClientId, interface: Interface) -> Option<u8> {
-        let number = self.0.iter().position(|place| *place == Place::Free)?;
-        self.0[number] = Place::Awaited(client, Box::new(interface));
+        let number = self.places.iter().position(|place| *place == Place::Free)?;
+        self.places[number] = Place::Awaited(client, Box::new(interface));
         u8::try_from(number).ok()
     }
 
     /// The hardware address of the interface at a place.
     fn at(&self, number: usize) -> Option<[u8; 6]> {
-        match self.0.get(number)? {
+        match self.places.get(number)? {
             Place::Taken(mac) => Some(*mac),
             Place::Free | Place::Awaited(..) => None,
         }
@@ -64,12 +76,12 @@ impl Places {
 
     /// The place of the interface with this hardware address.
     fn of(&self, mac: [u8; 6]) -> Option<usize> {
-        self.0.iter().position(|place| *place == Place::Taken(mac))
+        self.places.iter().position(|place| *place == Place::Taken(mac))
     }
 
     /// What became of a place; the client and the interface that it was taken for, if it was.
     fn settle(&mut self, number: u8, now: Now) -> Option<(ClientId, Interface)> {
-        let place = self.0.get_mut(usize::from(number))?;
+        let place = self.places.get_mut(usize::from(number))?;
         let before = std::mem::replace(place, Place::Free);
         match before {
             Place::Awaited(client, interface) => {
@@ -93,17 +105,19 @@ impl Supervisor<'_> {
     pub(super) fn connect(
         &mut self,
         client: ClientId,
-        interface: Interface,
+        (interface, resolver): (Interface, Ipv4Addr),
         files: Vec<OwnedFd>,
     ) -> Result<(), Error> {
         let mut files = files.into_iter();
         let refusal = match (self.standing_still(), files.next()) {
             (Some(reason), _) => reason,
             (None, None) => "there is no interface with the message".to_owned(),
-            (None, Some(tap)) => match self.places.take(client, interface) {
+            (None, Some(tap)) => match self.parts.places.take(client, interface) {
                 None => "its machine has no place for another interface".to_owned(),
                 Some(number) => {
-                    let vhost = files.next().map(Into::into);
+                    let vhost = files.next().map(File::from);
+                    self.state.carrier = Some(Carrier::of(vhost.as_ref()));
+                    self.parts.places.resolvers.insert(interface.mac, resolver.into());
                     let backend = NetBackend::Tap(tap.into());
                     let net = NetConfig { backend, vhost, limits: self.record.host.net_limits() };
                     return self.plug(client, number, net);
@@ -116,7 +130,7 @@ impl Supervisor<'_> {
 
     /// Has the agent let go of the interface with this hardware address.
     pub(super) fn disconnect(&mut self, client: ClientId, mac: [u8; 6]) -> Result<(), Error> {
-        let device = self.places.of(mac).and_then(|place| self.machine.devices().get(place));
+        let device = self.parts.places.of(mac).and_then(|place| self.machine.devices().get(place));
         match (self.standing_still(), device.copied()) {
             (None, Some(device)) => self.ask(client, Question::Disconnect { device }),
             (reason, _) => {
@@ -129,7 +143,7 @@ impl Supervisor<'_> {
 
     fn plug(&mut self, client: ClientId, number: u8, net: NetConfig) -> Result<(), Error> {
         if let Err(error) = self.machine.order(Order::Plug { interface: number, net }) {
-            self.places.settle(number, Now::Empty);
+            self.parts.places.settle(number, Now::Empty);
             let reason = vmm::error::chain(&error);
             self.clients.tell(client, &FromSupervisor::Refused(reason));
         }
@@ -158,7 +172,7 @@ impl Supervisor<'_> {
             InterfaceOutcome::Plugged { .. } => Now::Filled,
             InterfaceOutcome::Unplugged | InterfaceOutcome::Refused { .. } => Now::Empty,
         };
-        let awaited = self.places.settle(number, now);
+        let awaited = self.parts.places.settle(number, now);
         match (outcome, awaited) {
             (InterfaceOutcome::Plugged { device }, Some((client, interface))) => {
                 let device = MmioDevice { index: device };
@@ -173,18 +187,23 @@ impl Supervisor<'_> {
     }
 
     /// The agent has let go of an interface, or has not taken one over: nothing is to be behind it any more.
-    pub(super) fn interface_answered(&mut self, question: &Question, answer: &Answer) {
+    pub(super) fn interface_answered(
+        &mut self,
+        question: &Question,
+        answer: &Answer,
+    ) -> Result<(), Error> {
         let device = match (question, answer) {
             (Question::Connect { interface, .. }, Answer::Done) => {
                 self.parts.interfaces.push(*interface);
-                return self.lead_elsewhere();
+                self.lead_elsewhere();
+                return self.ask_elsewhere();
             }
             (Question::Connect { device, .. }, Answer::Failed { .. })
             | (Question::Disconnect { device }, Answer::Done) => *device,
-            _ => return,
+            _ => return Ok(()),
         };
         let place = self.machine.devices().iter().position(|one| *one == device);
-        if let Some(mac) = place.and_then(|place| self.places.at(place)) {
+        if let Some(mac) = place.and_then(|place| self.parts.places.at(place)) {
             self.parts.interfaces.retain(|interface| interface.mac != mac);
             self.lead_elsewhere();
         }
@@ -192,6 +211,21 @@ impl Supervisor<'_> {
             // A machine that is gone has no interfaces either.
             let _ = self.machine.order(Order::Unplug { interface });
         }
+        self.ask_elsewhere()
+    }
+
+    /// The container asks for names where it is now. What it begins after this finds it so.
+    fn ask_elsewhere(&mut self) -> Result<(), Error> {
+        let known = &self.parts.places.resolvers;
+        let interfaces = self.parts.interfaces.iter();
+        let here: Vec<_> = interfaces.filter_map(|it| known.get(&it.mac).copied()).collect();
+        let before = self.record.container.etc.resolv_conf.clone();
+        let after = Dns::default().resolv_conf(&before, &here);
+        if before == after {
+            return Ok(());
+        }
+        self.record.container.etc.resolv_conf.clone_from(&after);
+        self.ask_for(None, Question::Resolve { before, after })
     }
 }
 
@@ -213,7 +247,7 @@ mod tests {
 
     #[test]
     fn places_are_taken_and_given_back() {
-        let mut places = Places::new(&[interface(2)], 3);
+        let mut places = Places::new(&[interface(2)], Resolvers::new(), 3);
         assert_eq!((places.of(interface(2).mac), places.of(interface(3).mac)), (Some(0), None));
         assert_eq!(places.take(7, interface(3)), Some(1));
         assert_eq!(places.take(8, interface(4)), Some(2));
@@ -230,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_container_without_a_network_keeps_what_it_does_not_see() {
-        let mut places = Places::new(&[], 2);
+        let mut places = Places::new(&[], Resolvers::new(), 2);
         assert_eq!(places.take(1, interface(2)), Some(1));
         assert_eq!(places.take(1, interface(3)), None);
     }

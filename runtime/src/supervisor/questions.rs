@@ -135,7 +135,7 @@ impl Supervisor<'_> {
             (Question::Update(limits), Answer::Done) => self.limited(limits),
             (Question::Suspend, answer) => self.suspended(answer)?,
             (Question::Resume, _) => self.resumed(),
-            _ => self.interface_answered(&question, answer),
+            _ => self.interface_answered(&question, answer)?,
         }
         let Some(client) = client.and_then(|client| self.clients.get(client)) else {
             return Ok(());

@@ -85,7 +85,9 @@ impl Supervisor<'_> {
             ToSupervisor::Exec(spec) => self.exec(id, *spec),
             ToSupervisor::Ask(question) => self.ask(id, question),
             ToSupervisor::Files(job) => self.files(id, job),
-            ToSupervisor::Connect(interface) => self.connect(id, *interface, files),
+            ToSupervisor::Connect { interface, resolver } => {
+                self.connect(id, (*interface, resolver), files)
+            }
             ToSupervisor::Disconnect { mac } => self.disconnect(id, mac),
             ToSupervisor::Snapshot(afterwards) => {
                 self.take_snapshot(id, afterwards, files);

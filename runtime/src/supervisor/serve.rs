@@ -76,6 +76,8 @@ pub(super) struct Parts {
     pub(super) adopts: bool,
     /// The container's interfaces.
     pub(super) interfaces: Vec<Interface>,
+    /// What is at the places of the machine's interfaces.
+    pub(super) places: Places,
     pub(super) unexplored: Option<Unexplored>,
     pub(super) attachment: Attachment,
     pub(super) patience: Duration,
@@ -124,8 +126,6 @@ pub(super) struct Supervisor<'a> {
     pub(super) agent_has_spoken: bool,
     /// The streams that the guest was knocked for.
     pub(super) answers: Answers,
-    /// What is at the places of the machine's interfaces.
-    pub(super) places: Places,
     /// The snapshot that is being taken.
     pub(super) snapshot: Option<Snapshot>,
     /// What the agent is to be told once it is there.
@@ -152,7 +152,6 @@ impl<'a> Supervisor<'a> {
         };
         let mut alarms = Alarms::default();
         alarms.set(Alarm::Ready, parts.patience);
-        let places = Places::new(&parts.interfaces, machine.devices().len());
         Self {
             parts,
             machine,
@@ -175,7 +174,6 @@ impl<'a> Supervisor<'a> {
             agent: None,
             agent_has_spoken: false,
             answers: Answers::default(),
-            places,
             snapshot: None,
             unsaid: Vec::new(),
             machine_ended: false,

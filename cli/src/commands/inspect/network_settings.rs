@@ -32,6 +32,8 @@ pub(super) fn network_settings(found: &Found, networks: &Networks) -> Value {
         "SandboxID": "",
         "SandboxKey": "",
         "Ports": ports(found),
+        // Docker has no such choice: who carries its frames.
+        "Carrier": found.state.carrier,
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use runtime::network::{NO_NETWORK, Network};
+use runtime::network::{NO_NETWORK, Network, USER_NETWORK, user};
 use serde_json::{Value, json};
 
 use super::networks;
@@ -47,7 +47,9 @@ const LISTING: Listing<'_> = Listing {
     ],
 };
 const FILTERS: [&str; 7] = ["driver", "id", "label", "name", "scope", "type", "dangling"];
-/// The id of what is no network.
+/// What is there for all beside networks, with its driver.
+const BUILTIN: [(&str, &str); 2] = [(NO_NETWORK, "null"), (USER_NETWORK, "passt")];
+/// Their id.
 const NO_ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Prints a line for each network.
@@ -66,8 +68,10 @@ pub(crate) fn run(args: &LsArgs, common: &Common) -> Result<ExitCode, Failure> {
             rows.push(args.row(network));
         }
     }
-    if wanted.network(&Shown::nothing(NO_ID)) {
-        rows.push(args.nothing());
+    for (name, driver) in BUILTIN {
+        if wanted.network(&Shown::builtin(NO_ID, name, driver)) {
+            rows.push(args.builtin(name, driver));
+        }
     }
     rows.sort_by_key(|row| row["Name"].as_str().unwrap_or_default().to_owned());
     let text = match &args.format {
@@ -99,15 +103,15 @@ impl LsArgs {
         })
     }
 
-    /// What containers are on that have no network.
-    fn nothing(&self) -> Value {
+    fn builtin(&self, name: &str, driver: &str) -> Value {
+        let leads_out = name == USER_NETWORK;
         json!({
             "ID": self.id(NO_ID),
-            "Name": NO_NETWORK,
-            "Driver": "null",
+            "Name": name,
+            "Driver": driver,
             "Scope": "local",
-            "IPv4": "false",
-            "IPv6": "false",
+            "IPv4": leads_out.to_string(),
+            "IPv6": (leads_out && user::speaks_six()).to_string(),
             "Internal": "false",
             "Labels": "",
             "CreatedAt": "",

@@ -94,9 +94,15 @@ impl UserWay {
     }
 }
 
+/// Whether containers have IPv6 by it.
+#[must_use]
+pub fn speaks_six() -> bool {
+    linked_interface().is_some()
+}
+
 /// What is to be published, where the host can: without IPv6, all addresses are those of IPv4.
 pub(crate) fn publications(wanted: Vec<Publication>) -> Vec<Publication> {
-    if linked_interface().is_some() {
+    if speaks_six() {
         return wanted;
     }
     let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
