@@ -89,8 +89,7 @@ impl Scratch {
     /// A disk that is gone when the last process closes it. Opens the blank in `folder`, formatting
     /// it first where it is not there yet.
     pub(crate) fn fleeting(folder: &Path, size: ScratchSize) -> Result<Self, Error> {
-        let blank = Blank::open(folder, Journal::Without, size)?;
-        Ok(Self { blank, overlay: unnamed_file(folder)?, path: None })
+        Self::unnamed(Blank::open(folder, Journal::Without, size)?, folder)
     }
 
     /// The disk of the container whose folder is `home`, as it is, or new. It is gone when the last process
@@ -99,7 +98,10 @@ impl Scratch {
         if !record.keeping.auto_remove || home.join(OVERLAY).exists() {
             return Self::lasting(record, home, folder);
         }
-        let blank = Blank::of(record, home, folder, Journal::Without)?;
+        Self::unnamed(Blank::of(record, home, folder, Journal::Without)?, folder)
+    }
+
+    fn unnamed(blank: Blank, folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(file_error("create", folder))?;
         Ok(Self { blank, overlay: unnamed_file(folder)?, path: None })
     }

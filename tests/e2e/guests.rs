@@ -87,3 +87,26 @@ fn a_guest_that_hangs_holds_nobody_up() {
         sandbox.does(&format!("ps -a --format {format}")).stdout_is(left);
     }
 }
+
+/// Programs that never rest, more than there are processors.
+const GREEDY: &str = "for one in $(seq 8); do while :; do :; done & done; echo ready; wait";
+
+#[test]
+#[ignore = "takes long: the soak runs it"]
+fn a_program_that_takes_the_whole_processor_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::beside_others(folder.path());
+    let run = ["run", "-d", "--name", "guest", "busybox", "sh", "-c", GREEDY];
+    sandbox.hyperrun(run).code_is(0);
+    let mut follower = Running::start(sandbox.command(["logs", "-f", "guest"]));
+    follower.wait_for("ready\n");
+    sandbox.does("exec guest echo here").stdout_is("here\n");
+    sandbox.does("top guest -o args").stdout_has("while :");
+    sandbox.does("cp guest:/etc/hostname -").stdout_has("hostname");
+    sandbox.does("stop -t 0 guest").stdout_is("guest\n");
+    follower.finish_alone().code_is(0).stdout_is("ready\n");
+    sandbox
+        .does("inspect -f {{.State.Status}}:{{.State.ExitCode}} guest")
+        .stdout_is("exited:137\n");
+    sandbox.remove_containers();
+}

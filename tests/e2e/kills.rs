@@ -5,21 +5,26 @@
 mod place;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyperrun_tests::{Running, Sample, sample_size};
 
 use place::Place;
 
 /// Moments tried with `HYPERRUN_TEST_FULL`, of each one who is killed.
-const MOMENTS: usize = 30;
+const MOMENTS: usize = 32;
 
-/// What is being done to the container `one` when somebody is killed.
+/// The containers of a round. Something is done to each at once, and what is left is judged once: that
+/// is most of the work.
+const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+
+/// What is being done to a container when somebody is killed.
 struct Deed {
     words: &'static str,
     /// What made the container before.
     before: Before,
-    /// About how long it takes in the lab, in milliseconds; a kill comes at any moment of it.
+    /// About how long it takes in the lab beside the others, in milliseconds; a kill comes at any moment
+    /// of it.
     takes_ms: usize,
 }
 
@@ -35,15 +40,15 @@ const fn deed(words: &'static str, before: Before, takes_ms: usize) -> Deed {
 }
 
 const DEEDS: [Deed; 9] = [
-    deed("run -d --name one busybox sleep 1000", Before::Nothing, 600),
-    deed("run --rm --name one busybox sleep 1000", Before::Nothing, 600),
-    deed("create --name one busybox sleep 1000", Before::Nothing, 150),
-    deed("start one", Before::Created, 500),
-    deed("exec one sleep 0.1", Before::Running, 300),
-    deed("stop -t 0 one", Before::Running, 250),
-    deed("rm -f one", Before::Running, 300),
-    deed("rm one", Before::Created, 100),
-    deed("commit one made:1", Before::Running, 800),
+    deed("run -d --name NAME busybox sleep 1000", Before::Nothing, 1200),
+    deed("run --rm --name NAME busybox sleep 1000", Before::Nothing, 1200),
+    deed("create --name NAME busybox sleep 1000", Before::Nothing, 300),
+    deed("start NAME", Before::Created, 1000),
+    deed("exec NAME sleep 0.1", Before::Running, 500),
+    deed("stop -t 0 NAME", Before::Running, 400),
+    deed("rm -f NAME", Before::Running, 500),
+    deed("rm NAME", Before::Created, 200),
+    deed("commit NAME made:1", Before::Running, 1600),
 ];
 
 /// Who is killed.
@@ -54,63 +59,107 @@ enum Victim {
     Machine,
 }
 
-/// Kills one at random moments of random deeds, and judges what is left each time.
+impl Victim {
+    /// Whether there is one while that is done: whoever makes no machine has none to lose.
+    fn has_part_in(self, deed: &Deed) -> bool {
+        self == Self::CommandLine
+            || deed.before == Before::Running
+            || !(deed.words.starts_with("create") || deed.words.starts_with("rm "))
+    }
+}
+
+/// When somebody is killed.
+struct Moment {
+    name: &'static str,
+    words: String,
+    before: Before,
+    delay: Duration,
+}
+
+impl Moment {
+    /// Any moment of any of these deeds.
+    fn any(deeds: &[&Deed], name: &'static str, sample: &mut Sample) -> Self {
+        let deed = deeds[sample.below(deeds.len())];
+        let delay = Duration::from_millis(sample.below(deed.takes_ms) as u64);
+        Self { name, words: deed.words.replace("NAME", name), before: deed.before, delay }
+    }
+
+    /// Makes the container; the number of its supervisor if that runs.
+    fn prepare(&self, place: &Place) -> Option<u32> {
+        let known = place.processes();
+        let make = match self.before {
+            Before::Nothing => return None,
+            Before::Created => "create",
+            Before::Running => "run -d",
+        };
+        place.does(&format!("{make} --name {} busybox sleep 1000", self.name));
+        let mut new = place.processes();
+        new.retain(|one| known.iter().all(|other| one.id != other.id));
+        new.iter().find(|one| new.iter().any(|other| other.parent == one.id)).map(|one| one.id)
+    }
+}
+
+/// Kills one at random moments of random deeds, and judges what is left.
 fn sweep(victim: Victim) {
     let mut sample = Sample::of_this_run();
     println!("seed {}", sample.seed());
     let place = Place::new();
-    // Whoever makes no machine has none to lose.
-    let deeds: Vec<&Deed> = DEEDS
-        .iter()
-        .filter(|deed| {
-            victim == Victim::CommandLine
-                || deed.before == Before::Running
-                || !(deed.words.starts_with("create") || deed.words.starts_with("rm "))
-        })
-        .collect();
-    let (mut hits, kills) = (0, sample_size(MOMENTS));
-    for _ in 0..kills {
-        let deed = deeds[sample.below(deeds.len())];
-        let delay_ms = sample.below(deed.takes_ms);
-        let when = format!("{victim:?}, {delay_ms} ms into {}", deed.words);
-        println!("{when}");
-        match deed.before {
-            Before::Nothing => {}
-            Before::Created => drop(place.does("create --name one busybox sleep 1000")),
-            Before::Running => drop(place.does("run -d --name one busybox sleep 1000")),
-        }
-        let doing = Running::start(place.sandbox.command(deed.words.split(' ')));
-        thread::sleep(Duration::from_millis(delay_ms as u64));
-        hits += usize::from(kill(&place, &doing, victim));
-        // One that is attached, and not hit or tried again without a template, goes on until it is removed.
-        if deed.words.starts_with("run --rm") {
-            place.settles(&when);
-            place.is_true(&when);
-            place.is_cleared(&when);
-            doing.finish_alone();
-        } else {
-            doing.finish_alone();
-            place.is_true(&when);
-            place.is_cleared(&when);
-        }
+    let deeds: Vec<&Deed> = DEEDS.iter().filter(|deed| victim.has_part_in(deed)).collect();
+    let rounds = sample_size(MOMENTS).div_ceil(NAMES.len());
+    let (mut hits, kills) = (0, rounds * NAMES.len());
+    for _ in 0..rounds {
+        hits += round(&place, NAMES.map(|name| Moment::any(&deeds, name, &mut sample)), victim);
     }
     place.is_as_it_was();
     println!("{hits} of {kills} hit somebody");
-    assert!(hits * 2 >= kills, "most kills came too late: {hits} of {kills}");
+    assert!(hits * 4 >= kills, "most kills came too late: {hits} of {kills}");
 }
 
-/// Whether there was somebody to be killed.
-fn kill(place: &Place, doing: &Running, victim: Victim) -> bool {
+/// Does what is to be done, and kills those who do it: how many were still there.
+fn round(place: &Place, mut moments: [Moment; 4], victim: Victim) -> usize {
+    moments.sort_by_key(|moment| moment.delay);
+    let told =
+        moments.each_ref().map(|one| format!("{} ms into {}", one.delay.as_millis(), one.words));
+    let when = format!("{victim:?}, {}", told.join("; "));
+    println!("{when}");
+    let supervisors = moments.each_ref().map(|moment| moment.prepare(place));
+    let words = moments.each_ref().map(|moment| moment.words.split(' '));
+    let doings = words.map(|words| Running::start(place.sandbox.command(words)));
+    let (begun, mut hits) = (Instant::now(), 0);
+    for ((moment, doing), supervisor) in moments.iter().zip(&doings).zip(supervisors) {
+        thread::sleep((begun + moment.delay).saturating_duration_since(Instant::now()));
+        hits += usize::from(kill(place, doing, supervisor, victim));
+    }
+    // One that is attached, and not hit or tried again without a template, goes on until its container
+    // is removed.
+    let mut attached = Vec::new();
+    for (moment, doing) in moments.iter().zip(doings) {
+        if moment.words.starts_with("run --rm") {
+            attached.push((moment.name, doing));
+        } else {
+            doing.finish_alone();
+        }
+    }
+    place.settle(&when, &mut attached);
+    let clients: Vec<u32> = attached.iter().map(|(_, doing)| doing.id()).collect();
+    place.is_true(&when, &clients);
+    place.is_cleared(&when);
+    attached.into_iter().for_each(|(_, doing)| drop(doing.finish_alone()));
+    hits
+}
+
+/// Whether there was somebody to be killed. The supervisor is known, or a child of who starts it.
+fn kill(place: &Place, doing: &Running, supervisor: Option<u32>, victim: Victim) -> bool {
     let processes = place.processes();
-    let machine = processes.iter().find(|one| {
-        one.parent != doing.id() && processes.iter().any(|other| other.id == one.parent)
-    });
+    let is_there = |id: &u32| processes.iter().any(|one| one.id == *id);
+    let child_of = |id| processes.iter().find(|one| one.parent == id).map(|one| one.id);
+    let supervisor = || supervisor.or_else(|| child_of(doing.id()));
     let id = match victim {
         Victim::CommandLine => Some(doing.id()),
-        Victim::Machine => machine.map(|machine| machine.id),
-        Victim::Supervisor => machine.map(|machine| machine.parent),
+        Victim::Supervisor => supervisor(),
+        Victim::Machine => supervisor().and_then(child_of),
     };
-    id.is_some_and(place::kill)
+    id.filter(is_there).is_some_and(place::kill)
 }
 
 #[test]
@@ -137,7 +186,17 @@ fn doomed(delay_ms: usize) -> String {
     )
 }
 
-const DOOMED: [&str; 7] = ["create", "--privileged", "-m", "16m", "--name", "one", "busybox"];
+const DOOMED: [&str; 5] = ["create", "--privileged", "-m", "16m", "--name"];
+
+const DEEDS_OF_THE_DOOMED: [&str; 7] = [
+    "start -a NAME",
+    "exec NAME sleep 1000",
+    "stop NAME",
+    "rm -f NAME",
+    "commit NAME made:1",
+    "logs -f NAME",
+    "wait NAME",
+];
 
 #[test]
 fn an_agent_goes_down_with_its_kernel_at_any_moment() {
@@ -145,37 +204,50 @@ fn an_agent_goes_down_with_its_kernel_at_any_moment() {
     println!("seed {}", sample.seed());
     let place = Place::new();
     let mut met = 0;
-    let deeds = [
-        "start -a one",
-        "exec one sleep 1000",
-        "stop one",
-        "rm -f one",
-        "commit one made:1",
-        "logs -f one",
-        "wait one",
-    ];
-    for _ in 0..sample_size(MOMENTS) {
-        let deed = deeds[sample.below(deeds.len())];
-        let script = doomed(sample.below(600));
-        let when = format!("{script} while {deed}");
-        println!("{when}");
-        place.sandbox.hyperrun([&DOOMED[..], &["sh", "-c", &script]].concat()).code_is(0);
-        if deed != "start -a one" {
-            place.does("start one");
-        }
-        place.within(deed.split(' '));
-        place.ends(&when);
-        // One that was stopped or removed before had no time for it.
-        if !place.within(["ps", "-aq"]).stdout.is_empty() {
-            let end = place.does("inspect -f {{.State.ExitCode}}:{{.State.Error}} one").stdout;
-            println!("{end}");
-            met += usize::from(end.contains("panic"));
-            assert!(end.contains("panic") || end == "137:\n", "{when}: {end}");
-            place.within(["exec", "one", "true"]).fails_with(1, "is not running");
-        }
-        place.is_true(&when);
-        place.is_cleared(&when);
+    for _ in 0..sample_size(MOMENTS).div_ceil(NAMES.len()) {
+        let mut any = |name| {
+            let deed = DEEDS_OF_THE_DOOMED[sample.below(DEEDS_OF_THE_DOOMED.len())];
+            (name, deed.replace("NAME", name), sample.below(1000))
+        };
+        met += doom(&place, NAMES.map(&mut any));
     }
     place.is_as_it_was();
+    println!("{met} kernels went down");
     assert!(met > 0, "no kernel went down");
+}
+
+/// Does something to each of the doomed: how many of their kernels are known to have gone down.
+fn doom(place: &Place, deeds: [(&str, String, usize); 4]) -> usize {
+    let when = format!("{deeds:?}");
+    println!("{when}");
+    for (name, _, delay_ms) in &deeds {
+        let script = doomed(*delay_ms);
+        let words = [&DOOMED[..], &[name, "busybox", "sh", "-c", &script]].concat();
+        place.sandbox.hyperrun(words).code_is(0);
+    }
+    thread::scope(|scope| {
+        for (name, deed, _) in &deeds {
+            scope.spawn(move || {
+                if !deed.starts_with("start") {
+                    place.does(&format!("start {name}"));
+                }
+                place.within(deed.split(' '));
+            });
+        }
+    });
+    place.ends(&when);
+    let mut met = 0;
+    // One that was stopped or removed before had no time for it.
+    for name in place.within(["ps", "-a", "--format", "{{.Names}}"]).stdout.lines() {
+        let end =
+            place.does(&format!("inspect -f {{{{.State.ExitCode}}}}:{{{{.State.Error}}}} {name}"));
+        println!("{name} {}", end.stdout);
+        let has_panicked = end.stdout.contains("panic");
+        met += usize::from(has_panicked);
+        assert!(has_panicked || end.stdout == "137:\n", "{when}: {name} {}", end.stdout);
+        place.within(["exec", name, "true"]).fails_with(1, "is not running");
+    }
+    place.is_true(&when, &[]);
+    place.is_cleared(&when);
+    met
 }

@@ -1,4 +1,4 @@
-//! A state folder with one container at most, and what must be true of it whatever happens.
+//! A state folder with a few containers, and what must be true of it whatever happens.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hyperrun_tests::{Output, Sandbox, Snapshot};
-use rustix::process::{Pid, Signal, kill_process};
+use hyperrun_tests::{Output, Running, Sandbox, Snapshot};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// How long what was killed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +34,8 @@ struct World {
 pub(super) struct Process {
     pub(super) id: u32,
     pub(super) parent: u32,
+    /// It answers for all containers, and ends with the last of them.
+    is_resolver: bool,
 }
 
 impl Place {
@@ -85,21 +88,31 @@ impl Place {
             let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
             let mut fields = stat.rsplit_once(") ")?.1.split(' ');
             let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
-            (is_ours && state != "Z").then_some(Process { id, parent })
+            let is_resolver = stat.contains("(hyperrun-resolv");
+            (is_ours && state != "Z").then_some(Process { id, parent, is_resolver })
         };
         numbers.filter_map(one).collect()
     }
 
-    fn states(&self) -> Vec<String> {
-        let out = self.within(["ps", "-a", "--format", "{{.State}}"]);
+    /// Name and state of each container.
+    fn states(&self) -> Vec<(String, String)> {
+        let out = self.within(["ps", "-a", "--format", "{{.Names}} {{.State}}"]);
         out.code_is(0);
-        out.stdout.lines().map(str::to_owned).collect()
+        let pair =
+            |line: &str| line.split_once(' ').map(|(name, state)| (name.into(), state.into()));
+        out.stdout.lines().map(|line| pair(line).unwrap()).collect()
     }
 
-    /// Waits until a container runs or nothing does.
+    fn runs(&self, name: &str) -> bool {
+        self.states().iter().any(|(other, state)| other == name && state == "running")
+    }
+
+    /// Waits until those who are attached are gone, or the containers that they have started run.
     #[track_caller]
-    pub(super) fn settles(&self, when: &str) {
-        self.wait(when, |place| place.processes().is_empty() || place.states() == ["running"]);
+    pub(super) fn settle(&self, when: &str, attached: &mut [(&str, Running)]) {
+        for (name, doing) in attached {
+            self.wait(when, |place| doing.has_ended() || place.runs(name));
+        }
     }
 
     /// Waits until nothing runs.
@@ -109,38 +122,46 @@ impl Place {
     }
 
     #[track_caller]
-    fn wait(&self, when: &str, wanted: impl Fn(&Self) -> bool) {
+    fn wait(&self, when: &str, mut wanted: impl FnMut(&Self) -> bool) {
         let begin = Instant::now();
         while !wanted(self) {
             let processes = self.processes();
             assert!(begin.elapsed() < PATIENCE, "{when}: {:?} {processes:?}", self.states());
+            await_an_end(&processes);
         }
     }
 
-    /// `ps -a` tells what is: one that runs answers, and of any other there is no process.
+    /// `ps -a` tells what is: those that run answer, and of the others there is no process. The
+    /// `clients` are attached to some.
     #[track_caller]
-    pub(super) fn is_true(&self, when: &str) {
-        for state in self.states() {
-            if state == "running" {
-                let out = self.within(["exec", "one", "echo", "here"]);
+    pub(super) fn is_true(&self, when: &str, clients: &[u32]) {
+        self.wait(when, |place| place.tells_what_is(clients));
+        for (name, state) in self.states() {
+            if state == "running" && self.within(["exec", &name, "echo", "here"]).code != 0 {
                 // It may be about to end: then it is told so from now on.
-                if out.code != 0 {
-                    self.wait(when, |place| place.states() != ["running"]);
-                }
-            } else if state != "paused" {
-                self.ends(when);
+                self.wait(when, |place| !place.runs(&name));
             }
         }
-        // One that stood still for a commit goes on.
-        self.wait(when, |place| !place.states().iter().any(|state| state == "paused"));
     }
 
-    /// Nothing is left once it was removed.
+    /// Whether there is a supervisor and a machine for each container that runs, and none beside. One that
+    /// stands still for a commit is to go on.
+    fn tells_what_is(&self, clients: &[u32]) -> bool {
+        let (states, mut processes) = (self.states(), self.processes());
+        processes.retain(|one| !one.is_resolver && !clients.contains(&one.id));
+        let is_machine = |one: &&Process| processes.iter().any(|other| other.id == one.parent);
+        let machines = processes.iter().filter(is_machine).count();
+        let running = states.iter().filter(|(_, state)| state == "running").count();
+        let are_paused = states.iter().any(|(_, state)| state == "paused");
+        !are_paused && machines == running && processes.len() == 2 * running
+    }
+
+    /// Nothing is left once all are removed.
     #[track_caller]
     pub(super) fn is_cleared(&self, when: &str) {
         let ids = self.within(["ps", "-aq"]).stdout;
-        for id in ids.lines() {
-            self.within(["rm", "-f", id]).code_is(0);
+        if !ids.is_empty() {
+            self.within(["rm", "-f"].into_iter().chain(ids.lines())).code_is(0);
         }
         self.within(["ps", "-aq"]).code_is(0).stdout_is("");
         self.ends(when);
@@ -195,6 +216,18 @@ fn taps(mut links: BTreeSet<String>) -> BTreeSet<String> {
 
 /// Kills a process; whether it was there.
 pub(super) fn kill(id: u32) -> bool {
-    let id = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
-    kill_process(id, Signal::KILL).is_ok()
+    kill_process(pid(id), Signal::KILL).is_ok()
+}
+
+/// Waits until one of them ends, and not for long: what is waited for may come without that.
+fn await_an_end(processes: &[Process]) {
+    const BETWEEN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    let open = |one: &Process| pidfd_open(pid(one.id), PidfdFlags::empty()).ok();
+    let ends: Vec<_> = processes.iter().filter_map(open).collect();
+    let mut polled: Vec<_> = ends.iter().map(|end| PollFd::new(end, PollFlags::IN)).collect();
+    poll(&mut polled, Some(&BETWEEN)).unwrap();
+}
+
+fn pid(id: u32) -> Pid {
+    Pid::from_raw(i32::try_from(id).unwrap()).unwrap()
 }
