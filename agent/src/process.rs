@@ -80,6 +80,11 @@ impl Process {
         Self { id, phase, exchange, early_signals: Vec::new() }
     }
 
+    /// Whether it has not begun yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { .. })
+    }
+
     /// Starts the container's own process, or sends an exec on its way, if all its streams are
     /// there. `container` is the container's own process.
     pub(crate) fn start_if_complete(

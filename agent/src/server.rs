@@ -301,9 +301,8 @@ impl Server {
             _ => self.container().and_then(|own| own.pidfd.as_ref()?.try_clone().ok()),
         };
         let Ok(cgroup) = &self.cgroup else { return Ok(()) };
-        let Some(process) = self.processes.iter_mut().find(|process| process.id == id) else {
-            return Ok(());
-        };
+        let mut waiting = self.processes.iter_mut().filter(|process| process.is_waiting());
+        let Some(process) = waiting.find(|process| process.id == id) else { return Ok(()) };
         if let Some((job, stream)) = process.take_files() {
             self.processes.retain(|process| process.id != id);
             return self.start_helper(&job, stream);

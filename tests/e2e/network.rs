@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use hyperrun_tests::guest::{Beginning, Guest, ask, exec_to_end, process, read_all};
+use hyperrun_tests::guest::{Beginning, Guest, adoption, ask, exec_to_end, process, read_all};
 use hyperrun_tests::{Output, initramfs};
-use protocol::{Answer, Interface, MmioDevice, Question};
+use protocol::{Adoption, Answer, Interface, MmioDevice, Question};
 use vmm::config::{NetBackend, NetConfig, SnapshotFiles};
 use vmm::event::InterfaceOutcome;
 use vmm::order::Order;
@@ -18,27 +18,33 @@ use vmm::order::Order;
 /// The exit status of the example `boot` when the guest asked for a restart.
 const REBOOT: i32 = 10;
 const TAP: &str = "hyperruntest0";
+/// That of a copy.
+const OTHER_TAP: &str = "hyperruntest1";
 /// What the guest sends: the numbers up to this one, a line each; some 4 MB.
 const NUMBERS: u32 = 600_000;
 /// The same, for what need not be much.
 const FEW: u32 = 50_000;
 
 /// An interface of the host that is gone with this value.
-struct HostTap;
+struct HostTap(&'static str);
 
 impl HostTap {
     fn new(address: &str) -> Self {
-        ip(&["tuntap", "add", "dev", TAP, "mode", "tap"]);
-        let tap = Self;
-        ip(&["address", "add", address, "dev", TAP]);
-        ip(&["link", "set", TAP, "up"]);
+        Self::named(TAP, address)
+    }
+
+    fn named(name: &'static str, address: &str) -> Self {
+        ip(&["tuntap", "add", "dev", name, "mode", "tap"]);
+        let tap = Self(name);
+        ip(&["address", "add", address, "dev", name]);
+        ip(&["link", "set", name, "up"]);
         tap
     }
 }
 
 impl Drop for HostTap {
     fn drop(&mut self) {
-        ip(&["link", "delete", TAP]);
+        ip(&["link", "delete", self.0]);
     }
 }
 
@@ -278,4 +284,56 @@ fn what_a_machine_begins_with_is_there_after_it_was_saved_too() {
         host.join().unwrap();
         assert_eq!(guest.order(Order::Unplug { interface: 1 }), InterfaceOutcome::Unplugged);
     }
+}
+
+/// A network device over this tap, whose frames the host's kernel moves.
+fn fast(tap: &str) -> NetConfig {
+    let backend = NetBackend::Tap(vmm::open_tap(tap).unwrap());
+    NetConfig { backend, vhost: Some(vmm::open_vhost().unwrap()), ..NetConfig::default() }
+}
+
+#[test]
+fn a_copy_has_a_network_of_its_own_and_the_originals_connections_stay() {
+    let (_tap, _other) =
+        (HostTap::new("203.0.113.1/24"), HostTap::named(OTHER_TAP, "198.51.100.1/24"));
+    let listener = TcpListener::bind("203.0.113.1:7").unwrap();
+    let script = "nc 203.0.113.1 7 </dev/null; echo over; exec sleep 1000";
+    let (mut guest, mut output) =
+        Guest::with_devices(Beginning::Boot, vec![fast(TAP)], script, Some(second_interface()));
+    let (mut connection, _) = listener.accept().unwrap();
+    // It has one more interface, which its copy is not to have.
+    let plugged = guest.order(Order::Plug { interface: 1, net: NetConfig::default() });
+    let InterfaceOutcome::Plugged { device: index } = plugged else { panic!("{plugged:?}") };
+    let more = Interface { address: "192.0.2.2".parse().unwrap(), ..second_interface() };
+    let question = Question::Connect { device: MmioDevice { index }, interface: more };
+    assert_eq!(ask(&mut guest, question), Answer::Done);
+
+    let saved = guest.save();
+
+    let device = MmioDevice { index: guest.devices[0].try_into().unwrap() };
+    let own = Interface {
+        mac: [2, 0x42, 198, 51, 100, 2],
+        address: "198.51.100.2".parse().unwrap(),
+        ..second_interface()
+    };
+    let adoption = Adoption { networks: vec![(device, own)], ..adoption("copy") };
+    let (mut copy, mut over) = Guest::adopting(&saved, vec![fast(OTHER_TAP)], adoption);
+    let mut word = [0; 5];
+    over.read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"over\n", "the connection was the original's");
+    let host = greet("198.51.100.1:7");
+    let look = "ls /sys/class/net; cat /sys/class/net/eth0/address; \
+                ip -4 -o address show dev eth0 | sed 's/.*inet //; s/ .*//'; \
+                nc 198.51.100.1 7 </dev/null";
+    let (text, _) = exec_to_end(&mut copy, 1, process(look));
+    assert_eq!(text, "eth0\nlo\n02:42:c6:33:64:02\n198.51.100.2/24\nhello\n");
+    host.join().unwrap();
+    assert_eq!(copy.order(Order::Unplug { interface: 1 }), InterfaceOutcome::Unplugged);
+
+    // All that while the original waited for a word.
+    connection.write_all(b"still connected\n").unwrap();
+    drop(connection);
+    let mut words = [0; b"still connected\nover\n".len()];
+    output.read_exact(&mut words).unwrap();
+    assert_eq!(&words, b"still connected\nover\n");
 }

@@ -18,9 +18,9 @@ use vmm::config::{
     BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, NetBackend,
     NetConfig, Ring, Save, SnapshotFiles, Start, VsockConfig, WorkingSet,
 };
-use vmm::event::{Event, InterfaceOutcome};
+use vmm::event::{Event, InterfaceOutcome, LiveSave};
 use vmm::machine::Machine;
-use vmm::order::{Order, OrderSender};
+use vmm::order::{AfterSave, Order, OrderSender, SaveFiles};
 
 use crate::Sandbox;
 
@@ -35,11 +35,16 @@ pub struct Guest {
     control: UnixStream,
     orders: OrderSender,
     /// What became of them.
-    outcomes: Receiver<InterfaceOutcome>,
+    outcomes: Receiver<Event>,
     /// The number of each interface's device.
     pub devices: Vec<usize>,
     /// Where the socket and the scratch disk lie.
     _folder: tempfile::TempDir,
+}
+
+/// A machine that was saved while its container stood still.
+pub struct Saved {
+    folder: tempfile::TempDir,
 }
 
 /// How a machine comes to its agent.
@@ -59,9 +64,19 @@ impl Guest {
     }
 
     fn begin(beginning: Beginning, nets: Vec<NetConfig>) -> Self {
+        Self::begin_with(beginning, nets, None)
+    }
+
+    /// Begins one, whose writable disk is a copy of this one.
+    fn begin_with(beginning: Beginning, nets: Vec<NetConfig>, scratch: Option<&Path>) -> Self {
         // It makes the blank disk, if no test has done so before.
         Sandbox::with_images().hyperrun(["run", "--rm", "busybox", "true"]).code_is(0);
         let folder = tempfile::tempdir().expect("a temporary folder");
+        if let Some(scratch) = scratch {
+            let saved = File::open(scratch).expect("it was saved");
+            let copy = File::create_new(folder.path().join("scratch")).expect("a new file");
+            vmm::copy_sparse(&saved, &copy).expect("there is room");
+        }
         let socket = folder.path().join("vsock");
         let listener = UnixListener::bind(&socket).expect("a short path");
         let (events, events_out) = std::io::pipe().expect("a pipe");
@@ -87,10 +102,8 @@ impl Guest {
         let (tell, outcomes) = mpsc::channel();
         thread::spawn(move || {
             while let Ok(Some(event)) = Event::read_from(&mut events) {
-                if let Event::Interface { outcome, .. } = event {
-                    // A test that does not ask does not listen.
-                    let _ = tell.send(outcome);
-                }
+                // A test that does not ask does not listen.
+                let _ = tell.send(event);
             }
         });
         let mut control = connect(&socket, CONTROL_PORT);
@@ -142,7 +155,57 @@ impl Guest {
     /// Has the machine do something about one of its interfaces; what became of it.
     pub fn order(&self, order: Order) -> InterfaceOutcome {
         self.orders.send(order).expect("the machine listens");
-        self.outcomes.recv_timeout(PATIENCE).expect("the machine tells")
+        loop {
+            let event = self.outcomes.recv_timeout(PATIENCE).expect("the machine tells");
+            if let Event::Interface { outcome, .. } = event {
+                return outcome;
+            }
+        }
+    }
+
+    /// Has the machine do something about saving it; how far it is.
+    fn live(&self, order: Order) -> LiveSave {
+        self.orders.send(order).expect("the machine listens");
+        loop {
+            let event = self.outcomes.recv_timeout(PATIENCE).expect("the machine tells");
+            if let Event::Live(step) = event {
+                return step;
+            }
+        }
+    }
+
+    /// Saves the machine while its container stands still.
+    #[track_caller]
+    pub fn save(&mut self) -> Saved {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let create = |name: &str| {
+            let options = File::options().read(true).write(true).create_new(true).clone();
+            options.open(folder.path().join(name)).expect("a new file")
+        };
+        let machine = SnapshotFiles::new(create("state"), create("memory"));
+        // The machine's process is the test's.
+        let pagemap = File::open("/proc/self/pagemap").expect("it is there");
+        let files = SaveFiles { machine, overlays: vec![create("scratch")], parent: None, pagemap };
+        assert_eq!(self.live(Order::BeginSave(files)), LiveSave::Begun);
+        assert_eq!(ask(self, Question::Suspend), Answer::Done);
+        let saved = self.live(Order::Save(AfterSave::GoOn));
+        assert!(matches!(saved, LiveSave::Saved { .. }), "{saved:?}");
+        assert_eq!(ask(self, Question::Resume), Answer::Done);
+        Saved { folder }
+    }
+
+    /// A copy of a machine, whose container takes another one's place; its standard output.
+    #[track_caller]
+    pub fn adopting(saved: &Saved, nets: Vec<NetConfig>, adoption: Adoption) -> (Self, UnixStream) {
+        let open = |name: &str| File::open(saved.folder.path().join(name)).expect("it was saved");
+        let files = SnapshotFiles::new(open("state"), open("memory"));
+        let scratch = saved.folder.path().join("scratch");
+        let mut guest = Self::begin_with(Beginning::Copy(files), nets, Some(&scratch));
+        guest.tell(&ToAgent::Adopt(Box::new(adoption)));
+        let output = guest.stream(ProcessId::OWN, StreamKind::Stdout);
+        guest.stream(ProcessId::OWN, StreamKind::Stderr);
+        assert_eq!(guest.hear(), FromAgent::Started { id: ProcessId::OWN });
+        (guest, output)
     }
 
     /// Says one thing.
@@ -290,7 +353,8 @@ fn machine(listener: UnixListener, events: File, folder: &Path) -> MachineConfig
     let blank = open(&root.join("scratch/blank-2.img"));
     let bytes = blank.metadata().expect("it is a file").len();
     let overlay = folder.join("scratch");
-    let overlay = File::options().read(true).write(true).create_new(true).open(overlay);
+    let options = File::options().read(true).write(true).create(true).truncate(false).clone();
+    let overlay = options.open(overlay);
     let scratch = DiskBacking::CopyOnWrite {
         base: Some(blank),
         base_bytes: bytes,

@@ -106,6 +106,9 @@ impl Supervisor<'_> {
 
     /// The guest has not answered somebody.
     pub(super) fn answers_overdue(&mut self) -> Result<(), Error> {
+        if self.puts_off(Alarm::Answered) {
+            return Ok(());
+        }
         let overdue = self.answers.take_overdue();
         self.all_opened(overdue)
     }

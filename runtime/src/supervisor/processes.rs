@@ -85,6 +85,7 @@ impl Supervisor<'_> {
             self.clients.tell(client, &FromSupervisor::Refused(reason));
             return Ok(());
         }
+        let Some(spec) = self.keep_for_later(client, spec) else { return Ok(()) };
         let id = ProcessId(self.asked.next());
         let kinds = streams_of(&spec);
         self.notes.exec(self.record, id, &spec.process.args);
@@ -127,6 +128,9 @@ impl Supervisor<'_> {
 
     /// Who has waited too long for a process hears so; it shall not begin later.
     pub(super) fn beginnings_overdue(&mut self) -> Result<(), Error> {
+        if self.puts_off(Alarm::Begun) {
+            return Ok(());
+        }
         let reason =
             vmm::error::chain(&Error::NotStarted { seconds: self.parts.patience.as_secs() });
         for Asker { process, client, .. } in self.asked.take_overdue() {

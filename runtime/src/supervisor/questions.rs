@@ -103,6 +103,9 @@ impl Supervisor<'_> {
 
     /// Whoever has waited too long for an answer hears so.
     pub(super) fn questions_overdue(&mut self) {
+        if self.puts_off(Alarm::Replied) {
+            return;
+        }
         let reason = vmm::error::chain(&no_answer());
         for client in self.questions.take_overdue() {
             self.clients.tell(client, &FromSupervisor::Refused(reason.clone()));
@@ -134,7 +137,7 @@ impl Supervisor<'_> {
             }
             (Question::Update(limits), Answer::Done) => self.limited(limits),
             (Question::Suspend, answer) => self.suspended(answer)?,
-            (Question::Resume, _) => self.resumed(),
+            (Question::Resume, _) => self.resumed()?,
             _ => self.interface_answered(&question, answer)?,
         }
         let Some(client) = client.and_then(|client| self.clients.get(client)) else {

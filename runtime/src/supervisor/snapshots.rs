@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use protocol::{Answer, Question};
+use protocol::{Answer, ExecSpec, Question};
 use vmm::config::SnapshotFiles;
 use vmm::event::LiveSave;
 use vmm::order::{AfterSave, Order, Parent, SaveFiles};
@@ -14,7 +14,7 @@ use vmm::order::{AfterSave, Order, Parent, SaveFiles};
 use super::alarms::Alarm;
 use super::clients::ClientId;
 use super::error::Error;
-use super::knock::no_answer;
+use super::knock::{ANSWER_TIMEOUT, no_answer};
 use super::serve::{Stage, Supervisor};
 use crate::link::{Afterwards, FromSupervisor, Taken};
 
@@ -29,6 +29,8 @@ pub(super) struct Snapshot {
     step: Step,
     /// When the container was told to stand still.
     since: Instant,
+    /// What was to be started meanwhile, and by whom.
+    waiting: Vec<(ClientId, ExecSpec)>,
 }
 
 /// How far it is.
@@ -60,7 +62,8 @@ impl Supervisor<'_> {
         match begun {
             Ok(()) => {
                 let (step, since) = (Step::Beginning, Instant::now());
-                self.snapshot = Some(Snapshot { client, afterwards, step, since });
+                let waiting = Vec::new();
+                self.snapshot = Some(Snapshot { client, afterwards, step, since, waiting });
                 if afterwards == Afterwards::Stop {
                     self.clients.follow(client);
                 }
@@ -92,11 +95,14 @@ impl Supervisor<'_> {
         };
         match outcome {
             Err(reason) if matches!(snapshot.step, Step::Beginning) => {
-                self.end_snapshot(Err(reason));
-                Ok(())
+                self.end_snapshot(Err(reason))
             }
             Ok(written) if snapshot.afterwards == Afterwards::Stop => {
-                self.end_snapshot(Ok(written));
+                for (client, _) in std::mem::take(&mut snapshot.waiting) {
+                    let reason = "it is not running".to_owned();
+                    self.clients.tell(client, &FromSupervisor::Refused(reason));
+                }
+                self.end_snapshot(Ok(written))?;
                 self.cut_off();
                 Ok(())
             }
@@ -118,8 +124,7 @@ impl Supervisor<'_> {
         if let Answer::Failed { message } = answer {
             let reason = message.clone();
             let _gone = self.machine.order(Order::AbandonSave);
-            self.end_snapshot(Err(reason));
-            return Ok(());
+            return self.end_snapshot(Err(reason));
         }
         if self.clients.get(snapshot.client).is_none() {
             // Nobody is left to keep it.
@@ -136,12 +141,32 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The container goes on.
-    pub(super) fn resumed(&mut self) {
-        if let Some(Snapshot { step: Step::Resuming(outcome), .. }) = &mut self.snapshot {
-            let outcome = std::mem::replace(outcome, Ok(0));
-            self.end_snapshot(outcome);
+    /// Sets an alarm again while the machine is being written: nobody in it can answer now. Whether it did.
+    pub(super) fn puts_off(&mut self, alarm: Alarm) -> bool {
+        let is_written = |snapshot: &Snapshot| matches!(snapshot.step, Step::Saving);
+        let stands_still = self.snapshot.as_ref().is_some_and(is_written);
+        if stands_still {
+            self.alarms.set(alarm, ANSWER_TIMEOUT);
         }
+        stands_still
+    }
+
+    /// The container goes on.
+    pub(super) fn resumed(&mut self) -> Result<(), Error> {
+        let Some(Snapshot { step: Step::Resuming(outcome), .. }) = &mut self.snapshot else {
+            return Ok(());
+        };
+        let outcome = std::mem::replace(outcome, Ok(0));
+        self.end_snapshot(outcome)
+    }
+
+    /// Keeps for later what is to be started in a container that stands still to be saved; gives it back
+    /// where none does.
+    pub(super) fn keep_for_later(&mut self, client: ClientId, spec: ExecSpec) -> Option<ExecSpec> {
+        let stands_still = |snapshot: &&mut Snapshot| !matches!(snapshot.step, Step::Beginning);
+        let Some(snapshot) = self.snapshot.as_mut().filter(stands_still) else { return Some(spec) };
+        snapshot.waiting.push((client, spec));
+        None
     }
 
     /// The agent has not done what it should have.
@@ -150,13 +175,10 @@ impl Supervisor<'_> {
         match std::mem::replace(&mut snapshot.step, Step::Saving) {
             Step::Suspending => {
                 let _gone = self.machine.order(Order::AbandonSave);
-                self.end_snapshot(Err(vmm::error::chain(&no_answer())));
-                self.ask_for(None, Question::Resume)
+                self.ask_for(None, Question::Resume)?;
+                self.end_snapshot(Err(vmm::error::chain(&no_answer())))
             }
-            Step::Resuming(outcome) => {
-                self.end_snapshot(outcome);
-                Ok(())
-            }
+            Step::Resuming(outcome) => self.end_snapshot(outcome),
             step @ (Step::Beginning | Step::Saving) => {
                 snapshot.step = step;
                 Ok(())
@@ -164,14 +186,23 @@ impl Supervisor<'_> {
         }
     }
 
-    fn end_snapshot(&mut self, outcome: Result<u64, String>) {
+    fn end_snapshot(&mut self, outcome: Result<u64, String>) -> Result<(), Error> {
         self.alarms.clear(Alarm::Stilled);
-        let Some(Snapshot { client, since, .. }) = self.snapshot.take() else { return };
+        let Some(Snapshot { client, since, waiting, .. }) = self.snapshot.take() else {
+            return Ok(());
+        };
         let message = match outcome {
             Ok(written) => FromSupervisor::Saved(Taken { pause: since.elapsed(), written }),
             Err(reason) => FromSupervisor::Refused(reason),
         };
         self.clients.tell(client, &message);
+        for (client, spec) in waiting {
+            // Whoever has gone wants nothing any more.
+            if self.clients.get(client).is_some() {
+                self.exec(client, spec)?;
+            }
+        }
+        Ok(())
     }
 }
 
