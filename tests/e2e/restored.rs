@@ -1,6 +1,8 @@
 //! Snapshots of containers that run: what goes on from them, side by side, elsewhere, and what does not.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod services;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -196,6 +198,17 @@ fn a_paused_container_is_saved_and_stays_paused() {
     assert!(home.has_counted("copy") >= before);
     home.sandbox.does("unpause web");
     assert!(home.has_counted("web") >= before);
+}
+
+#[test]
+fn what_is_started_in_a_container_that_is_being_saved_waits() {
+    let home = Home::new();
+    home.runs("web", COUNTER);
+    let saving = Running::start(home.sandbox.command(["snapshot", "create", "web", "warm"]));
+    while home.sandbox.does("snapshot ls -q").stdout.is_empty() {
+        home.sandbox.does("exec web true");
+    }
+    saving.finish_alone().code_is(0);
 }
 
 #[test]
