@@ -1,65 +1,67 @@
 //! Templates that are spoilt, whose makers are killed, and that meet a clock that jumps.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::print_stdout, reason = "a failed test shows how far it came")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use hyperrun_tests::Running;
+use hyperrun_tests::{Running, Sample, sample_size};
 use rustix::time::{ClockId, clock_gettime, clock_settime};
 
 use super::Home;
 
-/// Spoils one file of a template and sees what the next runs make of that.
+/// Does something to a file, which is given with its length.
+type Spoil = dyn Fn(&File, u64);
+
+/// Copies a folder with its files' holes and dates.
 #[track_caller]
-fn is_set_aside(file: &str, spoil: impl Fn(&File, u64)) {
+fn copy_folder(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success(), "{} to {}", from.display(), to.display());
+}
+
+#[test]
+fn a_spoilt_template_is_set_aside() {
     let home = Home::with_template();
-    let path = home.template().join(file);
-    let opened = File::options().read(true).write(true).open(&path).unwrap();
-    spoil(&opened, opened.metadata().unwrap().len());
-    home.run("echo hi; exit 7")
-        .code_is(7)
-        .stdout_is("hi\n")
-        .stderr_has("warning: the template is broken: ")
-        .stderr_has("; booting instead\n");
-    let aside = home.names();
-    assert!(matches!(&aside[..], [name] if name.ends_with(".broken")), "{aside:?}");
+    let template = home.template();
+    let kept = home.folder.path().join("kept");
+    copy_folder(&template, &kept);
+    let spoilt: [(&str, &Spoil); 6] = [
+        ("state", &|file, bytes| file.set_len(bytes / 2).unwrap()),
+        ("state", &|file, _| file.set_len(0).unwrap()),
+        ("state", &|file, bytes| {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, bytes / 2).unwrap();
+            file.write_all_at(&[byte[0] ^ 0x10], bytes / 2).unwrap();
+        }),
+        // Another version.
+        ("state", &|file, _| file.write_all_at(&[99], 8).unwrap()),
+        ("memory", &|file, bytes| file.set_len(bytes / 2).unwrap()),
+        ("memory", &spoil_a_bit),
+    ];
+    for (number, (file, spoil)) in spoilt.into_iter().enumerate() {
+        home.sandbox.hyperrun(["template", "prune"]).code_is(0);
+        copy_folder(&kept, &template);
+        let file = File::options().read(true).write(true).open(template.join(file)).unwrap();
+        spoil(&file, file.metadata().unwrap().len());
+        println!("number {number}");
+        home.run("echo hi; exit 7")
+            .code_is(7)
+            .stdout_is("hi\n")
+            .stderr_has("warning: the template is broken: ")
+            .stderr_has("; booting instead\n");
+        let aside = home.names();
+        assert!(matches!(&aside[..], [name] if name.ends_with(".broken")), "{aside:?}");
+    }
     home.succeeds();
     home.sandbox.hyperrun(["template", "prune"]).code_is(0);
     home.succeeds();
     assert!(!home.was_used(), "it is made anew");
     home.succeeds();
     assert!(home.was_used());
-}
-
-#[test]
-fn a_state_that_was_cut_is_set_aside() {
-    is_set_aside("state", |file, bytes| file.set_len(bytes / 2).unwrap());
-    is_set_aside("state", |file, _| file.set_len(0).unwrap());
-}
-
-#[test]
-fn a_state_with_a_wrong_bit_is_set_aside() {
-    is_set_aside("state", |file, bytes| {
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, bytes / 2).unwrap();
-        file.write_all_at(&[byte[0] ^ 0x10], bytes / 2).unwrap();
-    });
-}
-
-#[test]
-fn a_state_of_another_version_is_set_aside() {
-    is_set_aside("state", |file, _| file.write_all_at(&[99], 8).unwrap());
-}
-
-#[test]
-fn a_memory_that_was_cut_is_set_aside() {
-    is_set_aside("memory", |file, bytes| file.set_len(bytes / 2).unwrap());
-}
-
-#[test]
-fn a_memory_with_a_wrong_bit_is_set_aside() {
-    is_set_aside("memory", spoil_a_bit);
 }
 
 /// Changes a bit in the first page that is not zero.
@@ -104,9 +106,17 @@ fn a_template_cut_while_it_is_in_use_ends_its_copy_and_nothing_else() {
     home.sandbox.hyperrun(["ps", "-aq"]).code_is(0).stdout_is("");
 }
 
+/// The moments of these, in milliseconds, that are tried: all, or one that the seed chooses.
+fn moments<const COUNT: usize>(mut all: [u64; COUNT]) -> impl Iterator<Item = u64> {
+    let mut sample = Sample::of_this_run();
+    println!("seed {}", sample.seed());
+    all.swap(0, sample.below(COUNT));
+    all.into_iter().take(sample_size(COUNT))
+}
+
 #[test]
 fn a_run_killed_at_any_moment_leaves_nothing_in_the_way() {
-    for delay_ms in [10, 100, 300, 1000] {
+    for delay_ms in moments([10, 100, 300, 1000]) {
         let home = Home::new();
         let command = home.sandbox.command(["run", "--rm", "busybox", "sleep", "1000"]);
         let mut running = Running::start(command);
@@ -123,7 +133,7 @@ fn a_run_killed_at_any_moment_leaves_nothing_in_the_way() {
 
 #[test]
 fn a_supervisor_killed_at_any_moment_leaves_nothing_in_the_way() {
-    for delay_ms in [0, 400, 900, 1400, 2000] {
+    for delay_ms in moments([0, 400, 900, 1400, 2000]) {
         let home = Home::new();
         // Who sets a network up has another child first.
         let words = ["run", "--rm", "--network", "none", "busybox", "sleep", "1000"];
