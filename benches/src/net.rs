@@ -1,8 +1,10 @@
 //! How fast bytes get into a guest, out of it, and there and back, beside QEMU's microvm with the same
-//! kernel over a tap: each with the host's kernel at work in the device's place (vhost-net) and without.
+//! kernel over a tap: each with the host's kernel at work in the device's place (vhost-net) and without. And
+//! what a network adds to a start.
 
 mod found;
 mod machine;
+mod starts;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -24,6 +26,9 @@ pub(crate) struct NetArguments {
     /// How long bytes flow each time, in seconds.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     seconds: u16,
+    /// How often a container is started with a network and without.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..))]
+    starts: u16,
     /// Where to write what was found: medians in milliseconds, spread, bounds.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -36,6 +41,15 @@ pub(crate) struct NetArguments {
     /// Their initial file system.
     #[arg(long)]
     initramfs: PathBuf,
+    /// The binary whose starts are measured.
+    #[arg(long)]
+    hyperrun: PathBuf,
+    /// A data folder with its image.
+    #[arg(long)]
+    root: PathBuf,
+    /// A folder to make and remove, on this machine's own file system and no overlay.
+    #[arg(long)]
+    stage: PathBuf,
 }
 
 /// What is compared.
@@ -46,17 +60,22 @@ const SUBJECTS: [(Engine, Mover); 4] = [
     (Engine::Hyperrun, Mover::Kernel),
 ];
 
-/// Boots a machine of each kind, lets them take turns, and prints a table of what was found.
+/// Starts containers, boots a machine of each kind, lets them take turns, and prints a table of what was
+/// found.
 ///
 /// # Errors
 /// When something that is measured does not work.
 pub(crate) fn run(arguments: &NetArguments) -> Result<(), Box<dyn Error>> {
+    let mut failures = Failures::default();
+    let NetArguments { hyperrun, root, stage, .. } = arguments;
+    // Before there is anybody beside them.
+    let starts = starts::measure(hyperrun, root, stage, arguments.starts, &mut failures)?;
+    starts.show();
     let mut machines = Vec::new();
     for (number, (engine, mover)) in (1..).zip(SUBJECTS) {
         machines.push(Machine::boot(arguments, number, engine, mover)?);
     }
     let duration = Duration::from_secs(arguments.seconds.into());
-    let mut failures = Failures::default();
     let mut found = Found::new(&machines);
     for round in 0..=arguments.runs {
         eprintln!("==> round {round} of {}", arguments.runs);
@@ -72,8 +91,10 @@ pub(crate) fn run(arguments: &NetArguments) -> Result<(), Box<dyn Error>> {
     }
     let samples = found.samples();
     found::show(&samples);
-    let bounds = found::bounds(&samples);
+    let bounds: Vec<_> = found::bounds(&samples).into_iter().chain(starts.bounds()).collect();
     bound::print(&bounds);
     println!("\n{} attempts failed and were tried again", failures.tried_again);
-    write(arguments.json.as_deref(), || format!("{:#}\n", found::to_json(&samples, &bounds)))
+    write(arguments.json.as_deref(), || {
+        format!("{:#}\n", found::to_json(&samples, &starts, &bounds))
+    })
 }

@@ -128,7 +128,10 @@ pub(crate) fn await_end(child: &mut Child, patience: Duration) -> io::Result<Exi
 }
 
 /// What a pipe holds; others may have it open for writing.
-fn what_is_there(mut pipe: impl Read + AsFd) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn what_is_there(mut pipe: impl Read + AsFd) -> io::Result<Vec<u8>> {
     fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
     let mut bytes = Vec::new();
     match pipe.read_to_end(&mut bytes) {

@@ -13,6 +13,8 @@ use hyperrun_tests::{Output, Outside, echoed};
 
 use crate::home::Home;
 
+/// Nothing here takes that long unless it has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A program that waits for its end.
 const IDLE: &str = "echo ready; exec sleep 1000";
 
@@ -103,6 +105,38 @@ fn nft(words: &str) {
     assert!(Command::new("nft").args(words.split(' ')).status().unwrap().success(), "nft {words}");
 }
 
+/// What the host believes about an address, and has from nobody who is there.
+struct Neighbour<'a> {
+    address: &'a str,
+    bridge: &'a str,
+}
+
+impl<'a> Neighbour<'a> {
+    fn wrong(address: &'a str, bridge: &'a str) -> Self {
+        let words =
+            format!("neigh replace {address} lladdr 02:00:00:00:00:09 dev {bridge} nud reachable");
+        assert!(Command::new("ip").args(words.split(' ')).status().unwrap().success());
+        let neighbour = Self { address, bridge };
+        assert!(neighbour.shown().contains("02:00:00:00:00:09"));
+        neighbour
+    }
+
+    fn shown(&self) -> String {
+        let words = ["neigh", "show", self.address, "dev", self.bridge];
+        let out = Command::new("ip").args(words).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// The container has said where it is; nobody has asked.
+    #[track_caller]
+    fn becomes(&self, mac: &str) {
+        let since = Instant::now();
+        while !self.shown().contains(mac) {
+            assert!(since.elapsed() < PATIENCE, "not at {mac}: {}", self.shown());
+        }
+    }
+}
+
 #[test]
 fn a_container_reaches_the_outside_and_stays_where_it_is() {
     let home = Home::new();
@@ -168,6 +202,14 @@ fn an_internal_network_leads_nowhere_and_knows_both_kinds_of_addresses() {
     home.reaches("ant", &home.address("bee", "back"));
     let six = "{{.NetworkSettings.Networks.back.GlobalIPv6Address}}";
     home.reaches("ant", &home.told("bee", six));
+    // It says where it is when it begins. The other one keeps the bridge up, and so what is known there.
+    let addresses = [home.address("bee", "back"), home.told("bee", six)];
+    let mac = home.told("bee", "{{.NetworkSettings.Networks.back.MacAddress}}");
+    let bridge = home.bridge("back");
+    home.sandbox.does("stop -t 0 bee");
+    let wrong = addresses.each_ref().map(|address| Neighbour::wrong(address, &bridge));
+    home.sandbox.does("start bee");
+    wrong.iter().for_each(|neighbour| neighbour.becomes(&mac));
     home.misses("ant", Outside::ADDRESS);
     home.misses("ant", Outside::ADDRESS6);
     home.reaches("cow", Outside::ADDRESS);

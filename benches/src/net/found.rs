@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::machine::{Engine, Machine, Mover};
+use super::starts;
 use crate::bound::{Bound, times};
 use crate::sample::{Sample, milliseconds};
 use crate::table;
@@ -134,16 +135,16 @@ pub(super) fn bounds(samples: &[Samples]) -> Vec<Bound> {
 }
 
 /// Everything for the JSON file.
-pub(super) fn to_json(samples: &[Samples], bounds: &[Bound]) -> Value {
+pub(super) fn to_json(samples: &[Samples], starts: &starts::Samples, bounds: &[Bound]) -> Value {
     let (mut all, mut spread) = (Map::new(), Map::new());
-    for one in samples {
-        for ((kind, _), sample) in KINDS.iter().zip(&one.kinds) {
-            let key = one.key(kind);
-            let [least, most] = [sample.least(), sample.most()].map(milliseconds);
-            let about = json!({ "least": least, "most": most, "runs": sample.count() });
-            spread.insert(key.clone(), about);
-            all.insert(key, sample.median_ms().into());
-        }
+    let moved = samples.iter().flat_map(|one| {
+        KINDS.iter().zip(&one.kinds).map(|((kind, _), sample)| (one.key(kind), sample))
+    });
+    for (key, sample) in moved.chain(starts.keyed()) {
+        let [least, most] = [sample.least(), sample.most()].map(milliseconds);
+        let about = json!({ "least": least, "most": most, "runs": sample.count() });
+        spread.insert(key.clone(), about);
+        all.insert(key, sample.median_ms().into());
     }
     all.insert("spread".to_owned(), spread.into());
     all.insert("bounds".to_owned(), bounds.iter().map(Bound::to_json).collect());
