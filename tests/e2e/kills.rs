@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![allow(clippy::print_stdout, reason = "a failed test shows its seed and what it has met")]
 
+mod copies;
 mod place;
 
 use std::thread;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -77,9 +77,14 @@ impl Place {
         out
     }
 
+    /// The state folder.
+    pub(super) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
     /// The processes that work with this state folder.
     pub(super) fn processes(&self) -> Vec<Process> {
-        let mark = format!("HYPERRUN_ROOT={}", self.folder.path().join("state").display());
+        let mark = format!("HYPERRUN_ROOT={}", self.state().display());
         let numbers = fs::read_dir("/proc").unwrap();
         let numbers = numbers.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
         let one = |id: u32| {
@@ -122,7 +127,7 @@ impl Place {
     }
 
     #[track_caller]
-    fn wait(&self, when: &str, mut wanted: impl FnMut(&Self) -> bool) {
+    pub(super) fn wait(&self, when: &str, mut wanted: impl FnMut(&Self) -> bool) {
         let begin = Instant::now();
         while !wanted(self) {
             let processes = self.processes();
@@ -165,7 +170,7 @@ impl Place {
         }
         self.within(["ps", "-aq"]).code_is(0).stdout_is("");
         self.ends(when);
-        let containers = fs::read_dir(self.folder.path().join("state/containers")).unwrap();
+        let containers = fs::read_dir(self.state().join("containers")).unwrap();
         let left: Vec<_> = containers.map(|entry| entry.unwrap().file_name()).collect();
         // What was being removed or made is cleared away by whoever comes next.
         if left != [".lock"] {
@@ -173,7 +178,7 @@ impl Place {
             self.does("create --name next busybox true");
             self.does("rm next");
         }
-        let containers = fs::read_dir(self.folder.path().join("state/containers")).unwrap();
+        let containers = fs::read_dir(self.state().join("containers")).unwrap();
         let left: Vec<_> = containers.map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [".lock"], "{when}");
         assert_eq!(World::now(self.folder.path()), self.before, "{when}");
