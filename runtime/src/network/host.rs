@@ -60,10 +60,15 @@ impl HostLock {
 /// Looks whether a network is set up: two questions to the kernel.
 pub(crate) fn look(network: &Network) -> Result<Standing, NetworkError> {
     let failed = failed(format!("look at network {}", network.name));
-    let netfilter = Netfilter::open().map_err(failed.clone())?;
+    // Where somebody may not ask there is no network that could be set up.
+    let netfilter = match Netfilter::open() {
+        Err(_) if matches!(link::bridge(network), Ok(None)) => {
+            return Ok(Standing { bridge: None, tables: 0 });
+        }
+        opened => opened.map_err(failed.clone())?,
+    };
     let bridge = netfilter.index(&network.interface).map_err(failed.clone())?;
     let tables = match netfilter.count_tables(&network.interface) {
-        // Where somebody may not ask there is no network that could be set up.
         Err(_) if bridge.is_none() => 0,
         tables => tables.map_err(failed)?,
     };

@@ -84,7 +84,12 @@ impl Snapshot {
         let failed = |source| Error::System { action: "put a snapshot's files together", source };
         let copy = |file: &File| file.try_clone().map_err(failed);
         vmm::flatten(machine, SnapshotFiles::new(copy(&state)?, copy(&memory)?)).map_err(
-            |error| SnapshotError::Damaged { name: self.name.clone(), what: chain(&error) },
+            |error| match error {
+                vmm::SnapshotError::Write(source) => failed(source),
+                damage => {
+                    SnapshotError::Damaged { name: self.name.clone(), what: chain(&damage) }.into()
+                }
+            },
         )?;
         state.rewind().and_then(|()| scratch.copy_to(&disk)).map_err(failed)?;
         Ok([state, memory, disk])

@@ -13,20 +13,20 @@ use crate::containers::files::file_error;
 use crate::error::Error;
 
 /// More files than these are not laid over each other: the next snapshot is one that has everything.
-const MOST_BENEATH: u8 = 7;
+pub(super) const MOST_BENEATH: u8 = 7;
 
 impl Snapshots {
     /// What a container that runs was saved as last, or goes on from; if it is of use.
     pub(super) fn parent_of(&self, record: &Record) -> Option<Snapshot> {
         let origin = record.copy_of.as_ref().and_then(|origin| origin.snapshot.as_deref());
-        let all = self.list().ok()?.into_iter();
+        // What is broken is none of this container's affair.
+        let all = self.read_all(drop).ok()?.into_iter();
         let mut related = all.filter(|snapshot| {
             let of_it = snapshot.description.container.id == record.id;
             (of_it || origin == Some(&snapshot.name))
                 && snapshot.description.container.vm == record.vm
-                && snapshot.description.beneath < MOST_BENEATH
         });
-        related.next()
+        related.next().filter(|last| last.description.beneath < MOST_BENEATH)
     }
 }
 

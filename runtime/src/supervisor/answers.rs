@@ -73,6 +73,14 @@ impl Answers {
         overdue.into_iter().map(|one| (one.whom, one.opening.id, Err(no_answer()))).collect()
     }
 
+    /// Waits for so much longer.
+    pub(super) fn postpone(&mut self, time: Duration) {
+        self.0
+            .iter_mut()
+            .filter_map(|awaited| awaited.deadline.as_mut())
+            .for_each(|by| *by += time);
+    }
+
     /// The time until somebody should have been answered.
     fn next_deadline(&self) -> Option<Duration> {
         let first = self.0.iter().filter_map(|awaited| awaited.deadline).min()?;
@@ -106,9 +114,6 @@ impl Supervisor<'_> {
 
     /// The guest has not answered somebody.
     pub(super) fn answers_overdue(&mut self) -> Result<(), Error> {
-        if self.puts_off(Alarm::Answered) {
-            return Ok(());
-        }
         let overdue = self.answers.take_overdue();
         self.all_opened(overdue)
     }

@@ -66,6 +66,11 @@ impl Asked {
         self.processes.extract_if(.., |asker| asker.by.is_some_and(|by| by <= now)).collect()
     }
 
+    /// Waits for so much longer.
+    pub(super) fn postpone(&mut self, time: Duration) {
+        self.processes.iter_mut().filter_map(|asker| asker.by.as_mut()).for_each(|by| *by += time);
+    }
+
     /// The time until one of them should have begun.
     fn next_deadline(&self) -> Option<Duration> {
         let first = self.processes.iter().filter_map(|asker| asker.by).min()?;
@@ -128,9 +133,6 @@ impl Supervisor<'_> {
 
     /// Who has waited too long for a process hears so; it shall not begin later.
     pub(super) fn beginnings_overdue(&mut self) -> Result<(), Error> {
-        if self.puts_off(Alarm::Begun) {
-            return Ok(());
-        }
         let reason =
             vmm::error::chain(&Error::NotStarted { seconds: self.parts.patience.as_secs() });
         for Asker { process, client, .. } in self.asked.take_overdue() {

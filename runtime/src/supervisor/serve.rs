@@ -415,6 +415,7 @@ impl<'a> Supervisor<'a> {
     fn alarmed(&mut self, alarm: Alarm) -> Result<(), Error> {
         let seconds = self.parts.patience.as_secs();
         match alarm {
+            _ if self.puts_off(alarm) => {}
             Alarm::Ready => return Err(Error::NotReady { seconds }),
             Alarm::Answered => self.answers_overdue()?,
             Alarm::Replied => self.questions_overdue(),

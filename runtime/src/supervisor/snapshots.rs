@@ -84,6 +84,12 @@ impl Supervisor<'_> {
     /// The machine has come further with it.
     pub(super) fn hear_of_snapshot(&mut self, step: LiveSave) -> Result<(), Error> {
         let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
+        if matches!(snapshot.step, Step::Saving) {
+            let stood_still = snapshot.since.elapsed();
+            self.questions.postpone(stood_still);
+            self.answers.postpone(stood_still);
+            self.asked.postpone(stood_still);
+        }
         let outcome = match step {
             LiveSave::Begun => {
                 (snapshot.step, snapshot.since) = (Step::Suspending, Instant::now());
@@ -141,10 +147,13 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Sets an alarm again while the machine is being written: nobody in it can answer now. Whether it did.
+    /// Sets an alarm of what is waited for in the machine again while that is being written: nobody in it can
+    /// answer or end now. Whether it did.
     pub(super) fn puts_off(&mut self, alarm: Alarm) -> bool {
+        use Alarm::{Answered, Begun, Killed, Replied, Stopped};
         let is_written = |snapshot: &Snapshot| matches!(snapshot.step, Step::Saving);
-        let stands_still = self.snapshot.as_ref().is_some_and(is_written);
+        let stands_still = matches!(alarm, Answered | Begun | Killed | Replied | Stopped)
+            && self.snapshot.as_ref().is_some_and(is_written);
         if stands_still {
             self.alarms.set(alarm, ANSWER_TIMEOUT);
         }

@@ -42,6 +42,11 @@ fn a_spoilt_template_is_set_aside() {
         ("memory", &|file, bytes| file.set_len(bytes / 2).unwrap()),
         ("memory", &spoil_a_bit),
     ];
+    // A copy of it is as good, as long as nobody spoils it.
+    home.sandbox.hyperrun(["template", "prune"]).code_is(0);
+    copy_folder(&kept, &template);
+    home.succeeds();
+    assert!(home.was_used());
     for (number, (file, spoil)) in spoilt.into_iter().enumerate() {
         home.sandbox.hyperrun(["template", "prune"]).code_is(0);
         copy_folder(&kept, &template);

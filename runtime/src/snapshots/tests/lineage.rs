@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::containers::CopyOf;
+use crate::snapshots::lineage::MOST_BENEATH;
 
 #[test]
 fn a_snapshot_lies_over_one_of_the_same_container_or_of_its_origin() {
@@ -19,6 +20,12 @@ fn a_snapshot_lies_over_one_of_the_same_container_or_of_its_origin() {
     assert_eq!(found(&copy).as_deref(), Some("first"));
     let vm = VmConfig { memory_mib: 2 * MEMORY_MIB, vcpus: 1 };
     assert_eq!(found(&Record { vm, ..copy }), None);
+    let last = here.make("last", image);
+    assert_eq!(found(&record).as_deref(), Some("last"));
+    let description = Description { beneath: MOST_BENEATH, ..last.description.clone() };
+    let text = serde_json::to_vec(&description).unwrap();
+    fs::write(last.folder.join(DESCRIPTION), text).unwrap();
+    assert_eq!(found(&record), None, "the next one is whole");
 }
 
 #[test]
