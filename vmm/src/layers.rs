@@ -88,7 +88,7 @@ impl Layers {
         self.0.iter().map(|layer| &layer.file)
     }
 
-    /// Copies what is in them to an empty file, of their length; the bytes that were copied.
+    /// Copies what is in them, if there are any, to an empty file, of their length; the bytes that were copied.
     ///
     /// # Errors
     /// When one cannot be read, or the other not be written.
@@ -99,7 +99,9 @@ impl Layers {
                 copied += sparse::copy_data(&layer.file, to, start..start + length)?;
             }
         }
-        to.set_len(self.bytes()?)?;
+        if !self.0.is_empty() {
+            to.set_len(self.bytes()?)?;
+        }
         Ok(copied)
     }
 
