@@ -43,7 +43,8 @@ fn main() -> io::Result<()> {
         match order[0] {
             RING => {
                 ring()?;
-                host.write_all(b"it rang\n")?;
+                // In a copy of the machine nobody is at the other end any more.
+                let _ = host.write_all(b"it rang\n");
             }
             REPORT => {
                 stop.store(true, Ordering::SeqCst);
