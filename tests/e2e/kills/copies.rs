@@ -62,7 +62,7 @@ fn sweep(victim: Victim) {
     }
     place.goes_on("kept");
     println!("{hits} of {kills} hit somebody");
-    // Three moments of a quick host may all come too late.
+    // A few moments of a quick host may all come too late.
     let is_sample = kills < MOMENTS;
     assert!(is_sample || hits * 2 >= kills, "most kills came too late: {hits} of {kills}");
 }
@@ -113,6 +113,7 @@ impl Place {
 }
 
 #[test]
+#[ignore = "takes a minute; the soak kills command lines too"]
 fn whoever_saves_or_restores_is_killed_at_any_moment() {
     sweep(Victim::CommandLine);
 }
