@@ -112,10 +112,15 @@ fn sweep(victim: Victim) {
         hits += round(&place, NAMES.map(|name| Moment::any(&deeds, name, &mut sample)), victim);
     }
     place.is_as_it_was();
+    are_enough(hits, kills, MOMENTS, 4);
+}
+
+/// In a full sweep of so many moments one kill in `share` at least has hit somebody; a few moments of a quick host
+/// may all come too late.
+fn are_enough(hits: usize, kills: usize, moments: usize, share: usize) {
     println!("{hits} of {kills} hit somebody");
-    // Four moments of a quick host may all come too late.
-    let is_sample = kills < MOMENTS;
-    assert!(is_sample || hits * 4 >= kills, "most kills came too late: {hits} of {kills}");
+    let is_sample = kills < moments;
+    assert!(is_sample || hits * share >= kills, "most kills came too late: {hits} of {kills}");
 }
 
 /// Does what is to be done, and kills those who do it: how many were still there.

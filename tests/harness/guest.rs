@@ -154,22 +154,27 @@ impl Guest {
 
     /// Has the machine do something about one of its interfaces; what became of it.
     pub fn order(&self, order: Order) -> InterfaceOutcome {
-        self.orders.send(order).expect("the machine listens");
-        loop {
-            let event = self.outcomes.recv_timeout(PATIENCE).expect("the machine tells");
-            if let Event::Interface { outcome, .. } = event {
-                return outcome;
-            }
-        }
+        self.ordered(order, |event| match event {
+            Event::Interface { outcome, .. } => Some(outcome),
+            _ => None,
+        })
     }
 
     /// Has the machine do something about saving it; how far it is.
     fn live(&self, order: Order) -> LiveSave {
+        self.ordered(order, |event| match event {
+            Event::Live(step) => Some(step),
+            _ => None,
+        })
+    }
+
+    /// Has the machine do something; what it tells of it.
+    fn ordered<T>(&self, order: Order, told: impl Fn(Event) -> Option<T>) -> T {
         self.orders.send(order).expect("the machine listens");
         loop {
             let event = self.outcomes.recv_timeout(PATIENCE).expect("the machine tells");
-            if let Event::Live(step) = event {
-                return step;
+            if let Some(outcome) = told(event) {
+                return outcome;
             }
         }
     }

@@ -14,6 +14,21 @@ const PAGE_BYTES: u64 = PAGE as u64;
 /// Pieces of a file, in order and apart, as places and lengths of whole pages.
 pub type Pieces = Vec<(u64, u64)>;
 
+/// Adds a piece to those that begin before it; one that touches the last, or overlaps it, becomes a part of that.
+pub(crate) fn append(pieces: &mut Pieces, start: u64, length: u64) {
+    match pieces.last_mut() {
+        Some((begin, known)) if *begin + *known >= start => {
+            *known = (*known).max(start + length - *begin);
+        }
+        _ => pieces.push((start, length)),
+    }
+}
+
+/// All of a file of so many bytes.
+pub(crate) fn all(length: u64) -> Pieces {
+    if length == 0 { Pieces::new() } else { vec![(0, length)] }
+}
+
 /// A file in layers, the youngest first.
 #[derive(Debug, Default)]
 pub struct Layers(Vec<Layer>);
@@ -64,8 +79,7 @@ impl Layers {
     /// # Errors
     /// When it is not of whole pages.
     pub fn whole(file: File) -> io::Result<Self> {
-        let length = file.metadata()?.len();
-        let pieces = if length == 0 { Pieces::new() } else { vec![(0, length)] };
+        let pieces = all(file.metadata()?.len());
         Self::new(vec![file], vec![pieces])
     }
 
@@ -172,5 +186,20 @@ impl Layer {
             }
             at = begin;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_that_touch_are_one() {
+        let mut pieces = all(0);
+        for (start, length) in [(0, 4), (4, 4), (6, 1), (6, 4), (11, 1)] {
+            append(&mut pieces, start, length);
+        }
+        assert_eq!(pieces, [(0, 10), (11, 1)]);
+        assert_eq!(all(7), [(0, 7)]);
     }
 }

@@ -9,7 +9,7 @@ use crate::config::{DiskBacking, MachineConfig, SnapshotFiles};
 use crate::error::{Error, chain};
 use crate::event::{Event, LiveSave};
 use crate::exit::Exit;
-use crate::layers::{Layers, PAGE, Pieces};
+use crate::layers::{self, Layers, PAGE, Pieces};
 use crate::memory;
 use crate::order::{AfterSave, Parent, SaveFiles};
 use crate::snapshot::{self, Saved, SnapshotError};
@@ -69,12 +69,7 @@ impl Belongings {
         let mut all: Pieces = pieces.concat();
         all.sort_unstable();
         for (start, length) in all {
-            match self.pieces.last_mut() {
-                Some((first, before)) if *first + *before >= start => {
-                    *before = (*before).max(start + length - *first);
-                }
-                _ => self.pieces.push((start, length)),
-            }
+            layers::append(&mut self.pieces, start, length);
         }
         Ok(())
     }
@@ -198,7 +193,5 @@ impl Machine {
 /// Copies a disk's file as it is.
 fn copy_whole(from: &File, to: &File) -> std::io::Result<Saved> {
     let written = sparse::copy(from, to)?;
-    let length = from.metadata()?.len();
-    let pieces = if length == 0 { Pieces::new() } else { vec![(0, length)] };
-    Ok(Saved { pieces: vec![pieces], written })
+    Ok(Saved { pieces: vec![layers::all(from.metadata()?.len())], written })
 }

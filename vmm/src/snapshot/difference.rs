@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use super::SnapshotError;
 use super::memory::{PIECE, ZEROS, runs};
-use crate::layers::{Layers, PAGE, Pieces};
+use crate::layers::{self, Layers, PAGE, Pieces};
 use crate::sparse;
 
 /// More pieces than this take longer to map than the pages that lie between them take to write.
@@ -67,7 +67,8 @@ impl<'a> Difference<'a> {
         self.write(start, now, &changed).map_err(SnapshotError::Write)?;
         for (index, (is_new, owner)) in changed.iter().zip(owners).enumerate() {
             if let Some(layer) = if *is_new { Some(0) } else { owner.map(|owner| owner + 1) } {
-                add_page(&mut self.saved.pieces[layer], start + (index * PAGE) as u64);
+                let pieces = &mut self.saved.pieces[layer];
+                layers::append(pieces, start + (index * PAGE) as u64, PAGE as u64);
             }
         }
         Ok(())
@@ -115,13 +116,6 @@ pub(crate) fn save_file(file: &File, parent: &Layers, to: &File) -> Result<Saved
     }
     to.set_len(length).map_err(SnapshotError::Write)?;
     Ok(difference.finish())
-}
-
-fn add_page(pieces: &mut Pieces, at: u64) {
-    match pieces.last_mut() {
-        Some((start, length)) if *start + *length == at => *length += PAGE as u64,
-        _ => pieces.push((at, PAGE as u64)),
-    }
 }
 
 #[cfg(test)]

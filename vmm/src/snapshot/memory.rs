@@ -15,7 +15,7 @@ use vm_memory::{
 use super::SnapshotError;
 use super::difference::{Difference, Saved};
 use super::whole::seal;
-use crate::layers::{Layers, PAGE, Pieces};
+use crate::layers::{self, Layers, PAGE, Pieces};
 
 /// A page without anything; to compare with it is faster than to look at each byte.
 pub(super) const ZEROS: [u8; PAGE] = [0; PAGE];
@@ -91,7 +91,7 @@ pub(crate) fn save(
         let fates = fates(piece, &own, has_base);
         let count = write_pages(piece, &fates, file, part.offset).map_err(SnapshotError::Write)?;
         if count > 0 || has_base {
-            add(&mut pieces, part.address, part.bytes as u64);
+            layers::append(&mut pieces, part.address, part.bytes as u64);
         }
         written += count;
     }
@@ -202,13 +202,6 @@ fn addresses(memory: &GuestMemoryMmap, pieces: &[(u64, u64)]) -> Pieces {
         before = end;
     }
     found
-}
-
-fn add(pieces: &mut Pieces, address: u64, bytes: u64) {
-    match pieces.last_mut() {
-        Some((begin, length)) if *begin + *length == address => *length += bytes,
-        _ => pieces.push((address, bytes)),
-    }
 }
 
 /// Whether any of the pieces, which are in order, has something of the `bytes` from `address` on.

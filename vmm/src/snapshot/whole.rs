@@ -10,7 +10,7 @@ use super::memory::PIECE;
 use super::{MachineState, SnapshotError, format};
 use crate::arch::x86_64::layout;
 use crate::config::SnapshotFiles;
-use crate::layers::Pieces;
+use crate::layers::{self, Pieces};
 use crate::memory::{self, place};
 use crate::sparse::next_data;
 
@@ -87,13 +87,13 @@ fn contents_of(state: MachineState) -> Contents {
 pub fn flatten(mut files: SnapshotFiles, mut to: SnapshotFiles) -> Result<(), SnapshotError> {
     let mut state = format::read(&mut files.state)?;
     let bytes = u64::from(state.memory_mib) << 20;
-    let layers = memory::layers(bytes, files.into_memories(), &state.memory);
-    layers.map_err(SnapshotError::Read)?.copy_to(&to.memory).map_err(SnapshotError::Write)?;
+    let memory = memory::layers(bytes, files.into_memories(), &state.memory);
+    memory.map_err(SnapshotError::Read)?.copy_to(&to.memory).map_err(SnapshotError::Write)?;
     seal(&to.memory).map_err(SnapshotError::Write)?;
     state.memory = vec![coarse(bytes, state.memory.concat())];
     for files in &mut state.disks {
         let end = files.iter().flatten().map(|(start, length)| start + length).max();
-        *files = vec![end.map(|end| (0, end)).into_iter().collect()];
+        *files = vec![layers::all(end.unwrap_or(0))];
     }
     format::write(&mut to.state, &state)
 }
@@ -108,12 +108,7 @@ fn coarse(bytes: u64, mut pieces: Pieces) -> Pieces {
         for &(start, length) in pieces.iter().filter(|(start, _)| (first..end).contains(start)) {
             let until = (start + length).next_multiple_of(PIECE as u64).min(end);
             let start = start / PIECE as u64 * PIECE as u64;
-            match found.last_mut() {
-                Some((begin, known)) if *begin + *known >= start => {
-                    *known = (*known).max(until - *begin);
-                }
-                _ => found.push((start, until - start)),
-            }
+            layers::append(&mut found, start, until - start);
         }
     }
     found
