@@ -21,7 +21,7 @@ use machine::{Engine, Machine, Mover};
 #[derive(clap::Args)]
 pub(crate) struct NetArguments {
     /// How often each thing is done.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
     /// How long bytes flow each time, in seconds.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
