@@ -2,6 +2,7 @@
 
 pub mod archive;
 mod changes;
+mod ended;
 pub mod fidelity;
 pub mod guest;
 mod initramfs;

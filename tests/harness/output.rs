@@ -1,10 +1,15 @@
 //! What a run of the binary printed and returned, with judgements that show it all on failure.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use crate::ended::Ended;
 
 /// A finished run.
 pub struct Output {
     command: String,
+    /// Whom to ask about containers that do not run.
+    ended: Option<Ended>,
     /// The exit status as a shell shows it.
     pub code: i32,
     /// Standard output; bytes that are no UTF-8 are replaced.
@@ -14,11 +19,17 @@ pub struct Output {
 }
 
 impl Output {
+    /// What `command` gave; on failure the containers that do not run are told with it.
+    pub fn of(command: &Command, output: std::process::Output) -> Self {
+        Self { ended: Ended::of(command), ..Self::new(format!("{command:?}"), output) }
+    }
+
     /// What `command` gave.
     pub fn new(command: String, output: std::process::Output) -> Self {
         let status = output.status;
         Self {
             command,
+            ended: None,
             code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -70,8 +81,9 @@ impl Output {
     }
 
     fn told(&self) -> String {
+        let ended = self.ended.as_ref().map(Ended::tell).unwrap_or_default();
         format!(
-            "{}\nexit status {}\n--- stdout\n{}\n--- stderr\n{}",
+            "{}\nexit status {}\n--- stdout\n{}\n--- stderr\n{}{ended}",
             self.command, self.code, self.stdout, self.stderr
         )
     }

@@ -9,10 +9,11 @@ use std::thread;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, wait};
 
 use crate::Output;
+use crate::ended::Ended;
 
 /// A running binary, whose orphans become this test's children.
 pub struct Running {
-    told: String,
+    command: Command,
     child: Child,
     seen: Vec<u8>,
 }
@@ -30,9 +31,9 @@ impl Running {
 
     fn start_with(mut command: Command, input: Stdio) -> Self {
         set_child_subreaper(Some(rustix::process::getpid())).expect("it can be asked for");
-        let told = format!("{command:?}");
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { told, child: command.spawn().expect("the binary starts"), seen: Vec::new() }
+        let child = command.spawn().expect("the binary starts");
+        Self { command, child, seen: Vec::new() }
     }
 
     /// Waits until standard output holds `text`.
@@ -42,7 +43,8 @@ impl Running {
         let mut byte = [0];
         while !self.seen.ends_with(text.as_bytes()) {
             let count = output.read(&mut byte).expect("a pipe");
-            assert_eq!(count, 1, "{} ended without showing {text:?}", self.told);
+            let ended = || Ended::of(&self.command).map(|ended| ended.tell()).unwrap_or_default();
+            assert_eq!(count, 1, "{:?} showed no {text:?}{}", self.command, ended());
             self.seen.push(byte[0]);
         }
     }
@@ -116,7 +118,7 @@ impl Running {
         let mut output = self.child.wait_with_output().expect("it can be waited for");
         output.stdout.splice(..0, self.seen);
         while wait(WaitOptions::empty()).is_ok() {}
-        Output::new(self.told, output)
+        Output::of(&self.command, output)
     }
 }
 
@@ -130,7 +132,7 @@ impl Running {
     pub fn finish_alone(self) -> Output {
         let mut output = self.child.wait_with_output().expect("it can be waited for");
         output.stdout.splice(..0, self.seen);
-        Output::new(self.told, output)
+        Output::of(&self.command, output)
     }
 }
 

@@ -124,8 +124,8 @@ impl Sandbox {
     /// Runs the binary to its end with an empty standard input.
     pub fn hyperrun<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
         let mut command = self.command(arguments);
-        let told = format!("{command:?}");
-        Output::new(told, command.stdin(Stdio::null()).output().expect("the binary starts"))
+        let output = command.stdin(Stdio::null()).output().expect("the binary starts");
+        Output::of(&command, output)
     }
 
     /// Runs the binary with the words of a line, and it succeeds.
@@ -154,7 +154,6 @@ impl Sandbox {
         input: &[u8],
     ) -> Output {
         let mut command = self.command(arguments);
-        let told = format!("{command:?}");
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -168,7 +167,7 @@ impl Sandbox {
         let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let output = child.wait_with_output().expect("it can be waited for");
         feeder.join().expect("the feeder does not panic");
-        Output::new(told, output)
+        Output::of(&command, output)
     }
 }
 
