@@ -350,6 +350,16 @@ fn files_are_copied_between_a_container_and_this_machine() {
 }
 
 #[test]
+fn what_there_is_beside_networks_can_be_inspected() {
+    let home = Home::new();
+    let format = "{{.Name}} {{.Driver}} {{.EnableIPv4}} {{len .Containers}}";
+    let out = home.sandbox.hyperrun(["network", "inspect", "-f", format, "none", "user"]);
+    out.code_is(0).stdout_is("none null false 0\nuser passt true 0\n");
+    let out = home.sandbox.hyperrun(["network", "inspect", "host"]);
+    out.code_is(1).stdout_is("[]\n").stderr_has("network host not found");
+}
+
+#[test]
 fn ports_and_servers_that_are_asked_for_are_kept() {
     let home = Home::new();
     let line = "create --name web --network none -p 8080:80 -p 127.0.0.1::80 -p 8000-8010:53/udp --expose 90 \

@@ -130,6 +130,9 @@ impl Snapshot {
         machine.beneath = self.open_layers(MEMORY)?.split_off(1);
         let scratch = self.open_layers(SCRATCH)?;
         let name = || self.name.clone();
+        if !self.is_in_its_folder() {
+            return Err(SnapshotError::Unknown { name: name() }.into());
+        }
         let contents = vmm::check_saved(&mut machine).map_err(|error| match error {
             vmm::SnapshotError::Version { .. } => {
                 SnapshotError::Unfit { name: name(), what: chain(&error) }
@@ -148,6 +151,17 @@ impl Snapshot {
         }
         let scratch = lineage::disk(scratch, contents).map_err(|error| damaged(chain(&error)))?;
         Ok(Files { machine, scratch })
+    }
+
+    /// Whether what was found in its folder so far is its own: a name can be removed, and made anew. One that is
+    /// being made has no document, and nobody else comes to its folder.
+    fn is_in_its_folder(&self) -> bool {
+        match fs::read(self.folder.join(DESCRIPTION)) {
+            Ok(text) => {
+                Description::parse(&text, &self.name).ok().as_ref() == Some(&self.description)
+            }
+            Err(_) => self.folder.exists(),
+        }
     }
 
     fn open_layers(&self, name: &str) -> Result<Vec<File>, Error> {

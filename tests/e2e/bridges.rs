@@ -426,9 +426,12 @@ fn a_container_that_runs_is_connected_and_disconnected() {
     home.misses("ant", &bee);
     home.reaches("ant", &gateway);
     home.says("ant", "ls /sys/class/net").stdout_is("eth0\nlo\n");
+    home.shows("ant", "{{.NetworkSettings.Carrier}}", "vhost-net");
     home.sandbox.does("network disconnect one ant");
     home.says("ant", "ls /sys/class/net").stdout_is("lo\n");
+    home.shows("ant", "{{json .NetworkSettings.Carrier}}", "null");
     home.sandbox.does("network connect one ant");
+    home.shows("ant", "{{.NetworkSettings.Carrier}}", "vhost-net");
     home.reaches("ant", &gateway);
     home.leaves_by("ant", &[&gateway]);
     // What somebody has written there is theirs.

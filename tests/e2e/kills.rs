@@ -80,7 +80,11 @@ struct Moment {
 impl Moment {
     /// Any moment of any of these deeds.
     fn any(deeds: &[&Deed], name: &'static str, sample: &mut Sample) -> Self {
-        let deed = deeds[sample.below(deeds.len())];
+        Self::of(deeds[sample.below(deeds.len())], name, sample)
+    }
+
+    /// Any moment of this deed.
+    fn of(deed: &Deed, name: &'static str, sample: &mut Sample) -> Self {
         let delay = Duration::from_millis(sample.below(deed.takes_ms) as u64);
         Self { name, words: deed.words.replace("NAME", name), before: deed.before, delay }
     }
@@ -125,19 +129,9 @@ fn are_enough(hits: usize, kills: usize, moments: usize, share: usize) {
 
 /// Does what is to be done, and kills those who do it: how many were still there.
 fn round(place: &Place, mut moments: [Moment; 4], victim: Victim) -> usize {
-    moments.sort_by_key(|moment| moment.delay);
-    let told =
-        moments.each_ref().map(|one| format!("{} ms into {}", one.delay.as_millis(), one.words));
-    let when = format!("{victim:?}, {}", told.join("; "));
-    println!("{when}");
+    let when = in_order(&mut moments, victim);
     let supervisors = moments.each_ref().map(|moment| moment.prepare(place));
-    let words = moments.each_ref().map(|moment| moment.words.split(' '));
-    let doings = words.map(|words| Running::start(place.sandbox.command(words)));
-    let (begun, mut hits) = (Instant::now(), 0);
-    for ((moment, doing), supervisor) in moments.iter().zip(&doings).zip(supervisors) {
-        thread::sleep((begun + moment.delay).saturating_duration_since(Instant::now()));
-        hits += usize::from(kill(place, doing, supervisor, victim));
-    }
+    let (doings, hits) = strike(place, &moments, supervisors, victim);
     // One that is attached, and not hit or tried again without a template, goes on until its container
     // is removed.
     let mut attached = Vec::new();
@@ -150,10 +144,38 @@ fn round(place: &Place, mut moments: [Moment; 4], victim: Victim) -> usize {
     }
     place.settle(&when, &mut attached);
     let clients: Vec<u32> = attached.iter().map(|(_, doing)| doing.id()).collect();
-    place.is_true(&when, &clients);
+    place.is_true(&when, &clients, &["true"]);
     place.is_cleared(&when);
     attached.into_iter().for_each(|(_, doing)| drop(doing.finish_alone()));
-    hits
+    hits.into_iter().filter(|is_hit| *is_hit).count()
+}
+
+/// Puts moments in order, and tells them.
+fn in_order(moments: &mut [Moment; 4], victim: Victim) -> String {
+    moments.sort_by_key(|moment| moment.delay);
+    let told =
+        moments.each_ref().map(|one| format!("{} ms into {}", one.delay.as_millis(), one.words));
+    let when = format!("{victim:?}, {}", told.join("; "));
+    println!("{when}");
+    when
+}
+
+/// Does all of it at once, and kills at each moment who does that: who did it, and which of them were still
+/// there.
+fn strike(
+    place: &Place,
+    moments: &[Moment; 4],
+    supervisors: [Option<u32>; 4],
+    victim: Victim,
+) -> ([Running; 4], [bool; 4]) {
+    let words = moments.each_ref().map(|moment| moment.words.split(' '));
+    let doings = words.map(|words| Running::start(place.sandbox.command(words)));
+    let (begun, mut hits) = (Instant::now(), [false; 4]);
+    for (index, (moment, doing)) in moments.iter().zip(&doings).enumerate() {
+        thread::sleep((begun + moment.delay).saturating_duration_since(Instant::now()));
+        hits[index] = kill(place, doing, supervisors[index], victim);
+    }
+    (doings, hits)
 }
 
 /// Whether there was somebody to be killed. The supervisor is known, or a child of who starts it.
@@ -255,7 +277,7 @@ fn doom(place: &Place, deeds: [(&str, String, usize); 4]) -> usize {
         assert!(has_panicked || end.stdout == "137:\n", "{when}: {name} {}", end.stdout);
         place.within(["exec", name, "true"]).fails_with(1, "is not running");
     }
-    place.is_true(&when, &[]);
+    place.is_true(&when, &[], &["true"]);
     place.is_cleared(&when);
     met
 }

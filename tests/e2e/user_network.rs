@@ -244,6 +244,9 @@ fn each_life_of_a_container_has_a_passt_and_root_may_have_one_too() {
     assert!(hear("127.0.0.1:8079") == numbers);
     home.shows("web", "{{.RestartCount}}", "1");
     home.shows("web", "{{.NetworkSettings.Carrier}}", "passt");
+    let members = "{{range .Containers}}{{.Name}}{{end}}";
+    let out = home.sandbox.hyperrun(["network", "inspect", "-f", members, "user", "none"]);
+    out.code_is(0).stdout_is("web\n\n");
     home.fails("network connect bridge web", 1, "container cannot be");
     home.sandbox.does("rm -f web");
     passt_ends("8079:80");

@@ -74,15 +74,16 @@ impl Snapshot {
     /// files without a name.
     fn whole_files(&self) -> Result<[File; 3], Error> {
         let Files { machine, scratch } = self.open()?;
+        let failed = |source| Error::System { action: "put a snapshot's files together", source };
+        let copy = |file: &File| file.try_clone().map_err(failed);
         if self.description.beneath == 0 {
             let SnapshotFiles { state, memory, .. } = machine;
-            return Ok([state, memory, self.open_file(SCRATCH)?]);
+            let disk = scratch.files().next().expect("a disk lies in one file at least");
+            return Ok([state, memory, copy(disk)?]);
         }
         let folder = self.folder.parent().unwrap_or(&self.folder);
         let new = || tempfile::tempfile_in(folder).map_err(file_error("create a file in", folder));
         let [mut state, memory, disk] = [new()?, new()?, new()?];
-        let failed = |source| Error::System { action: "put a snapshot's files together", source };
-        let copy = |file: &File| file.try_clone().map_err(failed);
         vmm::flatten(machine, SnapshotFiles::new(copy(&state)?, copy(&memory)?)).map_err(
             |error| match error {
                 vmm::SnapshotError::Write(source) => failed(source),

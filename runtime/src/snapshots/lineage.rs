@@ -49,7 +49,8 @@ impl Unfinished {
         let state = File::open(parent.folder.join(STATE)).ok()?;
         let disks = parent.open_layers(SCRATCH).ok()?;
         let all = std::iter::once(state).chain(files.machine.into_memories()).chain(disks);
-        Some(all.map(OwnedFd::from).collect())
+        // What was opened is what was linked.
+        parent.is_in_its_folder().then(|| all.map(OwnedFd::from).collect())
     }
 
     /// How many files lie beneath its own, now that it is saved. What was taken along in vain is removed.

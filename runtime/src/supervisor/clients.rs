@@ -27,6 +27,8 @@ pub(super) struct Client {
     pub(super) follows: bool,
     /// Whether it writes the program's input.
     pub(super) input: bool,
+    /// Whether it has wanted a process beside the container's own.
+    pub(super) has_process: bool,
 }
 
 /// All of them.
@@ -48,8 +50,8 @@ pub(super) enum Heard {
 
 impl Client {
     fn new(id: ClientId, link: Link) -> Self {
-        let (greeted, has_asked, follows, input) = (false, false, false, false);
-        Self { id, link, greeted, has_asked, follows, input }
+        let (greeted, has_asked, follows) = (false, false, false);
+        Self { id, link, greeted, has_asked, follows, input: false, has_process: false }
     }
 }
 

@@ -36,8 +36,16 @@ enum Place {
     /// An interface of the container, by its hardware address, or the one that a container without a
     /// network does not see.
     Taken([u8; 6]),
-    /// One that the machine has been told to plug in, for this client.
-    Awaited(ClientId, Box<Interface>),
+    /// One that the machine has been told to plug in.
+    Awaited(Box<Wanted>),
+}
+
+/// An interface that a client wants plugged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    client: ClientId,
+    interface: Interface,
+    carrier: Carrier,
 }
 
 /// What a place of the machine is after something was done about it.
@@ -59,10 +67,10 @@ impl Places {
         Self { places, resolvers }
     }
 
-    /// Takes the first free place for a client's interface; its number.
-    fn take(&mut self, client: ClientId, interface: Interface) -> Option<u8> {
+    /// Takes the first free place for an interface; its number.
+    fn take(&mut self, wanted: Wanted) -> Option<u8> {
         let number = self.places.iter().position(|place| *place == Place::Free)?;
-        self.places[number] = Place::Awaited(client, Box::new(interface));
+        self.places[number] = Place::Awaited(Box::new(wanted));
         u8::try_from(number).ok()
     }
 
@@ -70,7 +78,7 @@ impl Places {
     fn at(&self, number: usize) -> Option<[u8; 6]> {
         match self.places.get(number)? {
             Place::Taken(mac) => Some(*mac),
-            Place::Free | Place::Awaited(..) => None,
+            Place::Free | Place::Awaited(_) => None,
         }
     }
 
@@ -79,16 +87,16 @@ impl Places {
         self.places.iter().position(|place| *place == Place::Taken(mac))
     }
 
-    /// What became of a place; the client and the interface that it was taken for, if it was.
-    fn settle(&mut self, number: u8, now: Now) -> Option<(ClientId, Interface)> {
+    /// What became of a place; what it was taken for, if it was.
+    fn settle(&mut self, number: u8, now: Now) -> Option<Wanted> {
         let place = self.places.get_mut(usize::from(number))?;
         let before = std::mem::replace(place, Place::Free);
         match before {
-            Place::Awaited(client, interface) => {
+            Place::Awaited(wanted) => {
                 if now == Now::Filled {
-                    *place = Place::Taken(interface.mac);
+                    *place = Place::Taken(wanted.interface.mac);
                 }
-                Some((client, *interface))
+                Some(*wanted)
             }
             other => {
                 if now == Now::Filled {
@@ -112,17 +120,19 @@ impl Supervisor<'_> {
         let refusal = match (self.standing_still(), files.next()) {
             (Some(reason), _) => reason,
             (None, None) => "there is no interface with the message".to_owned(),
-            (None, Some(tap)) => match self.parts.places.take(client, interface) {
-                None => "its machine has no place for another interface".to_owned(),
-                Some(number) => {
-                    let vhost = files.next().map(File::from);
-                    self.state.carrier = Some(Carrier::of(vhost.as_ref()));
-                    self.parts.places.resolvers.insert(interface.mac, resolver.into());
-                    let backend = NetBackend::Tap(tap.into());
-                    let net = NetConfig { backend, vhost, limits: self.record.host.net_limits() };
-                    return self.plug(client, number, net);
+            (None, Some(tap)) => {
+                let vhost = files.next().map(File::from);
+                let carrier = Carrier::of(vhost.as_ref());
+                match self.parts.places.take(Wanted { client, interface, carrier }) {
+                    None => "its machine has no place for another interface".to_owned(),
+                    Some(number) => {
+                        self.parts.places.resolvers.insert(interface.mac, resolver.into());
+                        let (backend, limits) =
+                            (NetBackend::Tap(tap.into()), self.record.host.net_limits());
+                        return self.plug(client, number, NetConfig { backend, vhost, limits });
+                    }
                 }
-            },
+            }
         };
         self.clients.tell(client, &FromSupervisor::Refused(refusal));
         Ok(())
@@ -174,11 +184,13 @@ impl Supervisor<'_> {
         };
         let awaited = self.parts.places.settle(number, now);
         match (outcome, awaited) {
-            (InterfaceOutcome::Plugged { device }, Some((client, interface))) => {
+            (InterfaceOutcome::Plugged { device }, Some(wanted)) => {
+                let Wanted { client, interface, carrier } = wanted;
+                self.state.carrier = Some(carrier);
                 let device = MmioDevice { index: device };
                 self.ask(client, Question::Connect { device, interface })
             }
-            (InterfaceOutcome::Refused { reason }, Some((client, _))) => {
+            (InterfaceOutcome::Refused { reason }, Some(Wanted { client, .. })) => {
                 self.clients.tell(client, &FromSupervisor::Refused(reason));
                 Ok(())
             }
@@ -196,6 +208,7 @@ impl Supervisor<'_> {
             (Question::Connect { interface, .. }, Answer::Done) => {
                 self.parts.interfaces.push(*interface);
                 self.lead_elsewhere();
+                self.enter(self.state.status);
                 return self.ask_elsewhere();
             }
             (Question::Connect { device, .. }, Answer::Failed { .. })
@@ -205,7 +218,11 @@ impl Supervisor<'_> {
         let place = self.machine.devices().iter().position(|one| *one == device);
         if let Some(mac) = place.and_then(|place| self.parts.places.at(place)) {
             self.parts.interfaces.retain(|interface| interface.mac != mac);
+            if self.parts.interfaces.is_empty() {
+                self.state.carrier = None;
+            }
             self.lead_elsewhere();
+            self.enter(self.state.status);
         }
         if let Some(interface) = place.and_then(|place| u8::try_from(place).ok()) {
             // A machine that is gone has no interfaces either.
@@ -245,27 +262,31 @@ mod tests {
         }
     }
 
+    fn wanted(client: ClientId, last: u8) -> Wanted {
+        Wanted { client, interface: interface(last), carrier: Carrier::Machine }
+    }
+
     #[test]
     fn places_are_taken_and_given_back() {
         let mut places = Places::new(&[interface(2)], Resolvers::new(), 3);
         assert_eq!((places.of(interface(2).mac), places.of(interface(3).mac)), (Some(0), None));
-        assert_eq!(places.take(7, interface(3)), Some(1));
-        assert_eq!(places.take(8, interface(4)), Some(2));
-        assert_eq!(places.take(9, interface(5)), None);
+        assert_eq!(places.take(wanted(7, 3)), Some(1));
+        assert_eq!(places.take(wanted(8, 4)), Some(2));
+        assert_eq!(places.take(wanted(9, 5)), None);
         // It is there only when the machine says so.
         assert_eq!(places.of(interface(3).mac), None);
-        assert_eq!(places.settle(1, Now::Filled), Some((7, interface(3))));
+        assert_eq!(places.settle(1, Now::Filled), Some(wanted(7, 3)));
         assert_eq!(places.of(interface(3).mac), Some(1));
-        assert_eq!(places.settle(2, Now::Empty), Some((8, interface(4))));
+        assert_eq!(places.settle(2, Now::Empty), Some(wanted(8, 4)));
         assert_eq!(places.settle(1, Now::Empty), None);
-        assert_eq!(places.take(9, interface(5)), Some(1));
+        assert_eq!(places.take(wanted(9, 5)), Some(1));
         assert_eq!(places.settle(9, Now::Empty), None);
     }
 
     #[test]
     fn a_container_without_a_network_keeps_what_it_does_not_see() {
         let mut places = Places::new(&[], Resolvers::new(), 2);
-        assert_eq!(places.take(1, interface(2)), Some(1));
-        assert_eq!(places.take(1, interface(3)), None);
+        assert_eq!(places.take(wanted(1, 2)), Some(1));
+        assert_eq!(places.take(wanted(1, 3)), None);
     }
 }

@@ -90,6 +90,9 @@ impl Supervisor<'_> {
             self.clients.tell(client, &FromSupervisor::Refused(reason));
             return Ok(());
         }
+        if let Some(client) = self.clients.get(client) {
+            client.has_process = true;
+        }
         let Some(spec) = self.keep_for_later(client, spec) else { return Ok(()) };
         let id = ProcessId(self.asked.next());
         let kinds = streams_of(&spec);
@@ -178,10 +181,16 @@ impl Supervisor<'_> {
         self.await_beginnings();
     }
 
-    /// The size of a client's terminal is its own process's, or the container's.
+    /// The size of a client's terminal is its own process's, or the container's if it has wanted none. One that
+    /// waits begins with it, and one that has ended needs it no more.
     pub(super) fn resize(&mut self, client: ClientId, size: WindowSize) -> Result<(), Error> {
-        let id = self.asked.process_of(client).unwrap_or(ProcessId::OWN);
-        self.tell_agent(ToAgent::Resize { id, size })
+        self.resize_waiting(client, size);
+        let has_process = self.clients.get(client).is_some_and(|client| client.has_process);
+        let own = (!has_process).then_some(ProcessId::OWN);
+        match self.asked.process_of(client).or(own) {
+            Some(id) => self.tell_agent(ToAgent::Resize { id, size }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use protocol::{Answer, ExecSpec, Question};
+use protocol::{Answer, ExecSpec, Question, WindowSize};
 use vmm::config::SnapshotFiles;
 use vmm::event::LiveSave;
 use vmm::order::{AfterSave, Order, Parent, SaveFiles};
@@ -29,8 +29,20 @@ pub(super) struct Snapshot {
     step: Step,
     /// When the container was told to stand still.
     since: Instant,
-    /// What was to be started meanwhile, and by whom.
-    waiting: Vec<(ClientId, ExecSpec)>,
+    waiting: Waiting,
+}
+
+/// What was to be started meanwhile, and by whom.
+#[derive(Debug, Default)]
+struct Waiting(Vec<(ClientId, ExecSpec)>);
+
+impl Waiting {
+    /// What a client is to start begins with a terminal of this size, if it has one.
+    fn resize(&mut self, client: ClientId, size: WindowSize) {
+        let specs = self.0.iter_mut().filter(|(waiting, _)| *waiting == client);
+        let terminals = specs.filter_map(|(_, spec)| spec.process.terminal.as_mut());
+        terminals.for_each(|terminal| *terminal = size);
+    }
 }
 
 /// How far it is.
@@ -62,7 +74,7 @@ impl Supervisor<'_> {
         match begun {
             Ok(()) => {
                 let (step, since) = (Step::Beginning, Instant::now());
-                let waiting = Vec::new();
+                let waiting = Waiting::default();
                 self.snapshot = Some(Snapshot { client, afterwards, step, since, waiting });
                 if afterwards == Afterwards::Stop {
                     self.clients.follow(client);
@@ -104,7 +116,7 @@ impl Supervisor<'_> {
                 self.end_snapshot(Err(reason))
             }
             Ok(written) if snapshot.afterwards == Afterwards::Stop => {
-                for (client, _) in std::mem::take(&mut snapshot.waiting) {
+                for (client, _) in std::mem::take(&mut snapshot.waiting).0 {
                     let reason = "it is not running".to_owned();
                     self.clients.tell(client, &FromSupervisor::Refused(reason));
                 }
@@ -174,8 +186,15 @@ impl Supervisor<'_> {
     pub(super) fn keep_for_later(&mut self, client: ClientId, spec: ExecSpec) -> Option<ExecSpec> {
         let stands_still = |snapshot: &&mut Snapshot| !matches!(snapshot.step, Step::Beginning);
         let Some(snapshot) = self.snapshot.as_mut().filter(stands_still) else { return Some(spec) };
-        snapshot.waiting.push((client, spec));
+        snapshot.waiting.0.push((client, spec));
         None
+    }
+
+    /// The terminal of what a client is to start later has another size now.
+    pub(super) fn resize_waiting(&mut self, client: ClientId, size: WindowSize) {
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.waiting.resize(client, size);
+        }
     }
 
     /// The agent has not done what it should have.
@@ -205,7 +224,7 @@ impl Supervisor<'_> {
             Err(reason) => FromSupervisor::Refused(reason),
         };
         self.clients.tell(client, &message);
-        for (client, spec) in waiting {
+        for (client, spec) in waiting.0 {
             // Whoever has gone wants nothing any more.
             if self.clients.get(client).is_some() {
                 self.exec(client, spec)?;
@@ -227,4 +246,28 @@ fn save_files(files: Vec<OwnedFd>, pagemap: File) -> Option<SaveFiles> {
         Parent { state, memory, overlays: vec![overlay] }
     });
     Some(SaveFiles { machine, overlays, parent, pagemap })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::sample;
+    use protocol::ProcessSpec;
+
+    #[test]
+    fn what_waits_begins_with_the_last_size_of_its_terminal() {
+        let process = sample(&"a".repeat(64), "web").container.process;
+        let size = |rows| WindowSize { rows, columns: 80 };
+        let spec = |terminal| {
+            let process = ProcessSpec { terminal, ..process.clone() };
+            ExecSpec { process, detached: false }
+        };
+        let specs = [Some(size(24)), Some(size(24)), None].map(spec);
+        let mut waiting = Waiting((1..).zip(specs).collect());
+        for client in [2, 3, 4] {
+            waiting.resize(client, size(50));
+        }
+        let terminals: Vec<_> = waiting.0.iter().map(|(_, spec)| spec.process.terminal).collect();
+        assert_eq!(terminals, [Some(size(24)), Some(size(50)), None]);
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hyperrun_tests::{Output, Running, Sandbox, Snapshot};
@@ -20,9 +21,9 @@ pub(super) struct Place {
     stored: Snapshot,
 }
 
-/// What a container may have outside of its folder.
+/// What containers may have outside of their folders.
 #[derive(Debug, PartialEq, Eq)]
-struct World {
+pub(super) struct World {
     mounts: BTreeSet<String>,
     links: BTreeSet<String>,
     cgroups: BTreeSet<String>,
@@ -72,7 +73,7 @@ impl Place {
         timed.args(["-k", "1", "30"]).arg(command.get_program()).args(command.get_args());
         timed.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
         let out = timed.stdin(Stdio::null()).output().unwrap();
-        let out = Output::new(format!("{command:?}"), out);
+        let out = Output::of(&command, out);
         assert!(!matches!(out.code, 124 | 137), "{command:?} does not answer");
         out
     }
@@ -100,7 +101,7 @@ impl Place {
     }
 
     /// Name and state of each container.
-    fn states(&self) -> Vec<(String, String)> {
+    pub(super) fn states(&self) -> Vec<(String, String)> {
         let out = self.within(["ps", "-a", "--format", "{{.Names}} {{.State}}"]);
         out.code_is(0);
         let pair =
@@ -108,7 +109,7 @@ impl Place {
         out.stdout.lines().map(|line| pair(line).unwrap()).collect()
     }
 
-    fn runs(&self, name: &str) -> bool {
+    pub(super) fn runs(&self, name: &str) -> bool {
         self.states().iter().any(|(other, state)| other == name && state == "running")
     }
 
@@ -136,17 +137,36 @@ impl Place {
         }
     }
 
-    /// `ps -a` tells what is: those that run answer, and of the others there is no process. The
-    /// `clients` are attached to some.
+    /// `ps -a` tells what is: those that run do what is `asked` of them, and of the others there is no process.
+    /// The `clients` are attached to some.
     #[track_caller]
-    pub(super) fn is_true(&self, when: &str, clients: &[u32]) {
-        self.wait(when, |place| place.tells_what_is(clients));
-        for (name, state) in self.states() {
-            if state == "running" && self.within(["exec", &name, "echo", "here"]).code != 0 {
+    pub(super) fn is_true(&self, when: &str, clients: &[u32], asked: &[&str]) {
+        self.tells_truth(when, clients);
+        let running = self.states().into_iter().filter(|(_, state)| state == "running");
+        let running: Vec<_> = running.map(|(name, _)| name).collect();
+        for (name, out) in running.iter().zip(self.ask_all(&running, asked)) {
+            if out.code != 0 {
+                println!("{name} does not do it: {}", out.stderr);
                 // It may be about to end: then it is told so from now on.
-                self.wait(when, |place| !place.runs(&name));
+                self.wait(when, |place| !place.runs(name));
             }
         }
+    }
+
+    /// Runs a program in each of these containers, all at once.
+    #[track_caller]
+    pub(super) fn ask_all(&self, names: &[String], asked: &[&str]) -> Vec<Output> {
+        thread::scope(|scope| {
+            let ask = |name: &str| self.within(["exec", name].iter().chain(asked).copied());
+            let asking: Vec<_> = names.iter().map(|name| scope.spawn(move || ask(name))).collect();
+            asking.into_iter().map(|one| one.join().unwrap()).collect()
+        })
+    }
+
+    /// Waits until the containers that are said to run are those that there are processes of.
+    #[track_caller]
+    pub(super) fn tells_truth(&self, when: &str, clients: &[u32]) {
+        self.wait(when, |place| place.tells_what_is(clients));
     }
 
     /// Whether there is a supervisor and a machine for each container that runs, and none beside. One that
@@ -170,19 +190,27 @@ impl Place {
         }
         self.within(["ps", "-aq"]).code_is(0).stdout_is("");
         self.ends(when);
-        let containers = fs::read_dir(self.state().join("containers")).unwrap();
-        let left: Vec<_> = containers.map(|entry| entry.unwrap().file_name()).collect();
+        self.has_folders(when, 0);
+        assert_eq!(self.world(), self.before, "{when}");
+        self.does("system check");
+    }
+
+    /// There are folders of so many containers, and nothing beside.
+    #[track_caller]
+    pub(super) fn has_folders(&self, when: &str, count: usize) {
+        let folders = || names(&self.state().join("containers"));
         // What was being removed or made is cleared away by whoever comes next.
-        if left != [".lock"] {
-            println!("left for the next one: {left:?}");
+        if folders().len() != count + 1 {
+            println!("left for the next one: {:?}", folders());
             self.does("create --name next busybox true");
             self.does("rm next");
         }
-        let containers = fs::read_dir(self.state().join("containers")).unwrap();
-        let left: Vec<_> = containers.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, [".lock"], "{when}");
-        assert_eq!(World::now(self.folder.path()), self.before, "{when}");
-        self.does("system check");
+        assert_eq!(folders().len(), count + 1, "{when}: {:?}", folders());
+    }
+
+    /// What there is of the containers outside of their folders.
+    pub(super) fn world(&self) -> World {
+        World::now(self.folder.path())
     }
 
     /// The images are those that were there, once what was committed is removed.
@@ -199,19 +227,30 @@ impl Place {
 
 impl World {
     fn now(folder: &Path) -> Self {
-        let names = |folder: &str| -> BTreeSet<String> {
-            let entries = fs::read_dir(folder).into_iter().flatten();
-            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
-        };
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         Self {
             mounts: mounts.lines().map(str::to_owned).collect(),
             // A network stays with its bridge; what of a container is on it does not.
-            links: taps(names("/sys/class/net")),
-            cgroups: names("/sys/fs/cgroup/hyperrun"),
-            temporary: names(folder.join("tmp").to_str().unwrap()),
+            links: taps(names(Path::new("/sys/class/net"))),
+            cgroups: names(Path::new("/sys/fs/cgroup/hyperrun")),
+            temporary: names(&folder.join("tmp")),
         }
     }
+
+    /// Whether there was all of this before.
+    pub(super) fn is_within(&self, before: &Self) -> bool {
+        let Self { mounts, links, cgroups, temporary } = self;
+        mounts.is_subset(&before.mounts)
+            && links.is_subset(&before.links)
+            && cgroups.is_subset(&before.cgroups)
+            && temporary.is_subset(&before.temporary)
+    }
+}
+
+/// What lies in a folder; nothing where there is none.
+pub(super) fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn taps(mut links: BTreeSet<String>) -> BTreeSet<String> {

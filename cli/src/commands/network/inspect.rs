@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use runtime::network::{DEFAULT_NETWORK, Lease, Network, Networks};
+use runtime::network::{DEFAULT_NETWORK, Lease, Network, Networks, USER_NETWORK, user};
 use runtime::{Containers, Found};
 use serde_json::{Value, json};
 
-use super::networks;
+use super::{BUILTIN, NO_ID, networks};
 use crate::arguments::Common;
 use crate::commands::containers;
 use crate::commands::ps::is_up;
@@ -38,7 +38,13 @@ pub(crate) fn run(args: &InspectArgs, common: &Common) -> Result<ExitCode, Failu
     let (networks, containers) = (networks(common)?, containers(common)?);
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in names {
-        match find(&networks, name).and_then(|network| inspect(&networks, &containers, &network)) {
+        let shown = match BUILTIN.iter().find(|(builtin, _)| builtin == name) {
+            Some((name, driver)) => builtin(&containers, name, driver),
+            None => {
+                find(&networks, name).and_then(|network| inspect(&networks, &containers, &network))
+            }
+        };
+        match shown {
             Ok(value) => found.push(value),
             Err(error) => failures.push(error),
         }
@@ -102,6 +108,45 @@ fn inspect(
         "Containers": members,
         "Options": options,
         "Labels": network.labels,
+    }))
+}
+
+/// What is there for all beside networks, with the containers that run and have nothing else. There they have
+/// no addresses of their own.
+fn builtin(containers: &Containers, name: &str, driver: &str) -> Result<Value, runtime::Error> {
+    let leads_out = name == USER_NETWORK;
+    let mut running = containers.list()?;
+    running.retain(|found| {
+        let record = &found.record;
+        is_up(found) && record.networks.is_empty() && record.goes_by_passt() == leads_out
+    });
+    let member = |found: Found| {
+        let member = json!({
+            "Name": found.record.name,
+            "EndpointID": "",
+            "MacAddress": "",
+            "IPv4Address": "",
+            "IPv6Address": "",
+        });
+        (found.record.id, member)
+    };
+    Ok(json!({
+        "Name": name,
+        "Id": NO_ID,
+        "Created": "",
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv4": leads_out,
+        "EnableIPv6": leads_out && user::speaks_six(),
+        "IPAM": { "Driver": "default", "Options": null, "Config": [] },
+        "Internal": false,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": running.into_iter().map(member).collect::<BTreeMap<_, _>>(),
+        "Options": {},
+        "Labels": {},
     }))
 }
 

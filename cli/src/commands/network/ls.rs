@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use runtime::network::{NO_NETWORK, Network, USER_NETWORK, user};
+use runtime::network::{Network, USER_NETWORK, user};
 use serde_json::{Value, json};
 
-use super::networks;
+use super::{BUILTIN, NO_ID, networks};
 use crate::arguments::Common;
 use crate::commands::{containers, print};
 use crate::failure::Failure;
@@ -47,10 +47,6 @@ const LISTING: Listing<'_> = Listing {
     ],
 };
 const FILTERS: [&str; 7] = ["driver", "id", "label", "name", "scope", "type", "dangling"];
-/// What is there for all beside networks, with its driver.
-const BUILTIN: [(&str, &str); 2] = [(NO_NETWORK, "null"), (USER_NETWORK, "passt")];
-/// Their id.
-const NO_ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Prints a line for each network.
 pub(crate) fn run(args: &LsArgs, common: &Common) -> Result<ExitCode, Failure> {

@@ -11,11 +11,16 @@ pub(crate) mod rm;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use runtime::network::Networks;
+use runtime::network::{NO_NETWORK, Networks, USER_NETWORK};
 use runtime::places::Places;
 
 use crate::arguments::Common;
 use crate::failure::Failure;
+
+/// What is there for all beside networks, with its driver.
+const BUILTIN: [(&str, &str); 2] = [(NO_NETWORK, "null"), (USER_NETWORK, "passt")];
+/// Their id.
+const NO_ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Manage the networks of containers
 #[derive(Debug, clap::Args)]

@@ -53,3 +53,21 @@ fn what_was_taken_along_in_vain_is_removed() {
     fs::write(parent.folder.join(SCRATCH), "changed").unwrap();
     assert!(unfinished.lie_over(&parent).is_empty());
 }
+
+#[test]
+fn what_has_become_of_its_name_since_is_not_taken_for_a_snapshot() {
+    let (here, image) = Here::with_image();
+    let parent = here.make("first", image);
+    here.snapshots().remove("first", &here.places).unwrap();
+    let unknown = |snapshot: &Snapshot| {
+        let error = snapshot.open().unwrap_err();
+        assert!(matches!(error, Error::Snapshot(SnapshotError::Unknown { .. })), "{error}");
+    };
+    unknown(&parent);
+    let other = here.make("first", image);
+    other.open().unwrap();
+    unknown(&parent);
+    let unfinished = here.snapshots().begin(&"second".parse().unwrap()).unwrap();
+    assert!(unfinished.lie_over(&parent).is_empty());
+    assert!(!unfinished.lie_over(&other).is_empty());
+}
