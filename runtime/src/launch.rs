@@ -166,9 +166,11 @@ fn find_or_pull(store: &Store, spec: &RunSpec, places: &Places) -> Result<Image,
     Ok(store.find(name)?)
 }
 
-/// A container that could not be started is as it was before, unless it was to be removed.
+/// A container that could not be started is as it was before, unless it was to be removed, or to go on from a
+/// snapshot.
 fn give_back(containers: &Containers, home: Home, record: &Record, state: State) {
-    if record.keeping.auto_remove {
+    let is_unbegun_copy = record.copy_of.is_some() && state.started.is_none();
+    if record.keeping.auto_remove || is_unbegun_copy {
         home.remove(record);
         return containers.events().add(&[of_container(record, "destroy", &[])]);
     }

@@ -5,6 +5,7 @@ mod services;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use hyperrun_tests::{Running, Sandbox, SmallDisk};
 
@@ -87,6 +88,21 @@ fn a_container_goes_on_twice_from_where_it_was_saved() {
     home.sandbox.does("snapshot ls -q").stdout_is("");
 }
 
+/// Where this folder is on a disk that has room for documents alone it is refused, and nothing is left of it.
+#[track_caller]
+fn has_no_room(sandbox: &Sandbox, folder: &Path, line: &str, code: i32) {
+    let disk = SmallDisk::new(1);
+    fs::write(disk.path().join("full"), vec![0; (1 << 20) - (64 << 10)]).unwrap();
+    symlink(disk.path(), folder).unwrap();
+    let out = sandbox.hyperrun(line.split(' '));
+    out.code_is(code).stdout_is("").stderr_has("No space left on device");
+    assert!(!out.stderr.contains("warning"), "{}", out.stderr);
+    let left = fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name != "full" && name != ".lock").collect();
+    assert!(left.is_empty(), "{left:?}");
+    fs::remove_file(folder).unwrap();
+}
+
 #[test]
 fn a_snapshot_is_exported_and_goes_on_elsewhere() {
     let home = Home::new();
@@ -100,7 +116,10 @@ fn a_snapshot_is_exported_and_goes_on_elsewhere() {
     home.sandbox.does(&format!("snapshot export -o {} warm", file.display()));
     let elsewhere = tempfile::tempdir().unwrap();
     let there = Sandbox::at(elsewhere.path());
-    there.does(&format!("snapshot import -i {}", file.display())).stdout_is("warm\n");
+    let import = format!("snapshot import -i {}", file.display());
+    has_no_room(&there, &elsewhere.path().join("snapshots"), &import, 1);
+    there.does(&import).stdout_is("warm\n");
+    has_no_room(&there, &elsewhere.path().join("containers"), "restore -d warm", 125);
     let bytes = fs::read(&file).unwrap();
     let out = there.hyperrun_with_input(["snapshot", "import", "again"], &bytes);
     out.code_is(0).stdout_is("again\n");

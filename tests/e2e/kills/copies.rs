@@ -17,20 +17,20 @@ const MOMENTS: usize = 100;
 /// What is done, verb by verb: about as often each. Where FILE stands, there is the path of one.
 const VERBS: [&[Deed]; 6] = [
     &[
-        copying("snapshot create NAME NAME-new", 2500),
-        copying("snapshot create --stop NAME NAME-new", 2500),
+        copying("snapshot create NAME NAME-new", 2000),
+        copying("snapshot create --stop NAME NAME-new", 2000),
         copying("snapshot create --keep-running NAME NAME-after-spare", 2000),
     ],
     &[
-        copying("restore -d --name NAME-copy kept", 1500),
-        copying("restore -d --rm --name NAME-copy kept", 1500),
+        copying("restore -d --name NAME-copy kept", 900),
+        copying("restore -d --rm --name NAME-copy kept", 900),
     ],
     &[
         copying("clone -n 2 --rm --name NAME-copy NAME", 3500),
         copying("clone --name NAME-copy NAME", 2500),
     ],
-    &[copying("snapshot rm NAME-spare", 100)],
-    &[copying("snapshot export -o FILE.NAME kept", 4000)],
+    &[copying("snapshot rm NAME-spare", 30)],
+    &[copying("snapshot export -o FILE.NAME kept", 2400)],
     &[copying("snapshot import -i FILE NAME-new", 2000)],
 ];
 
