@@ -147,6 +147,7 @@ impl Place {
         for (name, out) in running.iter().zip(self.ask_all(&running, asked)) {
             if out.code != 0 {
                 println!("{name} does not do it: {}", out.stderr);
+                self.tell_machine(name);
                 // It may be about to end: then it is told so from now on.
                 self.wait(when, |place| !place.runs(name));
             }
@@ -161,6 +162,21 @@ impl Place {
             let asking: Vec<_> = names.iter().map(|name| scope.spawn(move || ask(name))).collect();
             asking.into_iter().map(|one| one.join().unwrap()).collect()
         })
+    }
+
+    /// Tells what a container's machine is at: one that hangs either sleeps or computes. Its kernel's last
+    /// words are told, too.
+    fn tell_machine(&self, name: &str) {
+        let supervisor = self.within(["inspect", "-f", "{{.State.Pid}}", name]).stdout;
+        let machine = self.processes().into_iter().find(|one| {
+            supervisor.trim().parse().is_ok_and(|supervisor: u32| one.parent == supervisor)
+        });
+        let folder = machine.map(|machine| PathBuf::from(format!("/proc/{}/task", machine.id)));
+        for thread in folder.iter().flat_map(|folder| names(folder)) {
+            let stat = fs::read_to_string(format!("/proc/{thread}/stat")).unwrap_or_default();
+            println!("{stat}");
+        }
+        println!("{}", self.within(["logs", "--kernel", name]).stdout);
     }
 
     /// Waits until the containers that are said to run are those that there are processes of.
