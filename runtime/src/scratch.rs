@@ -67,13 +67,16 @@ impl Ground {
     /// That of a container which runs, and whose folder is `home`: what it lies over, however its copies are
     /// kept.
     pub(crate) fn as_copied(record: &Record, home: &Path) -> Self {
-        let is_kept = home.join(OVERLAY).exists();
-        let journal = if is_kept { Journal::With } else { Journal::Without };
         match &record.ground {
-            Self::Usual => Self::Named(blank_name(journal, record.scratch)),
+            Self::Usual => Self::Named(blank_name(journal_of(home), record.scratch)),
             other => other.clone(),
         }
     }
+}
+
+/// Whether what the disk of a container lies over that runs, and whose folder is `home`, has a journal.
+fn journal_of(home: &Path) -> Journal {
+    if home.join(OVERLAY).exists() { Journal::With } else { Journal::Without }
 }
 
 /// Whether a blank has a journal.
@@ -143,6 +146,11 @@ impl Scratch {
 }
 
 impl Blank {
+    /// What the disk of a container lies over that runs, and whose folder is `home`.
+    pub(crate) fn beneath(record: &Record, home: &Path, folder: &Path) -> Result<Self, Error> {
+        Self::of(record, home, folder, journal_of(home))
+    }
+
     /// What the container's disk lies over whose folder is `home`, and which is kept or not; `folder` has
     /// those of the host.
     fn of(record: &Record, home: &Path, folder: &Path, journal: Journal) -> Result<Self, Error> {

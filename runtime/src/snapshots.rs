@@ -391,7 +391,10 @@ impl Unfinished {
         let folder = self.folder();
         let text = serde_json::to_vec(&description).expect("words and numbers are JSON");
         let blank = [BLANK].into_iter().filter(|_| description.container.ground == Ground::Own);
-        for name in OWN.into_iter().chain(blank) {
+        let names = OWN.into_iter().chain(blank).map(str::to_owned);
+        // What lies beneath was synced when it was made, but for what was made with this one.
+        let beneath = (description.beneath > 0).then(|| layer(SCRATCH, 1));
+        for name in names.chain(beneath) {
             let path = folder.join(name);
             let synced = File::open(&path).and_then(|file| file.sync_all());
             synced.map_err(file_error("sync", &path))?;

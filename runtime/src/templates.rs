@@ -83,6 +83,28 @@ impl Template {
     }
 }
 
+impl Template {
+    /// Puts its memory at another place too, where it stays when the template goes; its state and its memory.
+    ///
+    /// # Errors
+    /// When the file system cannot have a file in two places, or it was damaged or is gone.
+    pub(crate) fn share(self, to: &Path) -> io::Result<(File, File)> {
+        fs::hard_link(self.folder.join(MEMORY), to)?;
+        let SnapshotFiles { state, memory, .. } = self.files;
+        let (opened, linked) = (memory.metadata()?, fs::metadata(to)?);
+        // Its name may be another one's by now.
+        if (opened.dev(), opened.ino()) != (linked.dev(), linked.ino()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok((state, memory))
+    }
+
+    /// What its copies are known to touch.
+    pub(crate) fn known(&mut self) -> Known {
+        std::mem::take(&mut self.known)
+    }
+}
+
 /// Sets a template's age, for whoever has to choose which one goes. A read-only folder has no ages.
 fn note_use(folder: &Path) {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };

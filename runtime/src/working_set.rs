@@ -20,6 +20,8 @@ const PRESENT: u64 = 1 << 63;
 const FILE_PAGE: u64 = 1 << 61;
 /// The first line of the file as long as one copy alone was looked at.
 const ONCE: &str = "once\n";
+/// And as long as there was no copy, of what those of another machine touch.
+const BORROWED: &str = "borrowed\n";
 /// What a line of the file begins with.
 const WRITTEN: char = 'w';
 const READ: char = 'r';
@@ -51,6 +53,8 @@ impl Unexplored {
 pub(crate) enum Known {
     #[default]
     Nothing,
+    /// Nothing but what copies of another machine touch, which has much in common with it.
+    Borrowed(WorkingSet),
     /// What the first one had touched.
     Once(WorkingSet),
     /// What each touches.
@@ -71,17 +75,27 @@ impl Known {
         folder: PathBuf,
         files: &SnapshotFiles,
     ) -> io::Result<(WorkingSet, Option<Unexplored>)> {
-        if let Self::All(working_set) = self {
-            return Ok((working_set, None));
-        }
+        let (working_set, known) = match self {
+            Self::All(working_set) => return Ok((working_set, None)),
+            Self::Borrowed(working_set) => (working_set, Self::Nothing),
+            known => (WorkingSet::default(), known),
+        };
         let memories = files.memories().map(File::try_clone).collect::<io::Result<_>>()?;
-        Ok((WorkingSet::default(), Some(Unexplored { folder, memories, known: self })))
+        Ok((working_set, Some(Unexplored { folder, memories, known })))
+    }
+
+    /// Notes in a folder what is known of another machine, for the first copy of the one that is kept there. What
+    /// fails here is only slower.
+    pub(crate) fn lend(self, folder: &Path) {
+        if let Self::All(touched) | Self::Borrowed(touched) = self {
+            let _ = fs::write(folder.join(WORKING_SET), Self::Borrowed(touched).to_text());
+        }
     }
 
     /// What is known when another copy has touched this.
     pub(crate) fn and(self, touched: WorkingSet) -> Self {
         match self {
-            Self::Nothing => Self::Once(touched),
+            Self::Nothing | Self::Borrowed(_) => Self::Once(touched),
             Self::Once(first) | Self::All(first) => Self::All(WorkingSet {
                 written: common(&first.written, &touched.written),
                 read: common(&first.read, &touched.read),
@@ -90,10 +104,11 @@ impl Known {
     }
 
     /// As a file holds it: `w` or `r` and two numbers, one range to a line, behind a line that says
-    /// whether one copy alone was looked at.
+    /// whether one copy alone was looked at, or none.
     pub(crate) fn to_text(&self) -> String {
         match self {
             Self::Nothing => String::new(),
+            Self::Borrowed(touched) => BORROWED.to_owned() + &lines(touched),
             Self::Once(touched) => ONCE.to_owned() + &lines(touched),
             Self::All(touched) => lines(touched),
         }
@@ -101,8 +116,11 @@ impl Known {
 
     /// What [`Self::to_text`] wrote; lines that make no sense are passed over.
     pub(crate) fn from_text(text: &str) -> Self {
-        match text.strip_prefix(ONCE) {
-            Some(lines) => Self::Once(from_lines(lines)),
+        if let Some(lines) = text.strip_prefix(ONCE) {
+            return Self::Once(from_lines(lines));
+        }
+        match text.strip_prefix(BORROWED) {
+            Some(lines) => Self::Borrowed(from_lines(lines)),
             None => Self::All(from_lines(text)),
         }
     }
@@ -245,7 +263,7 @@ mod tests {
             written: vec![range(0, 4096), range(8192, 1)],
             read: vec![range(4096, 4096)],
         };
-        for known in [Known::Once(touched.clone()), Known::All(touched)] {
+        for known in [Known::Once, Known::All, Known::Borrowed].map(|kind| kind(touched.clone())) {
             assert_eq!(Known::from_text(&known.to_text()), known);
         }
         let odd = Known::from_text("x\n1 2\nw1 2\nw 1 2 3\n\nr -1 4\nw 5 6\nonce\nrr 7 8\n");
@@ -269,6 +287,26 @@ mod tests {
         assert_eq!(once.and(second), Known::All(both));
         let none = Known::Once(WorkingSet::default()).and(touched(&[range(u64::MAX, u64::MAX)]));
         assert_eq!(none, Known::All(WorkingSet::default()));
+    }
+
+    #[test]
+    fn what_is_borrowed_serves_the_first_copy_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let touched = WorkingSet { written: vec![range(0, 4096)], read: vec![] };
+        for known in [Known::Nothing, Known::Once(touched.clone())] {
+            known.lend(folder.path());
+            assert_eq!(Known::of(folder.path()), Known::Nothing);
+        }
+        Known::All(touched.clone()).lend(folder.path());
+        let known = Known::of(folder.path());
+        assert_eq!(known, Known::Borrowed(touched.clone()));
+        // Nobody else's files are looked at.
+        let none = || tempfile::tempfile().unwrap();
+        let files = SnapshotFiles::new(none(), none());
+        let (ahead, unexplored) = known.begin(folder.path().to_owned(), &files).unwrap();
+        assert_eq!(ahead, touched);
+        unexplored.unwrap().explore(i32::try_from(std::process::id()).unwrap());
+        assert_eq!(Known::of(folder.path()), Known::Once(WorkingSet::default()));
     }
 
     #[test]

@@ -306,13 +306,20 @@ fn a_machine_that_cannot_be_saved_for_want_of_room_goes_on() {
     let original = Worker::start(boot(), None, tempfile::tempdir().unwrap());
     original.await_listening();
     let full = || File::options().read(true).write(true).open("/dev/full").unwrap();
-    let pagemap = File::open("/proc/self/pagemap").unwrap();
-    let machine = SnapshotFiles::new(full(), full());
-    let files = SaveFiles { machine, overlays: vec![full()], parent: None, pagemap };
-    assert_eq!(original.hears_of(Order::BeginSave(files)), LiveSave::Begun);
-    let failed = original.hears_of(Order::Save(AfterSave::End));
-    let LiveSave::Failed(reason) = failed else { panic!("{failed:?}") };
-    assert!(reason.contains("No space left on device"), "{reason}");
+    let begin = |memory: File| {
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let machine = SnapshotFiles::new(full(), memory);
+        let files = SaveFiles { machine, overlays: vec![full()], parent: None, pagemap };
+        original.hears_of(Order::BeginSave(files))
+    };
+    let fails = |told: LiveSave| {
+        let LiveSave::Failed(reason) = told else { panic!("{told:?}") };
+        assert!(reason.contains("No space left on device"), "{reason}");
+    };
+    // While it runs, and when it stands still.
+    fails(begin(full()));
+    assert_eq!(begin(tempfile::tempfile().unwrap()), LiveSave::Begun);
+    fails(original.hears_of(Order::Save(AfterSave::End)));
     original.ends_well();
 }
 

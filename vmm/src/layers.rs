@@ -24,6 +24,14 @@ pub(crate) fn append(pieces: &mut Pieces, start: u64, length: u64) {
     }
 }
 
+/// Pieces in any order, which may touch and overlap, in order and apart.
+pub(crate) fn join(mut pieces: Pieces) -> Pieces {
+    pieces.sort_unstable();
+    let mut joined = Pieces::new();
+    pieces.into_iter().for_each(|(start, length)| append(&mut joined, start, length));
+    joined
+}
+
 /// All of a file of so many bytes.
 pub(crate) fn all(length: u64) -> Pieces {
     if length == 0 { Pieces::new() } else { vec![(0, length)] }
@@ -200,6 +208,7 @@ mod tests {
             append(&mut pieces, start, length);
         }
         assert_eq!(pieces, [(0, 10), (11, 1)]);
+        assert_eq!(join(vec![(11, 1), (4, 6), (0, 4)]), pieces);
         assert_eq!(all(7), [(0, 7)]);
     }
 }

@@ -1,7 +1,7 @@
 //! A machine: made from its configuration, run to its end.
 
 pub(crate) mod beginning;
-mod live;
+pub(crate) mod live;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -71,7 +71,7 @@ pub struct Machine {
     /// What it is made of that is saved with it.
     belongings: live::Belongings,
     /// What was begun to save it while it lives.
-    begun: Option<live::Begun>,
+    begun: Option<Box<live::Begun>>,
     /// What it was woken for and has not looked at yet.
     postponed: VecDeque<Wake>,
 }
@@ -80,7 +80,7 @@ pub struct Machine {
 enum Pause {
     End(Ending),
     Save(Save, Pagemap),
-    Live(live::Begun, AfterSave),
+    Live(Box<live::Begun>, AfterSave),
 }
 
 impl Machine {
@@ -218,7 +218,7 @@ impl Machine {
             let (Save { files, ring }, pagemap) = match pause {
                 Pause::Save(save, pagemap) => (save, pagemap),
                 Pause::Live(begun, after) => {
-                    if let Some(ending) = self.finish_live(begun, after)? {
+                    if let Some(ending) = self.finish_live(*begun, after)? {
                         return Ok(ending);
                     }
                     self.bus.resume();
@@ -226,7 +226,7 @@ impl Machine {
                 }
                 Pause::End(ending) => return Ok(ending),
             };
-            let save = |memory: &_, file: &_| snapshot::save_memory(memory, &pagemap, &[], file);
+            let save = |memory: &_, file: &_| snapshot::save_memory(memory, &pagemap, file);
             let saved = match self.save(files, Vec::new(), save) {
                 Ok(_) => Event::Saved,
                 Err(error) => Event::NotSaved(chain(&error)),
@@ -285,6 +285,7 @@ impl Machine {
                         event.write_to(&mut self.events)?;
                     }
                 }
+                Ok(Wake::Begun(outcome)) => self.has_begun(outcome).write_to(&mut self.events)?,
                 Ok(Wake::Console(line)) => Event::Console(line).write_to(&mut self.events)?,
                 Ok(Wake::Ended(ending)) => return Ok(Pause::End(ending)),
                 Err(RecvError) => {
@@ -326,7 +327,7 @@ impl Machine {
                 let unplugged = self.slots.unplug(&self.bus, interface);
                 (interface, unplugged.map(|()| InterfaceOutcome::Unplugged))
             }
-            Order::BeginSave(files) => return Some(self.begin_live(files)),
+            Order::BeginSave(files) => return self.begin_live(files),
             Order::Save(_) => return Some(live::nothing_begun()),
             Order::AbandonSave => {
                 self.begun = None;

@@ -1,16 +1,25 @@
-//! Snapshots that are kept as what differs from another one: they have that one's files too, by other names, so
-//! that nothing happens to them when it is removed.
+//! Snapshots that are kept as what differs from another one, or from the template of their image: they have that
+//! one's files too, by other names, so that nothing happens to them when it is removed.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 
+use std::path::Path;
+use std::time::SystemTime;
+
+use images::Image;
 use vmm::{Contents, Layers};
 
 use super::{MEMORY, SCRATCH, STATE, Snapshot, Snapshots, Unfinished, layer};
 use crate::containers::Record;
 use crate::containers::files::file_error;
 use crate::error::Error;
+use crate::places::Places;
+use crate::preparation::open_disk;
+use crate::scratch::Blank;
+use crate::templates::{Template, Templates, Wanted};
+use crate::working_set::Known;
 
 /// More files than these are not laid over each other: the next snapshot is one that has everything.
 pub(super) const MOST_BENEATH: u8 = 7;
@@ -30,10 +39,42 @@ impl Snapshots {
     }
 }
 
+/// The template of a container's image, or else that of all images, if it is there: whether or not the container
+/// began in it, it has the same kernel and agent at the same places.
+pub(super) fn template_of(
+    record: &Record,
+    home: &Path,
+    image: &Image,
+    places: &Places,
+) -> Option<Template> {
+    let of_all = Wanted::of(record.vm).ok()?;
+    let of_image = || {
+        let blank = Blank::beneath(record, home, &places.scratch()).ok()?;
+        of_all.with_image(image.id, &open_disk(image).ok()?, &blank).ok()
+    };
+    let templates = Templates::new(places.templates());
+    of_image().and_then(|wanted| templates.find(&wanted)).or_else(|| templates.find(&of_all))
+}
+
 impl Unfinished {
+    /// As [`lie_over`](Self::lie_over), but over a template. Only its memory counts: the disk is written as a whole,
+    /// over a file that has nothing.
+    pub(super) fn lie_over_template(&self, mut template: Template) -> Vec<OwnedFd> {
+        template.known().lend(&self.folder());
+        self.try_to_lie_over_template(template).unwrap_or_default()
+    }
+
+    fn try_to_lie_over_template(&self, template: Template) -> Option<Vec<OwnedFd>> {
+        let (state, memory) = template.share(&self.folder().join(layer(MEMORY, 1))).ok()?;
+        let disk = self.create(&layer(SCRATCH, 1)).ok()?;
+        disk.set_modified(SystemTime::UNIX_EPOCH).ok()?;
+        Some([state, memory, disk].map(OwnedFd::from).into())
+    }
+
     /// Takes the files of a parent along, and gives them to whoever saves the container: state, memories, and
     /// disks. None where the file system cannot have a file in two places, or the parent is damaged or gone.
     pub(super) fn lie_over(&self, parent: &Snapshot) -> Vec<OwnedFd> {
+        Known::of(&parent.folder).lend(&self.folder());
         self.try_to_lie_over(parent).unwrap_or_default()
     }
 

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use images::{Image, Store};
 
 use super::description::{Description, Needs, VERSION, pieces};
+use super::lineage::template_of;
 use super::{BLANK, SCRATCH, Snapshot, SnapshotName, Snapshots, Unfinished, share};
 use crate::containers::files::file_error;
 use crate::containers::{Containers, Found, Record};
@@ -53,7 +54,8 @@ pub(super) fn save(
     places: &Places,
 ) -> Result<Description, Error> {
     let record = &found.record;
-    let disk = pieces(&image_of(found, places)?, places)?;
+    let image = image_of(found, places)?;
+    let disk = pieces(&image, places)?;
     let folder = unfinished.folder();
     let ground = Ground::as_copied(record, found.folder());
     if ground == Ground::Own {
@@ -61,7 +63,13 @@ pub(super) fn save(
     }
     unfinished.create_own()?;
     let parent = Snapshots::of(places).parent_of(record);
-    let lower = parent.as_ref().map(|parent| unfinished.lie_over(parent)).unwrap_or_default();
+    let lower = match &parent {
+        Some(parent) => unfinished.lie_over(parent),
+        None => {
+            let template = template_of(record, found.folder(), &image, places);
+            template.map(|template| unfinished.lie_over_template(template)).unwrap_or_default()
+        }
+    };
     let Taken { pause, written } =
         crate::control::take_snapshot(containers, found, &folder, lower, afterwards)?;
     let beneath = unfinished.beneath()?;

@@ -1,8 +1,12 @@
-//! A machine that is saved while it lives, by orders: first what needs no pause is written, then the machine
-//! stands still for the rest.
+//! A machine that is saved while it lives, by orders: first what needs no pause is written, in a thread of its own,
+//! then the machine stands still for the rest.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::mpsc::RecvError;
+use std::thread;
+
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use super::{Machine, Pagemap};
 use crate::config::{DiskBacking, MachineConfig, SnapshotFiles};
@@ -12,8 +16,9 @@ use crate::exit::Exit;
 use crate::layers::{self, Layers, PAGE, Pieces};
 use crate::memory;
 use crate::order::{AfterSave, Parent, SaveFiles};
-use crate::snapshot::{self, Saved, SnapshotError};
+use crate::snapshot::{self, Ahead, Grain, Saved, SnapshotError};
 use crate::sparse;
+use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
 
 /// What a machine is made of that is saved with it.
@@ -21,27 +26,43 @@ use crate::wake::{Ending, Wake};
 pub(super) struct Belongings {
     /// What its disks have written, in their order.
     overlays: Vec<File>,
-    /// What lies behind pieces of its memory, if it goes on where another machine was saved.
-    beneath: Layers,
+    beneath: Arc<Beneath>,
+    is_traced: bool,
+}
+
+/// What lies behind pieces of a machine's memory, if it goes on where another one was saved.
+#[derive(Debug, Default)]
+struct Beneath {
+    files: Layers,
     /// Those pieces, as addresses.
     pieces: Pieces,
-    is_traced: bool,
 }
 
 /// What was begun.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(crate) struct Begun {
     files: SnapshotFiles,
     overlays: Vec<File>,
     pagemap: Pagemap,
-    past: Option<Past>,
-    copied: u64,
+    base: Base,
+}
+
+/// What is not written any more while the machine stands still.
+#[derive(Debug)]
+enum Base {
+    /// What was saved before.
+    Past(Past),
+    /// What was written ahead, with so many bytes of what lies beneath.
+    Ahead { ahead: Ahead, copied: u64 },
+    /// What was written ahead, so many bytes, and what that lies over.
+    Difference { layers: Layers, written: u64 },
 }
 
 /// What was saved before, of which only what differs is to be written.
 #[derive(Debug)]
 struct Past {
     memory: Layers,
+    /// None of a machine that was saved on its way to its life: what its disks have is written as a whole.
     overlays: Vec<Layers>,
 }
 
@@ -65,12 +86,11 @@ impl Belongings {
         files: Vec<File>,
         pieces: &[Pieces],
     ) -> Result<(), SnapshotError> {
-        self.beneath = memory::layers(bytes, files, pieces).map_err(SnapshotError::Read)?;
-        let mut all: Pieces = pieces.concat();
-        all.sort_unstable();
-        for (start, length) in all {
-            layers::append(&mut self.pieces, start, length);
-        }
+        let beneath = Beneath {
+            files: memory::layers(bytes, files, pieces).map_err(SnapshotError::Read)?,
+            pieces: layers::join(pieces.concat()),
+        };
+        self.beneath = Arc::new(beneath);
         Ok(())
     }
 
@@ -84,6 +104,9 @@ impl Belongings {
             return None;
         }
         let memory = memory::layers(bytes, memory, &state.memory).ok()?;
+        if state.disks.is_empty() {
+            return Some(Past { memory, overlays: Vec::new() });
+        }
         if state.disks.len() != overlays.len() {
             return None;
         }
@@ -98,31 +121,95 @@ impl Belongings {
     }
 }
 
+impl Beneath {
+    /// Writes a memory that lies over this to an empty file, while its guest runs.
+    fn write_ahead(
+        &self,
+        memory: &GuestMemoryMmap,
+        pagemap: &Pagemap,
+        file: &File,
+    ) -> Result<Base, SnapshotError> {
+        let copied = self.files.copy_to(file).map_err(SnapshotError::Write)?;
+        let ahead = snapshot::write_ahead(memory, pagemap, &self.pieces, file)?;
+        Ok(Base::Ahead { ahead, copied })
+    }
+
+    /// Writes what differs from `past`, while the guest runs.
+    fn differ_ahead(
+        &self,
+        memory: &GuestMemoryMmap,
+        pagemap: &Pagemap,
+        past: &Layers,
+        file: &File,
+    ) -> Result<Base, SnapshotError> {
+        let places = (&self.files, past);
+        let saved = snapshot::save_difference(memory, pagemap, places, file, Grain::Coarse)?;
+        let files = std::iter::once(file).chain(past.files()).map(File::try_clone);
+        let layers = files.collect::<Result<_, _>>().and_then(|files| {
+            let bytes = memory.iter().map(GuestMemoryRegion::len).sum();
+            memory::layers(bytes, files, &saved.pieces)
+        });
+        let layers = layers.map_err(SnapshotError::Read)?;
+        Ok(Base::Difference { layers, written: saved.written })
+    }
+}
+
+fn failed(reason: &str) -> Event {
+    Event::Live(LiveSave::Failed(reason.to_owned()))
+}
+
 /// What becomes of an order to go on with nothing.
 pub(super) fn nothing_begun() -> Event {
-    Event::Live(LiveSave::Failed("nothing was begun".to_owned()))
+    failed("nothing was begun")
 }
 
 impl Machine {
-    /// Writes what files have behind the memory, which never changes, if there is no past to lie over.
-    pub(super) fn begin_live(&mut self, files: SaveFiles) -> Event {
+    /// Has a thread write the memory ahead, but where little differs from what was saved before.
+    pub(super) fn begin_live(&mut self, files: SaveFiles) -> Option<Event> {
         let SaveFiles { machine: files, overlays, parent, pagemap } = files;
-        let Belongings { overlays: own, beneath, is_traced, .. } = &self.belongings;
+        let Belongings { overlays: own, beneath, is_traced } = &self.belongings;
         // A vCPU may wait for somebody to read a line, and would not stop.
         let refusal = is_traced.then_some("a machine whose kernel speaks cannot be saved");
         let unequal = (own.len() != overlays.len()).then_some("it has another number of disks");
         if let Some(refusal) = refusal.or(unequal) {
-            return Event::Live(LiveSave::Failed(refusal.to_owned()));
+            return Some(failed(refusal));
         }
+        let pagemap = Pagemap::opened(pagemap);
         let past = parent.and_then(|parent| self.belongings.past(self.memory_mib, parent));
-        let copied = if past.is_some() { Ok(0) } else { beneath.copy_to(&files.memory) };
-        match copied.map_err(SnapshotError::Write) {
-            Ok(copied) => {
-                let pagemap = Pagemap::opened(pagemap);
-                self.begun = Some(Begun { files, overlays, pagemap, past, copied });
+        let past = match past {
+            Some(past) if !past.overlays.is_empty() => {
+                let begun = Begun { files, overlays, pagemap, base: Base::Past(past) };
+                return Some(self.has_begun(Ok(Box::new(begun))));
+            }
+            past => past.map(|past| past.memory),
+        };
+        let (memory, beneath) = (self.vm.memory().clone(), Arc::clone(beneath));
+        let wakes = self.wake_sender.clone();
+        let write = move || {
+            let file = &files.memory;
+            let written = match past {
+                Some(past) => beneath.differ_ahead(&memory, &pagemap, &past, file),
+                None => beneath.write_ahead(&memory, &pagemap, file),
+            };
+            let begun = match written {
+                Ok(base) => Ok(Box::new(Begun { files, overlays, pagemap, base })),
+                Err(error) => Err(chain(&error)),
+            };
+            // A machine that is at its end does not listen.
+            let _ = wakes.send(Wake::Begun(begun));
+        };
+        let thread = thread::Builder::new().name("ahead".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(write).err().map(|error| failed(&error.to_string()))
+    }
+
+    /// What to tell of what was begun.
+    pub(super) fn has_begun(&mut self, outcome: Result<Box<Begun>, String>) -> Event {
+        match outcome {
+            Ok(begun) => {
+                self.begun = Some(begun);
                 Event::Live(LiveSave::Begun)
             }
-            Err(error) => Event::Live(LiveSave::Failed(chain(&error))),
+            Err(reason) => failed(&reason),
         }
     }
 
@@ -153,24 +240,34 @@ impl Machine {
     }
 
     fn save_live(&mut self, begun: Begun) -> Result<u64, SnapshotError> {
-        let Begun { files, overlays, pagemap, past, copied } = begun;
-        let (mut disks, mut written) = (Vec::with_capacity(overlays.len()), copied);
+        let Begun { files, overlays, pagemap, base } = begun;
+        let (mut disks, mut written) = (Vec::with_capacity(overlays.len()), 0);
         for (index, (own, overlay)) in self.belongings.overlays.iter().zip(&overlays).enumerate() {
-            let saved = match &past {
-                Some(past) => snapshot::save_file(own, &past.overlays[index], overlay)?,
-                None => copy_whole(own, overlay).map_err(SnapshotError::Write)?,
+            let saved = match &base {
+                Base::Past(past) => snapshot::save_file(own, &past.overlays[index], overlay)?,
+                Base::Ahead { .. } => copy_whole(own, overlay, 0)?,
+                Base::Difference { layers, .. } => copy_whole(own, overlay, layers.count() - 1)?,
             };
             written += saved.written;
             disks.push(saved.pieces);
         }
-        let belongings = std::mem::take(&mut self.belongings);
-        let Belongings { beneath, pieces, .. } = &belongings;
-        let saved = self.save(files, disks, |memory, file| match &past {
-            Some(past) => snapshot::save_difference(memory, &pagemap, beneath, &past.memory, file),
-            None => snapshot::save_memory(memory, &pagemap, pieces, file),
-        });
-        self.belongings = belongings;
-        Ok(written + saved?)
+        let beneath = Arc::clone(&self.belongings.beneath);
+        let saved = self.save(files, disks, |memory, file| match base {
+            Base::Past(past) => {
+                let places = (&beneath.files, &past.memory);
+                snapshot::save_difference(memory, &pagemap, places, file, Grain::Fine)
+            }
+            Base::Ahead { ahead, copied } => {
+                written += copied;
+                snapshot::catch_up(memory, &pagemap, ahead, file)
+            }
+            Base::Difference { layers, written: ahead } => {
+                written += ahead;
+                let beneath = &beneath.files;
+                snapshot::save_difference_again(memory, &pagemap, beneath, &layers, file)
+            }
+        })?;
+        Ok(written + saved)
     }
 
     /// Keeps for later what a machine that stands still was woken for; its end, if that is among it.
@@ -190,8 +287,11 @@ impl Machine {
     }
 }
 
-/// Copies a disk's file as it is.
-fn copy_whole(from: &File, to: &File) -> std::io::Result<Saved> {
-    let written = sparse::copy(from, to)?;
-    Ok(Saved { pieces: vec![layers::all(from.metadata()?.len())], written })
+/// Copies a disk's file as it is; of so many files that lie beneath nothing counts.
+fn copy_whole(from: &File, to: &File, beneath: usize) -> Result<Saved, SnapshotError> {
+    let written = sparse::copy(from, to).map_err(SnapshotError::Write)?;
+    let length = from.metadata().map_err(SnapshotError::Read)?.len();
+    let mut pieces = vec![layers::all(length)];
+    pieces.resize(1 + beneath, Pieces::new());
+    Ok(Saved { pieces, written })
 }

@@ -6,10 +6,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::SnapshotError;
+use super::ahead::{Fate, write_pages};
 use super::memory::{PIECE, ZEROS, runs};
 use crate::layers::{self, Layers, PAGE, Pieces};
 use crate::sparse;
 
+/// Fewer pages in a row are not worth a piece where the grain is coarse.
+const SHORTEST_RUN: usize = 32;
 /// More pieces than this take longer to map than the pages that lie between them take to write.
 const MOST_PIECES: usize = 4096;
 
@@ -18,8 +21,20 @@ const MOST_PIECES: usize = 4096;
 pub(super) struct Difference<'a> {
     parent: &'a Layers,
     file: &'a File,
+    /// What becomes of a page that holds zeros and did not.
+    zeros: Fate,
+    grain: Grain,
     before: Vec<u8>,
     saved: Saved,
+}
+
+/// How fine a difference is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grain {
+    /// Nothing is written that does not differ, until the pieces are too many.
+    Fine,
+    /// Nor do short runs of pages stay in the parent that lie between others: each piece is mapped by itself.
+    Coarse,
 }
 
 /// What was written as a difference.
@@ -33,10 +48,15 @@ pub(crate) struct Saved {
 
 impl<'a> Difference<'a> {
     /// Nothing yet, to be written to `file`, which is empty.
-    pub(super) fn new(parent: &'a Layers, file: &'a File) -> Self {
+    pub(super) fn new(parent: &'a Layers, file: &'a File, grain: Grain) -> Self {
         let pieces = vec![Pieces::new(); 1 + parent.count()];
         let saved = Saved { pieces, written: 0 };
-        Self { parent, file, before: vec![0; PIECE], saved }
+        Self { parent, file, zeros: Fate::Left, grain, before: vec![0; PIECE], saved }
+    }
+
+    /// Nothing yet, to be written to `file`, which is the youngest layer of the parent.
+    pub(super) fn again(parent: &'a Layers, file: &'a File) -> Self {
+        Self { zeros: Fate::Cleared, ..Self::new(parent, file, Grain::Fine) }
     }
 
     /// Goes on with the pages from `start` on, at most [`PIECE`]. `now` is what is in those of them that may
@@ -56,11 +76,18 @@ impl<'a> Difference<'a> {
         let pages = now.chunks(PAGE).zip(before.chunks(PAGE));
         let differs = pages.zip(suspects).map(|((now, before), suspect)| *suspect && now != before);
         let mut changed: Vec<bool> = differs.collect();
-        if self.has_too_many(&changed) {
+        let (is_coarse, has_too_many) =
+            (self.grain == Grain::Coarse && changed.contains(&true), self.has_too_many(&changed));
+        if is_coarse || has_too_many {
             for (first, count) in runs(suspects, |is_suspect| !is_suspect) {
                 let part = &mut now[first..first + count];
                 self.parent.read(start + first as u64, part).map_err(SnapshotError::Read)?;
             }
+        }
+        if is_coarse {
+            fill_short_runs(&mut changed);
+        }
+        if has_too_many {
             let is_something = now.chunks(PAGE).zip(&owners);
             changed = is_something.map(|(page, owner)| owner.is_some() || page != ZEROS).collect();
         }
@@ -84,15 +111,26 @@ impl<'a> Difference<'a> {
         new > 0 && known + 2 * new > MOST_PIECES
     }
 
-    /// Writes the pages that are new; zeros stay a hole.
+    /// Writes the pages that are new; zeros are a hole.
     fn write(&mut self, start: u64, now: &[u8], changed: &[bool]) -> io::Result<()> {
-        let pages = now.chunks(PAGE).zip(changed);
-        let is_written: Vec<_> = pages.map(|(page, is_new)| *is_new && page != ZEROS).collect();
-        for (first, count) in runs(&is_written, |is_written| *is_written) {
-            self.file.write_all_at(&now[first..first + count], start + first as u64)?;
-            self.saved.written += count as u64;
-        }
+        let fate = |(page, is_new): (&[u8], &bool)| match (is_new, page == ZEROS) {
+            (false, _) => Fate::Left,
+            (true, false) => Fate::Written,
+            (true, true) => self.zeros,
+        };
+        let fates: Vec<Fate> = now.chunks(PAGE).zip(changed).map(fate).collect();
+        self.saved.written += write_pages(now, &fates, self.file, start)?;
         Ok(())
+    }
+}
+
+/// Takes short runs of pages along that have not changed, and lie between others.
+fn fill_short_runs(changed: &mut [bool]) {
+    for (first, count) in runs(changed, |is_new| !is_new) {
+        let (first, last) = (first / PAGE, (first + count) / PAGE);
+        if first > 0 && last < changed.len() && last - first < SHORTEST_RUN {
+            changed[first..last].fill(true);
+        }
     }
 }
 
@@ -103,7 +141,7 @@ pub(crate) fn save_file(file: &File, parent: &Layers, to: &File) -> Result<Saved
         let places = [sparse::next_data(file, at)?, parent.next_data(at)?];
         Ok(places.into_iter().flatten().min())
     };
-    let mut difference = Difference::new(parent, to);
+    let mut difference = Difference::new(parent, to, Grain::Fine);
     let mut buffer = vec![0; PIECE];
     let mut at = 0;
     while let Some(found) = next(at).map_err(SnapshotError::Read)? {
@@ -158,6 +196,18 @@ mod tests {
         assert!(bytes(&flat(&copy)) == bytes(&flat(now)));
         assert!(copy.metadata().unwrap().blocks() * 512 < BYTES / 4, "it has no holes");
         (layers, written)
+    }
+
+    #[test]
+    fn short_runs_between_others_are_filled() {
+        let mut changed = vec![false; 200];
+        for page in [40, 60, 100, 133, 195] {
+            changed[page] = true;
+        }
+        fill_short_runs(&mut changed);
+        let expected = [(40, 21), (100, 1), (133, 1), (195, 1)];
+        let expected = expected.map(|(first, count)| (first * PAGE, count * PAGE));
+        assert_eq!(runs(&changed, |is_new| *is_new), expected);
     }
 
     #[test]

@@ -5,15 +5,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 use vm_memory::{
     Address, Bytes, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
     MemoryRegionAddress,
 };
 
 use super::SnapshotError;
-use super::difference::{Difference, Saved};
+use super::difference::{Difference, Grain, Saved};
 use super::whole::seal;
 use crate::layers::{self, Layers, PAGE, Pieces};
 
@@ -47,7 +45,7 @@ impl Pagemap {
 
     /// For each page of the `bytes` from `address` on, whether it is this process's own: one that was
     /// written, or read where there is no file.
-    fn own_pages(&self, address: usize, bytes: usize) -> io::Result<Vec<bool>> {
+    pub(super) fn own_pages(&self, address: usize, bytes: usize) -> io::Result<Vec<bool>> {
         let mut entries = [0; PIECE / PAGE * 8];
         let entries = &mut entries[..bytes.div_ceil(PAGE) * 8];
         self.0.read_exact_at(entries, (address / PAGE * 8) as u64)?;
@@ -59,59 +57,54 @@ impl Pagemap {
     }
 }
 
-/// What becomes of a page in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// It stays what it is there.
-    Left,
-    /// It is written.
-    Written,
-    /// It holds zeros over something else, and becomes a hole.
-    Cleared,
-}
-
-/// Writes what is in `memory` to `file`. That is empty, or holds a copy of the file that lies behind
-/// these pieces of the memory, `base`, of which only what differs is written then.
-///
-/// # Errors
-/// When the file cannot be written, or the host does not tell which pages there are.
-pub(crate) fn save(
-    memory: &GuestMemoryMmap,
-    pagemap: &Pagemap,
-    base: &[(u64, u64)],
-    file: &File,
-) -> Result<Saved, SnapshotError> {
-    let (mut pieces, mut written) = (Pieces::new(), 0);
-    let mut buffer = vec![0; PIECE];
-    for part in parts(memory) {
-        let has_base = overlaps(base, part.address, part.bytes as u64);
-        let own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
-        let piece = &mut buffer[..part.bytes];
-        part.read(&own, piece);
-        let fates = fates(piece, &own, has_base);
-        let count = write_pages(piece, &fates, file, part.offset).map_err(SnapshotError::Write)?;
-        if count > 0 || has_base {
-            layers::append(&mut pieces, part.address, part.bytes as u64);
-        }
-        written += count;
-    }
-    finish(memory, file)?;
-    Ok(Saved { pieces: vec![pieces], written })
-}
-
-/// Writes to `file`, which is empty, what in `memory`, which lies over `beneath`, differs from what `parent`
-/// has. Where both have the same file's page, and the process none of its own, nothing is looked at.
+/// Writes to `file`, which is empty, what in `memory` differs from what a parent has. The memory lies over the first
+/// of these, the parent is the other one: where both have the same file's page, and the process none of its own,
+/// nothing is looked at. While the guest runs this is the first of two steps: [`save_difference_again`] is the
+/// other one.
 ///
 /// # Errors
 /// When a file cannot be read or written, or the host does not tell which pages there are.
 pub(crate) fn save_difference(
     memory: &GuestMemoryMmap,
     pagemap: &Pagemap,
+    (beneath, parent): (&Layers, &Layers),
+    file: &File,
+    grain: Grain,
+) -> Result<Saved, SnapshotError> {
+    let difference = Difference::new(parent, file, grain);
+    let saved = differ(memory, pagemap, (beneath, parent), difference)?;
+    seal_whole(memory, file)?;
+    Ok(saved)
+}
+
+/// Writes to a file that has a difference already what has changed in the memory since, which stands still now.
+/// That file is the first of `layers`, before those of the parent.
+///
+/// # Errors
+/// As [`save_difference`].
+pub(crate) fn save_difference_again(
+    memory: &GuestMemoryMmap,
+    pagemap: &Pagemap,
     beneath: &Layers,
-    parent: &Layers,
+    layers: &Layers,
     file: &File,
 ) -> Result<Saved, SnapshotError> {
-    let mut difference = Difference::new(parent, file);
+    let difference = Difference::again(layers, file);
+    let Saved { mut pieces, written } = differ(memory, pagemap, (beneath, layers), difference)?;
+    // What has changed, and what was there and has not.
+    let known = pieces.remove(1);
+    pieces[0].extend(known);
+    pieces[0] = layers::join(std::mem::take(&mut pieces[0]));
+    seal_whole(memory, file)?;
+    Ok(Saved { pieces, written })
+}
+
+fn differ(
+    memory: &GuestMemoryMmap,
+    pagemap: &Pagemap,
+    (beneath, parent): (&Layers, &Layers),
+    mut difference: Difference<'_>,
+) -> Result<Saved, SnapshotError> {
     let mut buffer = vec![0; PIECE];
     for part in parts(memory) {
         let own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
@@ -130,26 +123,30 @@ pub(crate) fn save_difference(
             own.iter().zip(others).map(|(own, other)| *own || other).collect();
         difference.add(part.offset, now, &suspects)?;
     }
-    finish(memory, file)?;
     let Saved { pieces, written } = difference.finish();
     let pieces = pieces.into_iter().map(|pieces| addresses(memory, &pieces)).collect();
     Ok(Saved { pieces, written })
 }
 
+/// Gives a memory's file its length and its mark.
+fn seal_whole(memory: &GuestMemoryMmap, file: &File) -> Result<(), SnapshotError> {
+    file.set_len(length(memory)).and_then(|()| seal(file)).map_err(SnapshotError::Write)
+}
+
 /// A part of a guest's memory, of a piece at most.
-struct Part<'a> {
+pub(super) struct Part<'a> {
     region: &'a GuestRegionMmap,
     /// Where in the region it begins.
     start: u64,
-    bytes: usize,
+    pub(super) bytes: usize,
     /// In the guest.
-    address: u64,
+    pub(super) address: u64,
     /// In the file.
-    offset: u64,
+    pub(super) offset: u64,
 }
 
 /// All parts of a memory, in order.
-fn parts(memory: &GuestMemoryMmap) -> impl Iterator<Item = Part<'_>> {
+pub(super) fn parts(memory: &GuestMemoryMmap) -> impl Iterator<Item = Part<'_>> {
     let regions = memory.iter().scan(0, |before, region| {
         *before += region.len();
         Some((region, *before - region.len()))
@@ -167,13 +164,13 @@ fn parts(memory: &GuestMemoryMmap) -> impl Iterator<Item = Part<'_>> {
 
 impl Part<'_> {
     /// Its address in this process.
-    fn host(&self) -> usize {
+    pub(super) fn host(&self) -> usize {
         let place = MemoryRegionAddress(self.start);
         self.region.get_host_address(place).expect("the part lies in the region").addr()
     }
 
     /// Fills in the pages that are wanted.
-    fn read(&self, wanted: &[bool], buffer: &mut [u8]) {
+    pub(super) fn read(&self, wanted: &[bool], buffer: &mut [u8]) {
         for (first, count) in runs(wanted, |is_wanted| *is_wanted) {
             let place = MemoryRegionAddress(self.start + first as u64);
             let part = &mut buffer[first..first + count];
@@ -182,10 +179,9 @@ impl Part<'_> {
     }
 }
 
-/// Gives a memory's file its length and its mark.
-fn finish(memory: &GuestMemoryMmap, file: &File) -> Result<(), SnapshotError> {
-    let bytes = memory.iter().map(GuestMemoryRegion::len).sum();
-    file.set_len(bytes).and_then(|()| seal(file)).map_err(SnapshotError::Write)
+/// The length of a memory's file.
+pub(super) fn length(memory: &GuestMemoryMmap) -> u64 {
+    memory.iter().map(GuestMemoryRegion::len).sum()
 }
 
 /// Pieces of a file as pieces of the memory: one that lies on both sides of the hole is two there.
@@ -205,46 +201,9 @@ fn addresses(memory: &GuestMemoryMmap, pieces: &[(u64, u64)]) -> Pieces {
 }
 
 /// Whether any of the pieces, which are in order, has something of the `bytes` from `address` on.
-fn overlaps(pieces: &[(u64, u64)], address: u64, bytes: u64) -> bool {
+pub(super) fn overlaps(pieces: &[(u64, u64)], address: u64, bytes: u64) -> bool {
     let first = pieces.partition_point(|(begin, length)| begin + length <= address);
     pieces.get(first).is_some_and(|(begin, _)| *begin < address + bytes)
-}
-
-/// What becomes of each page of a piece, of which those that are not the process's own are not filled in.
-fn fates(piece: &[u8], own: &[bool], has_base: bool) -> Vec<Fate> {
-    let fate = |(page, own): (&[u8], &bool)| match (own, page == &ZEROS[..page.len()]) {
-        (false, _) => Fate::Left,
-        (true, false) => Fate::Written,
-        (true, true) => {
-            if has_base {
-                Fate::Cleared
-            } else {
-                Fate::Left
-            }
-        }
-    };
-    piece.chunks(PAGE).zip(own).map(fate).collect()
-}
-
-/// Writes and clears pages, those in a row at once; the bytes that were written.
-fn write_pages(piece: &[u8], fates: &[Fate], file: &File, offset: u64) -> io::Result<u64> {
-    let mut written = 0;
-    for (first, count) in runs(fates, |fate| *fate == Fate::Written) {
-        let end = piece.len().min(first + count);
-        file.write_all_at(&piece[first..end], offset + first as u64)?;
-        written += count as u64;
-    }
-    for (first, count) in runs(fates, |fate| *fate == Fate::Cleared) {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(file, flags, offset + first as u64, count as u64) {
-            Ok(()) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                file.write_all_at(&piece[first..first + count], offset + first as u64)?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(written)
 }
 
 /// The runs of pages of which something is true, as places and lengths in bytes.
@@ -263,6 +222,7 @@ pub(super) fn runs<T>(pages: &[T], is: impl Fn(&T) -> bool) -> Vec<(usize, usize
 mod tests {
     use super::*;
     use crate::config::{FileRange, WorkingSet};
+    use crate::snapshot::{catch_up, write_ahead};
     use crate::{memory, sparse};
     use std::os::unix::fs::MetadataExt;
     use vm_memory::GuestAddress;
@@ -330,7 +290,9 @@ mod tests {
     }
 
     fn saved(memory: &GuestMemoryMmap, base: &[(u64, u64)], file: &File) -> Saved {
-        save(memory, &Pagemap::open().unwrap(), base, file).unwrap()
+        let pagemap = Pagemap::open().unwrap();
+        let ahead = write_ahead(memory, &pagemap, base, file).unwrap();
+        catch_up(memory, &pagemap, ahead, file).unwrap()
     }
 
     fn restored(mib: u64, file: &File, pieces: &[(u64, u64)]) -> GuestMemoryMmap {
@@ -379,7 +341,8 @@ mod tests {
     ) -> (GuestMemoryMmap, Layers, u64) {
         let file = tempfile::tempfile().unwrap();
         let pagemap = Pagemap::open().unwrap();
-        let saved = save_difference(memory, &pagemap, beneath, parent, &file).unwrap();
+        let places = (beneath, parent);
+        let saved = save_difference(memory, &pagemap, places, &file, Grain::Fine).unwrap();
         let files = std::iter::once(file);
         let files = files.chain(parent.files().map(|file| file.try_clone().unwrap()));
         let files: Vec<File> = files.collect();
@@ -418,6 +381,44 @@ mod tests {
         again.write_obj(3u8, GuestAddress(high + 4096)).unwrap();
         let (third, layers, written) = differing(mib, &again, &second, &second);
         assert_eq!((read(&third), written, layers.count()), (read(&again), 4096, 3));
+    }
+
+    #[test]
+    fn a_difference_that_changes_while_it_is_written_is_saved_as_it_is_at_last() {
+        let content: Vec<_> = (0..8).map(|page| (page * 4096, 1)).collect();
+        let (copy, base, file) = round_trip(64, &content);
+        let parent = memory::layers(64 << 20, vec![file], &[base]).unwrap();
+        let write = |pages: &[(u64, u8)]| {
+            for (page, byte) in pages {
+                copy.write_obj(*byte, GuestAddress(page * 4096)).unwrap();
+            }
+        };
+        let give_back =
+            |page: u64| memory::give_back(&copy, GuestAddress(page * 4096), 4096).unwrap();
+        let read = |memory: &GuestMemoryMmap| {
+            let page = |page: u64| memory.read_obj::<u8>(GuestAddress(page * 4096)).unwrap();
+            (0..8).chain([1024, 2048]).map(page).collect::<Vec<_>>()
+        };
+        write(&[(0, 2), (1, 3), (2, 4), (3, 5), (4, 0), (1024, 6)]);
+        let (pagemap, own) = (Pagemap::open().unwrap(), tempfile::tempfile().unwrap());
+        let places = (&parent, &parent);
+        let ahead = save_difference(&copy, &pagemap, places, &own, Grain::Coarse).unwrap();
+        assert_eq!(ahead.written, 5 * 4096);
+        // The same, another, zeros over something, as it was, something over zeros, gone, new.
+        write(&[(0, 2), (1, 7), (2, 0), (4, 8), (5, 9), (2048, 10)]);
+        give_back(3);
+        give_back(1024);
+        let files = || {
+            let files = std::iter::once(&own).chain(parent.files());
+            files.map(|file| file.try_clone().unwrap()).collect::<Vec<_>>()
+        };
+        let layers = memory::layers(64 << 20, files(), &ahead.pieces).unwrap();
+        let last = save_difference_again(&copy, &pagemap, &parent, &layers, &own).unwrap();
+        assert_eq!(read(&copy), [2, 7, 0, 1, 8, 9, 1, 1, 0, 10]);
+        assert_eq!(last.written, 5 * 4096, "{:?}", last.pieces);
+        assert_eq!(last.pieces.len(), 2);
+        let again = memory::restore(64 << 20, &files(), &last.pieces).unwrap();
+        assert_eq!(read(&again), read(&copy));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The state is small, versioned and checksummed; whoever wrote it may be hostile, so everything in
 //! it is checked before use. The memory is mapped as it is: what is in it is the guest's anyway.
 
+mod ahead;
 mod cpu;
 mod difference;
 mod format;
@@ -20,10 +21,11 @@ use crate::devices::serial::UartState;
 use crate::layers::Pieces;
 use crate::virtio::mmio::TransportState;
 
+pub(crate) use ahead::{Ahead, catch_up, save as save_memory, write_ahead};
 pub(crate) use cpu::{CpuState, finish_pending};
-pub(crate) use difference::{Saved, save_file};
+pub(crate) use difference::{Grain, Saved, save_file};
 pub(crate) use format::{read, write};
-pub(crate) use memory::{Pagemap, save as save_memory, save_difference};
+pub(crate) use memory::{Pagemap, save_difference, save_difference_again};
 pub(crate) use vm::VmState;
 pub(crate) use whole::check_memory;
 pub use whole::{Contents, check_saved, contents, flatten, memory_sum};

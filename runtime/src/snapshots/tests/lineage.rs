@@ -3,6 +3,7 @@
 use super::*;
 use crate::containers::CopyOf;
 use crate::snapshots::lineage::MOST_BENEATH;
+use crate::templates::{Templates, Wanted};
 
 #[test]
 fn a_snapshot_lies_over_one_of_the_same_container_or_of_its_origin() {
@@ -70,4 +71,39 @@ fn what_has_become_of_its_name_since_is_not_taken_for_a_snapshot() {
     let unfinished = here.snapshots().begin(&"second".parse().unwrap()).unwrap();
     assert!(unfinished.lie_over(&parent).is_empty());
     assert!(!unfinished.lie_over(&other).is_empty());
+}
+
+#[test]
+fn the_first_snapshot_lies_over_the_template_of_its_image() {
+    let (here, image) = Here::with_image();
+    let vm = VmConfig { memory_mib: MEMORY_MIB, vcpus: 1 };
+    let (key, kernel) = ("0123456789abcdef".to_owned(), PathBuf::from("vmlinux"));
+    let wanted =
+        Wanted { key: key.clone(), basis: key.clone(), shape: vm, kernel, image: Some(image) };
+    let folder = here.places.templates().join(&key);
+    fs::create_dir_all(&folder).unwrap();
+    for (name, text) in [("memory", ""), ("scratch", ""), ("working-set", "r 0 4096\n")] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    fs::write(folder.join(STATE), SAVED).unwrap();
+    let template = Templates::new(here.places.templates()).find(&wanted).unwrap();
+    let unfinished = here.snapshots().begin(&"first".parse().unwrap()).unwrap();
+    // Its state and its memory, and a disk that has nothing.
+    assert_eq!(unfinished.lie_over_template(template).len(), 3);
+    let lower = ["memory.1", "scratch.1"].map(|name| unfinished.folder().join(name));
+    let looks = lower.each_ref().map(|path| fs::metadata(path).unwrap());
+    assert_eq!(looks[0].ino(), fs::metadata(folder.join(MEMORY)).unwrap().ino());
+    assert_eq!((looks[1].len(), looks[1].modified().unwrap()), (0, SystemTime::UNIX_EPOCH));
+    let text = fs::read_to_string(unfinished.folder().join("working-set")).unwrap();
+    assert_eq!(text, "borrowed\nr 0 4096\n");
+    // Nothing lies over another one that has its name by now.
+    let template = Templates::new(here.places.templates()).find(&wanted).unwrap();
+    fs::remove_file(folder.join(MEMORY)).unwrap();
+    fs::write(folder.join(MEMORY), "").unwrap();
+    let other = here.snapshots().begin(&"other".parse().unwrap()).unwrap();
+    assert!(other.lie_over_template(template).is_empty());
+    // It was of no use to the machine.
+    fs::write(unfinished.folder().join(STATE), SAVED).unwrap();
+    assert_eq!(unfinished.beneath().unwrap(), 0);
+    assert!(lower.iter().all(|path| !path.exists()));
 }

@@ -1,0 +1,239 @@
+//! A memory as a whole in a file: what a guest has that stands still, or in two steps, of which the first needs no
+//! pause: most of it is written while the guest runs, and what has changed since while it stands still.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use vm_memory::GuestMemoryMmap;
+
+use super::SnapshotError;
+use super::difference::Saved;
+use super::memory::{PIECE, Pagemap, ZEROS, length, overlaps, parts, runs};
+use super::whole::seal;
+use crate::layers::{self, PAGE, Pieces};
+
+/// What of a memory was written while its guest ran.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    /// The parts that are in the file.
+    pieces: Pieces,
+    written: u64,
+    /// Of each part, which pages the process had of its own; nothing where it had none.
+    own: Vec<Vec<bool>>,
+}
+
+/// Writes what is in `memory` to `file`. That is empty, or holds a copy of the file that lies behind
+/// these pieces of the memory, `base`, of which only what differs is written then. While the guest runs this is
+/// the first of two steps: [`catch_up`] is the other one.
+///
+/// # Errors
+/// When the file cannot be written, or the host does not tell which pages there are.
+pub(crate) fn write_ahead(
+    memory: &GuestMemoryMmap,
+    pagemap: &Pagemap,
+    base: &[(u64, u64)],
+    file: &File,
+) -> Result<Ahead, SnapshotError> {
+    let mut ahead = Ahead { pieces: Pieces::new(), written: 0, own: Vec::new() };
+    let mut buffer = vec![0; PIECE];
+    for part in parts(memory) {
+        let has_base = overlaps(base, part.address, part.bytes as u64);
+        let own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
+        let piece = &mut buffer[..part.bytes];
+        part.read(&own, piece);
+        let fates = fates(piece, &own, has_base);
+        let count = write_pages(piece, &fates, file, part.offset).map_err(SnapshotError::Write)?;
+        if count > 0 || has_base {
+            layers::append(&mut ahead.pieces, part.address, part.bytes as u64);
+        }
+        ahead.written += count;
+        ahead.own.push(if own.contains(&true) { own } else { Vec::new() });
+    }
+    file.set_len(length(memory)).map_err(SnapshotError::Write)?;
+    Ok(ahead)
+}
+
+/// Writes to a file that was written ahead what has changed in the memory since, which stands still now.
+///
+/// # Errors
+/// As [`write_ahead`]; when the file cannot be read.
+pub(crate) fn catch_up(
+    memory: &GuestMemoryMmap,
+    pagemap: &Pagemap,
+    ahead: Ahead,
+    file: &File,
+) -> Result<Saved, SnapshotError> {
+    let Ahead { pieces: known, mut written, own: before } = ahead;
+    let mut pieces = Pieces::new();
+    let (mut now, mut then) = (vec![0; PIECE], vec![0; PIECE]);
+    for (part, before) in parts(memory).zip(before) {
+        let mut own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
+        // A page that was given back since holds what lies behind it.
+        own.iter_mut().zip(before).for_each(|(own, before)| *own |= before);
+        let (now, then) = (&mut now[..part.bytes], &mut then[..part.bytes]);
+        part.read(&own, now);
+        for (first, count) in runs(&own, |is_own| *is_own) {
+            let place = part.offset + first as u64;
+            let read = file.read_exact_at(&mut then[first..first + count], place);
+            read.map_err(SnapshotError::Read)?;
+        }
+        let pages = now.chunks(PAGE).zip(then.chunks(PAGE)).zip(own);
+        let changed: Vec<bool> = pages.map(|((now, then), own)| own && now != then).collect();
+        let fates = fates(now, &changed, true);
+        let count = write_pages(now, &fates, file, part.offset).map_err(SnapshotError::Write)?;
+        if count > 0 || overlaps(&known, part.address, part.bytes as u64) {
+            layers::append(&mut pieces, part.address, part.bytes as u64);
+        }
+        written += count;
+    }
+    seal(file).map_err(SnapshotError::Write)?;
+    Ok(Saved { pieces: vec![pieces], written })
+}
+
+/// Writes what is in `memory`, which stands still, to `file`, which is empty.
+///
+/// # Errors
+/// As [`write_ahead`].
+pub(crate) fn save(
+    memory: &GuestMemoryMmap,
+    pagemap: &Pagemap,
+    file: &File,
+) -> Result<Saved, SnapshotError> {
+    let Ahead { pieces, written, .. } = write_ahead(memory, pagemap, &[], file)?;
+    seal(file).map_err(SnapshotError::Write)?;
+    Ok(Saved { pieces: vec![pieces], written })
+}
+
+/// What becomes of a page in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It stays what it is there.
+    Left,
+    /// It is written.
+    Written,
+    /// It holds zeros over something else, and becomes a hole.
+    Cleared,
+}
+
+/// What becomes of each page of a piece, of which those that are not the process's own are not filled in.
+fn fates(piece: &[u8], own: &[bool], has_base: bool) -> Vec<Fate> {
+    let fate = |(page, own): (&[u8], &bool)| match (own, page == &ZEROS[..page.len()]) {
+        (false, _) => Fate::Left,
+        (true, false) => Fate::Written,
+        (true, true) => {
+            if has_base {
+                Fate::Cleared
+            } else {
+                Fate::Left
+            }
+        }
+    };
+    piece.chunks(PAGE).zip(own).map(fate).collect()
+}
+
+/// Writes and clears pages, those in a row at once; the bytes that were written.
+pub(super) fn write_pages(
+    piece: &[u8],
+    fates: &[Fate],
+    file: &File,
+    offset: u64,
+) -> io::Result<u64> {
+    let mut written = 0;
+    for (first, count) in runs(fates, |fate| *fate == Fate::Written) {
+        let end = piece.len().min(first + count);
+        file.write_all_at(&piece[first..end], offset + first as u64)?;
+        written += count as u64;
+    }
+    for (first, count) in runs(fates, |fate| *fate == Fate::Cleared) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(file, flags, offset + first as u64, count as u64) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                file.write_all_at(&piece[first..first + count], offset + first as u64)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{memory, sparse};
+    use vm_memory::{Bytes, GuestAddress};
+
+    const BYTES: u64 = 64 << 20;
+    const PLACES: [u64; 7] = [0, 4096, 8192, 12288, 16384, 20 << 20, 40 << 20];
+
+    fn fill(memory: &GuestMemoryMmap, content: &[(usize, u8)]) {
+        for &(place, byte) in content {
+            memory.write_obj(byte, GuestAddress(PLACES[place])).unwrap();
+        }
+    }
+
+    fn read(memory: &GuestMemoryMmap) -> [u8; PLACES.len()] {
+        PLACES.map(|place| memory.read_obj(GuestAddress(place)).unwrap())
+    }
+
+    fn give_back(memory: &GuestMemoryMmap, place: usize) {
+        memory::give_back(memory, GuestAddress(PLACES[place]), 4096).unwrap();
+    }
+
+    fn go_on(file: &File, pieces: &[Pieces]) -> GuestMemoryMmap {
+        memory::restore(BYTES, [file], pieces).unwrap()
+    }
+
+    /// Saves a memory that lies over these pieces of `file`, which changes while most of it is written; how many
+    /// pages were written.
+    fn save_changing(
+        original: &GuestMemoryMmap,
+        base: &[(u64, u64)],
+        file: &File,
+        change: impl FnOnce(),
+    ) -> u64 {
+        let pagemap = Pagemap::open().unwrap();
+        let ahead = write_ahead(original, &pagemap, base, file).unwrap();
+        change();
+        let Saved { pieces, written } = catch_up(original, &pagemap, ahead, file).unwrap();
+        assert_eq!(read(&go_on(file, &pieces)), read(original));
+        written / PAGE as u64
+    }
+
+    #[test]
+    fn what_changes_while_most_is_written_is_saved_as_it_is_at_last() {
+        let original = memory::allocate(BYTES).unwrap();
+        fill(&original, &[(0, 1), (1, 2), (2, 3), (3, 4), (5, 5)]);
+        let file = tempfile::tempfile().unwrap();
+        let written = save_changing(&original, &[], &file, || {
+            // The same, another, zeros over something, gone, the first of its part; two pages are only now.
+            fill(&original, &[(0, 1), (1, 9), (2, 0), (4, 6), (6, 7)]);
+            give_back(&original, 3);
+            give_back(&original, 5);
+        });
+        assert_eq!(read(&original), [1, 9, 0, 0, 6, 0, 7]);
+        assert_eq!(written, 5 + 3);
+    }
+
+    #[test]
+    fn what_is_given_back_meanwhile_is_what_lies_beneath() {
+        let first = memory::allocate(BYTES).unwrap();
+        fill(&first, &[(0, 1), (1, 2), (2, 3), (5, 4)]);
+        let file = tempfile::tempfile().unwrap();
+        let base = save(&first, &Pagemap::open().unwrap(), &file).unwrap().pieces;
+        let copy = go_on(&file, &base);
+        fill(&copy, &[(0, 8), (1, 9), (2, 0), (6, 7)]);
+        let second = tempfile::tempfile().unwrap();
+        sparse::copy(&file, &second).unwrap();
+        let written = save_changing(&copy, &base[0], &second, || {
+            (0..3).for_each(|place| give_back(&copy, place));
+            fill(&copy, &[(3, 5), (5, 6)]);
+        });
+        assert_eq!(read(&copy), [1, 2, 3, 5, 0, 6, 7]);
+        // Three and then five: two that were written, three that were given back.
+        assert_eq!(written, 3 + 5);
+    }
+}
