@@ -71,7 +71,8 @@ const CONTAINERS: Listing<'_> = Listing {
 /// Prints a table of what there is, or of each image and each container.
 pub(crate) fn run(args: &DfArgs, common: &Common) -> Result<ExitCode, Failure> {
     let all = containers(common)?;
-    let (usage, found) = (open_store(common)?.usage(&|image| all.image_user(image))?, all.list_unread()?);
+    let (usage, found) =
+        (open_store(common)?.usage(&|image| all.image_user(image))?, all.list_unread()?);
     let text = if args.verbose {
         let rows: Vec<Value> = usage.images.iter().map(image_row).collect();
         let containers: Vec<Value> = found.iter().map(container_row).collect();
@@ -99,7 +100,8 @@ fn images_row(usage: &Usage) -> Value {
 
 /// What those have written that do not run is reclaimable.
 fn containers_row<C>(found: &[Found<C>]) -> Value {
-    let (active, ended): (Vec<&Found<C>>, Vec<&Found<C>>) = found.iter().partition(|one| is_up(one));
+    let (active, ended): (Vec<&Found<C>>, Vec<&Found<C>>) =
+        found.iter().partition(|one| is_up(one));
     let written = |some: &[&Found<C>]| -> u64 { some.iter().map(|one| one.written_bytes()).sum() };
     let reclaimable = written(&ended);
     let bytes = (written(&active) + reclaimable, reclaimable);
