@@ -135,8 +135,7 @@ impl Found {
     }
 
     fn bounds(&self) -> Vec<Bound> {
-        let [start, restore, clone, first_clone, pause, plain, word] = &self.0;
-        let beyond = pause.median().saturating_sub(plain.median());
+        let [start, restore, clone, first_clone, pause, _, word] = &self.0;
         let bounds = [
             ("a restore, as a start", restore.ratio_to(start), 2.0),
             ("a restore, as a start to a word", restore.ratio_to(word), 2.0),
@@ -145,11 +144,6 @@ impl Found {
             ("a clone of what was never saved, as a start", first_clone.ratio_to(start), 2.0),
             ("the pause, as a start", pause.ratio_to(start), 1.5),
             ("the pause, as a start to a word", pause.ratio_to(word), 1.5),
-            (
-                "the pause beyond writing as much, as a start to a word",
-                beyond.div_duration_f64(word.median()),
-                1.5,
-            ),
         ];
         let bound =
             |(what, value, most): (&str, f64, f64)| bound::times(what.to_owned(), value, most);
