@@ -71,6 +71,8 @@ fn whole_pages(start: u64, end: u64) -> (u64, u64) {
 mod tests {
     use super::*;
     use std::fs;
+    use std::ops::Range;
+    use std::os::unix::fs::FileExt;
 
     #[test]
     fn pages_at_the_edges_are_left() {
@@ -79,29 +81,37 @@ mod tests {
         assert_eq!(whole_pages(0x1001, 0x1fff), (0x2000, 0x2000));
     }
 
-    /// KiB of this program's code that are mapped.
-    fn resident_text() -> u64 {
+    /// Where this program's code is, and how many KiB of it are mapped.
+    fn text() -> (Vec<Range<u64>>, u64) {
         let program = std::env::current_exe().expect("it runs");
         let program = program.to_str().expect("its path is text");
         let smaps = fs::read_to_string("/proc/self/smaps").expect("it is always there");
-        let mut ours = false;
-        let mut total = 0;
+        let (mut ranges, mut resident, mut ours) = (Vec::new(), 0, false);
         for line in smaps.lines() {
             if let Some(rest) = line.strip_prefix("Rss:").filter(|_| ours) {
                 let kib: u64 = rest.trim().trim_end_matches(" kB").parse().expect("a number");
-                total += kib;
+                resident += kib;
             } else if line.contains("r-xp") || line.contains("rw-p") || line.contains("r--p") {
                 ours = line.contains("r-xp") && line.ends_with(program);
+                let (range, _) = line.split_once(' ').expect("a range and more");
+                let (start, end) = range.split_once('-').expect("a range has two ends");
+                let address = |text| u64::from_str_radix(text, 16).expect("a number");
+                ranges.extend(ours.then(|| address(start)..address(end)));
             }
         }
-        total
+        (ranges, resident)
     }
 
     #[test]
     fn text_that_was_needed_once_is_let_go() {
-        let before = resident_text();
+        let memory = fs::File::open("/proc/self/mem").expect("it is always there");
+        for range in text().0 {
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).expect("64 bits")];
+            memory.read_exact_at(&mut bytes, range.start).expect("it is mapped");
+        }
+        let (_, before) = text();
         give_back_text();
-        let after = resident_text();
+        let (_, after) = text();
         assert!(after < before, "{before} KiB, then {after} KiB");
     }
 
