@@ -1,7 +1,5 @@
 //! Lines with tabs as columns, as Docker prints them.
 
-use std::iter::repeat_n;
-
 /// The spaces between two columns.
 const GAP: usize = 3;
 
@@ -21,12 +19,11 @@ pub(crate) fn lay_out(text: &str) -> String {
     }
     let mut out = String::new();
     for row in rows {
-        let begin = out.len();
+        let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            out.push_str(cell);
-            out.extend(repeat_n(' ', width - cell.chars().count()));
+            line.push_str(&format!("{cell:<width$}"));
         }
-        out.truncate(begin + out[begin..].trim_end().len());
+        out.push_str(line.trim_end());
         out.push('\n');
     }
     out

@@ -8,7 +8,7 @@ mod place;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyperrun_tests::{Output, Running, Sample, sample_size};
+use hyperrun_tests::{Running, Sample, sample_size};
 
 use place::Place;
 
@@ -246,17 +246,6 @@ fn an_agent_goes_down_with_its_kernel_at_any_moment() {
     assert!(met > 0, "no kernel went down");
 }
 
-/// Starts one of the doomed. Where the lab's emulator has ended it (docs/lab.md), that is told, and it is
-/// started once more.
-fn starts(place: &Place, name: &str, words: &str) -> Output {
-    let out = place.within(words.split(' '));
-    if place.error_of(name).contains("triple-faulted") {
-        println!("{name}: a triple fault, started again");
-        return place.within(words.split(' '));
-    }
-    out
-}
-
 /// Does something to each of the doomed: how many of their kernels are known to have gone down.
 fn doom(place: &Place, deeds: [(&str, String, usize); 4]) -> usize {
     let when = format!("{deeds:?}");
@@ -270,11 +259,9 @@ fn doom(place: &Place, deeds: [(&str, String, usize); 4]) -> usize {
         for (name, deed, _) in &deeds {
             scope.spawn(move || {
                 if !deed.starts_with("start") {
-                    starts(place, name, &format!("start {name}")).code_is(0);
-                    place.within(deed.split(' '));
-                } else {
-                    starts(place, name, deed);
+                    place.does(&format!("start {name}"));
                 }
+                place.within(deed.split(' '));
             });
         }
     });

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::arguments::Arguments;
@@ -19,7 +20,7 @@ pub(crate) struct CompletionArgs {
 /// Prints the script.
 pub(crate) fn run(args: &CompletionArgs) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Arguments::whole(), "hyperrun", &mut script);
+    clap_complete::generate(args.shell, &mut Arguments::command(), "hyperrun", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

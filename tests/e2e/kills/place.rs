@@ -78,12 +78,6 @@ impl Place {
         out
     }
 
-    /// Why a container's last start or life has failed; empty if it has not.
-    #[track_caller]
-    pub(super) fn error_of(&self, name: &str) -> String {
-        self.does(&format!("inspect -f {{{{.State.Error}}}} {name}")).stdout
-    }
-
     /// The state folder.
     pub(super) fn state(&self) -> PathBuf {
         self.folder.path().join("state")

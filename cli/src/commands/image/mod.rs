@@ -23,7 +23,6 @@ pub(crate) struct ImageArgs {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 enum ImageCommand {
     /// List images
     #[command(visible_alias = "list")]

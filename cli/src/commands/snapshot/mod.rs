@@ -28,7 +28,6 @@ pub(crate) struct SnapshotArgs {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 enum SnapshotCommand {
     Create(create::CreateArgs),
     Export(export::ExportArgs),

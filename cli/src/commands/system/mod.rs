@@ -21,7 +21,6 @@ pub(crate) struct SystemArgs {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 enum SystemCommand {
     Df(df::DfArgs),
     Check(check::CheckArgs),

@@ -24,7 +24,6 @@ pub(crate) struct TemplateArgs {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 enum TemplateCommand {
     Build(build::BuildArgs),
     Check(check::CheckArgs),
