@@ -81,9 +81,7 @@ impl Template {
         let (working_set, unexplored) = known.begin(folder, &files)?;
         Ok((Start::Restore { files, working_set }, unexplored))
     }
-}
 
-impl Template {
     /// Puts its memory at another place too, where it stays when the template goes; its state and its memory.
     ///
     /// # Errors
@@ -91,9 +89,8 @@ impl Template {
     pub(crate) fn share(self, to: &Path) -> io::Result<(File, File)> {
         fs::hard_link(self.folder.join(MEMORY), to)?;
         let SnapshotFiles { state, memory, .. } = self.files;
-        let (opened, linked) = (memory.metadata()?, fs::metadata(to)?);
         // Its name may be another one's by now.
-        if (opened.dev(), opened.ino()) != (linked.dev(), linked.ino()) {
+        if !is_same(&fs::metadata(to)?, &memory) {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok((state, memory))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvError;
 use std::thread;
 
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::GuestMemoryMmap;
 
 use super::{Machine, Pagemap};
 use crate::config::{DiskBacking, MachineConfig, SnapshotFiles};
@@ -146,8 +146,7 @@ impl Beneath {
         let saved = snapshot::save_difference(memory, pagemap, places, file, Grain::Coarse)?;
         let files = std::iter::once(file).chain(past.files()).map(File::try_clone);
         let layers = files.collect::<Result<_, _>>().and_then(|files| {
-            let bytes = memory.iter().map(GuestMemoryRegion::len).sum();
-            memory::layers(bytes, files, &saved.pieces)
+            memory::layers(snapshot::memory_length(memory), files, &saved.pieces)
         });
         let layers = layers.map_err(SnapshotError::Read)?;
         Ok(Base::Difference { layers, written: saved.written })

@@ -180,7 +180,7 @@ impl Part<'_> {
 }
 
 /// The length of a memory's file.
-pub(super) fn length(memory: &GuestMemoryMmap) -> u64 {
+pub(crate) fn length(memory: &GuestMemoryMmap) -> u64 {
     memory.iter().map(GuestMemoryRegion::len).sum()
 }
 
