@@ -4,6 +4,7 @@
 
 mod arguments;
 mod commands;
+mod completion;
 mod failure;
 mod filter;
 mod help;

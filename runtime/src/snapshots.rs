@@ -237,6 +237,14 @@ impl Snapshots {
         self.read_all(|error| say("warning", chain(&error)))
     }
 
+    /// The names that are there, whether they can be read or not: nothing is cleared away, and nobody told.
+    #[must_use]
+    pub fn peek(&self) -> Vec<String> {
+        let mut names = self.names().unwrap_or_default();
+        names.retain(|name| !name.starts_with('.'));
+        names
+    }
+
     /// All that can be read, the last one first.
     fn read_all(&self, broken: impl Fn(Error)) -> Result<Vec<Snapshot>, Error> {
         let mut found = Vec::new();

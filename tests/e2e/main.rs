@@ -3,6 +3,7 @@
 mod adoption;
 mod agent;
 mod bridges;
+mod configured;
 mod events;
 mod exec;
 mod failures;

@@ -10,7 +10,7 @@ mod shown;
 
 use std::sync::Mutex;
 
-use hyperrun_tests::Sample;
+use hyperrun_tests::{Sample, is_full};
 
 use engine::{Engine, Told};
 
@@ -69,8 +69,7 @@ fn choose() -> Vec<Chosen> {
     let groups = [inside::GROUPS, shown::GROUPS, commands::GROUPS].into_iter().flatten();
     let rows = groups.clone().map(|group| group.rows.len()).sum();
     let named = std::env::var("HYPERRUN_TEST_ROWS").ok();
-    let mut wanted =
-        vec![named.is_some() || std::env::var_os("HYPERRUN_TEST_FULL").is_some(); rows];
+    let mut wanted = vec![named.is_some() || is_full(); rows];
     let mut sample = Sample::of_this_run();
     while wanted.iter().filter(|wanted| **wanted).count() < SAMPLE {
         wanted[sample.below(rows)] = true;

@@ -1,6 +1,8 @@
 //! Programs that draw a screen, on a terminal that has one.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::process::Command;
+
 use hyperrun_tests::{Running, Sandbox, Tmux};
 
 /// A container named `desk` with this program on a screen of 80 by 24.
@@ -64,6 +66,38 @@ fn a_shell_is_left_and_taken_again_with_another_beside_it() {
     types(&again, "exit 6");
     again.wait_for_end();
     sandbox.does("wait desk").stdout_is("6\n");
+    sandbox.remove_containers();
+}
+
+/// Runs a program, and says how it has ended and whether it has left the terminal as it was.
+const JUDGE: &str = "trap : INT; before=$(stty -g); \"$@\"; code=$?; echo; after=$(stty -g); \
+    [ \"$before\" = \"$after\" ] && echo \"ended $code, restored\"; exec sleep 1000";
+
+/// Whether the screen shows one table of what containers use, of these and no others.
+fn is_table_of(screen: &[String], names: &[&str]) -> bool {
+    let mut lines = screen.iter().map(|line| line.split_whitespace());
+    let has_head = lines.next().is_some_and(|mut head| head.next() == Some("CONTAINER"));
+    let shown = lines.filter_map(|mut words| Some((words.next()?, words.next()?)));
+    has_head && shown.map(|(_, name)| name).eq(names.iter().copied())
+}
+
+#[test]
+fn a_table_of_what_containers_use_is_kept_true_until_it_is_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::beside_others(folder.path());
+    sandbox.does("run -d --name one busybox sleep 1000");
+    let stats = sandbox.command(["stats"]);
+    let mut judged = Command::new("sh");
+    judged.args(["-c", JUDGE, "sh"]).arg(stats.get_program()).args(stats.get_args());
+    judged.envs(stats.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let tmux = Tmux::start(&judged, 120, 24);
+    tmux.wait_until(|screen| is_table_of(screen, &["one"]));
+    sandbox.does("run -d --name two busybox sleep 1000");
+    tmux.wait_until(|screen| is_table_of(screen, &["two", "one"]));
+    sandbox.does("rm -f one");
+    tmux.wait_until(|screen| is_table_of(screen, &["two"]));
+    tmux.send(&["C-c"]);
+    tmux.wait_for("ended 130, restored");
     sandbox.remove_containers();
 }
 

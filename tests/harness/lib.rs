@@ -27,7 +27,7 @@ pub use output::Output;
 pub use outside::{Outside, answer_names, echoed};
 pub use read_only::ReadOnly;
 pub use running::Running;
-pub use sample::{Sample, sample_size};
+pub use sample::{Sample, is_full, sample_size};
 pub use sandbox::{Sandbox, busybox_archive};
 pub use small_disk::SmallDisk;
 pub use snapshot::Snapshot;

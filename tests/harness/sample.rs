@@ -6,9 +6,14 @@ pub struct Sample {
     state: u64,
 }
 
-/// How many of `all` cases a test tries: with `HYPERRUN_TEST_FULL` set, all of them, else a tenth.
+/// Whether tests are to try everything: `HYPERRUN_TEST_FULL` is set.
+pub fn is_full() -> bool {
+    std::env::var_os("HYPERRUN_TEST_FULL").is_some()
+}
+
+/// How many of `all` cases a test tries: all of them where it is to try everything, else a tenth.
 pub fn sample_size(all: usize) -> usize {
-    if std::env::var_os("HYPERRUN_TEST_FULL").is_some() { all } else { all.div_ceil(10) }
+    if is_full() { all } else { all.div_ceil(10) }
 }
 
 impl Sample {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,16 @@ impl TakenNames<'_> {
 }
 
 impl Store {
+    /// The names in the store under a folder, which need not be there: nothing is made or cleared away.
+    ///
+    /// # Errors
+    /// If a newer version wrote it, or it cannot be read.
+    pub fn names_under(root: &Path) -> Result<Vec<Reference>, StoreError> {
+        let store = Store { root: root.to_owned() };
+        store.check_version()?;
+        Ok(store.read_names()?.references.into_keys().collect())
+    }
+
     pub(super) fn read_names(&self) -> Result<Names, StoreError> {
         let path = self.root.join("names.json");
         let Some(bytes) = read_if_there(&path)? else { return Ok(Names::default()) };

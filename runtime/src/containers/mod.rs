@@ -177,6 +177,17 @@ impl Containers {
         Ok(found)
     }
 
+    /// Those that can be read, as they are written down: nothing is put right, and nobody told.
+    #[must_use]
+    pub fn peek(&self) -> Vec<Found> {
+        let folders = self.folders().unwrap_or_default();
+        let read = |folder: PathBuf| match read(&folder) {
+            Ok(Reading::Whole(found) | Reading::Orphaned(found)) => Some(*found),
+            _ => None,
+        };
+        folders.into_iter().filter_map(read).collect()
+    }
+
     /// The one with this name, this id, or the only one whose id begins like this.
     ///
     /// # Errors

@@ -6,13 +6,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use hyperrun_tests::{Running, Sample, SmallDisk, sample_size};
+use hyperrun_tests::{Running, Sample, SmallDisk};
 
 use super::place::{Place, World, names};
-use super::{Before, Deed, Moment, NAMES, Victim, are_enough, deed, in_order, strike};
-
-/// Moments tried with `HYPERRUN_TEST_FULL`, of each one who is killed.
-const MOMENTS: usize = 100;
+use super::{Before, Deed, Moment, NAMES, Tally, Victim, deed, in_order, rounds, strike};
 
 /// What is done, verb by verb: about as often each. Where FILE stands, there is the path of one.
 const VERBS: [&[Deed]; 6] = [
@@ -59,9 +56,8 @@ fn sweep(victim: Victim) {
     place.does("snapshot create one kept");
     place.does(&format!("snapshot export -o {} kept", place.exported()));
     let verbs: Vec<_> = VERBS.into_iter().filter(|verb| victim.copies(&verb[0])).collect();
-    let rounds = sample_size(MOMENTS).div_ceil(NAMES.len());
-    let mut tally = BTreeMap::new();
-    for _ in 0..rounds {
+    let mut tally = Tally::default();
+    for _ in 0..rounds() {
         let moments = NAMES.map(|name| {
             let verb = verbs[sample.below(verbs.len())];
             let mut moment = Moment::of(&verb[sample.below(verb.len())], name, &mut sample);
@@ -73,11 +69,7 @@ fn sweep(victim: Victim) {
     place.is_restored(&["kept".to_owned()]);
     place.forgets(place.snapshots());
     place.is_cleared("the end");
-    let (kills, hits) = tally.values().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-    for (verb, (kills, hits)) in tally {
-        println!("{verb}: {hits} of {kills}");
-    }
-    are_enough(hits, kills, MOMENTS, 2);
+    tally.is_enough(2);
 }
 
 impl Victim {
@@ -89,12 +81,6 @@ impl Victim {
 }
 
 impl Moment {
-    /// The verb, and its noun.
-    fn verb(&self) -> String {
-        let count = if self.words.starts_with("snapshot") { 2 } else { 1 };
-        self.words.split(' ').take(count).collect::<Vec<_>>().join(" ")
-    }
-
     /// Whether the supervisor that is killed is the original's. Copies have their own, and one of two clones is
     /// enough to see both.
     fn concerns_original(&self) -> bool {
@@ -107,14 +93,8 @@ impl Moment {
     }
 }
 
-/// Does what is to be done, kills those who do it, and judges; adds up by verbs how many there were, and how many
-/// of them were still there.
-fn round(
-    place: &Place,
-    mut moments: [Moment; 4],
-    victim: Victim,
-    tally: &mut BTreeMap<String, (usize, usize)>,
-) {
+/// Does what is to be done, kills those who do it, and judges.
+fn round(place: &Place, mut moments: [Moment; 4], victim: Victim, tally: &mut Tally) {
     let when = in_order(&mut moments, victim);
     place.runs_originals();
     place.has_spares(&moments);
@@ -136,8 +116,7 @@ fn round(
     place.has_whole_snapshots(&when, &moments);
     place.has_originals_only(&when, &before);
     for (moment, is_hit) in moments.iter().zip(hits) {
-        let (kills, hits) = tally.entry(moment.verb()).or_default();
-        (*kills, *hits) = (*kills + 1, *hits + usize::from(is_hit));
+        tally.add(moment.verb(), is_hit);
     }
 }
 
