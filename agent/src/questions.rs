@@ -39,6 +39,7 @@ pub(crate) fn stats(cgroup: &Cgroup) -> Result<Answer, StepError> {
         pids: file("pids.current"),
         pids_max: file("pids.max"),
         io: file("io.stat"),
+        net: fs::read_to_string("/proc/net/dev").doing("read /proc/net/dev")?,
         meminfo,
     };
     Ok(Answer::Stats(Stats {
@@ -60,6 +61,7 @@ struct Files {
     pids: String,
     pids_max: String,
     io: String,
+    net: String,
     meminfo: String,
 }
 
@@ -67,6 +69,7 @@ impl Files {
     fn stats(&self) -> Stats {
         let number = |text: &str| text.trim().parse::<u64>().ok();
         let cpu = |key| value(&self.cpu, key).unwrap_or_default();
+        let (net_received_bytes, net_sent_bytes) = net_total(&self.net);
         let machine_bytes = meminfo_total(&self.meminfo).unwrap_or_default();
         Stats {
             cpu_us: cpu("usage_usec"),
@@ -84,6 +87,8 @@ impl Files {
             block_read_bytes: io_total(&self.io, "rbytes"),
             block_written_bytes: io_total(&self.io, "wbytes"),
             out_of_memory_kills: value(&self.memory_events, "oom_kill").unwrap_or_default(),
+            net_received_bytes,
+            net_sent_bytes,
             ..Stats::default()
         }
     }
@@ -102,6 +107,19 @@ fn io_total(io: &str, key: &str) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
+/// What all interfaces but the loopback have received and sent: `eth0: BYTES` and seven more numbers, then
+/// `BYTES` and seven more (proc(5)).
+fn net_total(net: &str) -> (u64, u64) {
+    let counted = |line: &str| {
+        let (_, numbers) = line.split_once(':').filter(|(name, _)| name.trim() != "lo")?;
+        let mut numbers = numbers.split_ascii_whitespace();
+        Some((numbers.next()?.parse::<u64>().ok()?, numbers.nth(7)?.parse::<u64>().ok()?))
+    };
+    net.lines()
+        .filter_map(counted)
+        .fold((0, 0), |all, one| (all.0.saturating_add(one.0), all.1.saturating_add(one.1)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +136,11 @@ mod tests {
             pids: "3\n".into(),
             pids_max: "100\n".into(),
             io: "254:0 rbytes=10 wbytes=0 rios=1\n254:16 rbytes=5 wbytes=7 rios=1\n".into(),
+            net: "Inter-| Receive | Transmit\n face |bytes packets|bytes packets\n    \
+                  lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  \
+                  eth0: 1000 3 0 0 0 0 0 0 50 2 0 0 0 0 0 0\n  \
+                  eth1: 1 1 0 0 0 0 0 0 2 1 0 0 0 0 0 0\n"
+                .into(),
             meminfo: "MemFree: 1 kB\nMemTotal:         65536 kB\n".into(),
         };
         let wanted = Stats {
@@ -134,6 +157,8 @@ mod tests {
             block_read_bytes: 15,
             block_written_bytes: 7,
             out_of_memory_kills: 2,
+            net_received_bytes: 1001,
+            net_sent_bytes: 52,
             ..Stats::default()
         };
         assert_eq!(files.stats(), wanted);

@@ -145,4 +145,8 @@ pub struct Stats {
     pub block_written_bytes: u64,
     /// Processes killed for want of memory (`memory.events`, `oom_kill`).
     pub out_of_memory_kills: u64,
+    /// Bytes received by all interfaces but the loopback (`/proc/net/dev`).
+    pub net_received_bytes: u64,
+    /// Bytes sent by them.
+    pub net_sent_bytes: u64,
 }

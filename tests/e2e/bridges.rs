@@ -316,6 +316,11 @@ fn an_interface_keeps_to_its_rate_either_way() {
         assert!(time > LEAST, "{script}: {time:?}");
     }
     host.join().unwrap();
+    let moved = home.sandbox.does("stats --no-stream --format {{.NetIO}} finch").stdout;
+    let bytes = |text: &str| text.trim().strip_suffix("kB")?.parse::<f64>().ok();
+    let ways: Vec<_> = moved.split(" / ").map(bytes).collect();
+    let [Some(received), Some(sent)] = ways[..] else { panic!("{moved}") };
+    assert!((262.0..600.0).contains(&received) && (262.0..600.0).contains(&sent), "{moved}");
     home.fails("run --network-rate fast busybox", 125, "invalid network rate: fast");
 }
 

@@ -36,7 +36,7 @@ fn each_setting_is_that_of_the_last_file_that_names_it() {
     let mine = user.join("hyperrun/config.toml").display().to_string();
     does("info")
         .stdout_has("\n memory: 256m (/etc/hyperrun/config.toml:1)\n")
-        .stdout_has(&format!("\n cpus: 1.5 ({mine}:2)\n"))
+        .stdout_has(&format!("\n cpus: 1.50 ({mine}:2)\n"))
         .stdout_has("\n restart: no (built in)\n")
         .stdout_has("\n log-opts.max-size: 10m (built in)\n")
         .stdout_has("\n log-opts.max-file: 7 (/etc/hyperrun/config.toml:5)\n");

@@ -7,7 +7,7 @@ mod place;
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyperrun_tests::{Running, Sample, is_full};
 
@@ -47,15 +47,15 @@ const fn deed(words: &'static str, before: Before, takes_ms: usize) -> Deed {
 }
 
 const DEEDS: [Deed; 9] = [
-    deed("run -d --name NAME busybox sleep 1000", Before::Nothing, 1200),
-    deed("run --rm --name NAME busybox sleep 1000", Before::Nothing, 1200),
+    deed("run -d --name NAME busybox sleep 1000", Before::Nothing, 2000),
+    deed("run --rm --name NAME busybox sleep 1000", Before::Nothing, 2000),
     deed("create --name NAME busybox sleep 1000", Before::Nothing, 300),
-    deed("start NAME", Before::Created, 1000),
-    deed("exec NAME sleep 0.1", Before::Running, 500),
-    deed("stop -t 0 NAME", Before::Running, 400),
-    deed("rm -f NAME", Before::Running, 500),
-    deed("rm NAME", Before::Created, 200),
-    deed("commit NAME made:1", Before::Running, 1600),
+    deed("start NAME", Before::Created, 1800),
+    deed("exec NAME sleep 0.1", Before::Running, 700),
+    deed("stop -t 0 NAME", Before::Running, 500),
+    deed("rm -f NAME", Before::Running, 900),
+    deed("rm NAME", Before::Created, 400),
+    deed("commit NAME made:1", Before::Running, 800),
 ];
 
 /// Who is killed.
@@ -161,11 +161,15 @@ fn round(place: &Place, mut moments: [Moment; 4], victim: Victim, tally: &mut Ta
     // One that is attached, and not hit or tried again without a template, goes on until its container
     // is removed.
     let mut attached = Vec::new();
-    for (moment, doing) in moments.iter().zip(doings) {
+    for ((moment, doing), is_hit) in moments.iter().zip(doings).zip(hits) {
         if moment.words.starts_with("run --rm") {
             attached.push((moment.name, doing));
-        } else {
-            doing.finish_alone();
+            continue;
+        }
+        let out = doing.finish_alone();
+        // Whoever is beside one that is killed does what it is to do.
+        if !is_hit {
+            out.code_is(0);
         }
     }
     place.settle(&when, &mut attached);
@@ -189,35 +193,42 @@ fn in_order(moments: &mut [Moment; 4], victim: Victim) -> String {
 }
 
 /// Does all of it at once, and kills at each moment who does that: who did it, and which of them were still
-/// there.
+/// there. Moments count from the beginning of each, not of the last.
 fn strike(
     place: &Place,
     moments: &[Moment; 4],
     supervisors: [Option<u32>; 4],
     victim: Victim,
 ) -> ([Running; 4], [bool; 4]) {
-    let words = moments.each_ref().map(|moment| moment.words.split(' '));
-    let doings = words.map(|words| Running::start(place.sandbox.command(words)));
-    let (begun, mut hits) = (Instant::now(), [false; 4]);
-    for (index, (moment, doing)) in moments.iter().zip(&doings).enumerate() {
-        thread::sleep((begun + moment.delay).saturating_duration_since(Instant::now()));
-        hits[index] = kill(place, doing, supervisors[index], victim);
-    }
-    (doings, hits)
+    let strike_one = |moment: &Moment, supervisor| {
+        let mut doing = Running::start(place.sandbox.command(moment.words.split(' ')));
+        thread::sleep(moment.delay);
+        let is_hit = kill(&mut doing, supervisor, victim);
+        (doing, is_hit)
+    };
+    let struck = thread::scope(|scope| {
+        let pairs = moments.each_ref().into_iter().zip(supervisors);
+        let all: Vec<_> = pairs
+            .map(|(moment, supervisor)| scope.spawn(move || strike_one(moment, supervisor)))
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+    });
+    let (doings, hits): (Vec<_>, Vec<_>) = struck.into_iter().unzip();
+    (doings.try_into().ok().unwrap(), hits.try_into().unwrap())
 }
 
 /// Whether there was somebody to be killed. The supervisor is known, or a child of who starts it.
-fn kill(place: &Place, doing: &Running, supervisor: Option<u32>, victim: Victim) -> bool {
-    let processes = place.processes();
-    let is_there = |id: &u32| processes.iter().any(|one| one.id == *id);
-    let child_of = |id| processes.iter().find(|one| one.parent == id).map(|one| one.id);
-    let supervisor = || supervisor.or_else(|| child_of(doing.id()));
+fn kill(doing: &mut Running, supervisor: Option<u32>, victim: Victim) -> bool {
+    if victim == Victim::CommandLine {
+        return !doing.has_ended() && place::kill(doing.id());
+    }
+    let supervisor =
+        supervisor.filter(|id| place::runs(*id)).or_else(|| place::child_of(doing.id()));
     let id = match victim {
-        Victim::CommandLine => Some(doing.id()),
-        Victim::Supervisor => supervisor(),
-        Victim::Machine => supervisor().and_then(child_of),
+        Victim::Machine => supervisor.and_then(place::child_of),
+        _ => supervisor,
     };
-    id.filter(is_there).is_some_and(place::kill)
+    id.is_some_and(place::kill)
 }
 
 #[test]

@@ -94,7 +94,11 @@ fn a_table_of_what_containers_use_is_kept_true_until_it_is_interrupted() {
     tmux.wait_until(|screen| is_table_of(screen, &["one"]));
     sandbox.does("run -d --name two busybox sleep 1000");
     tmux.wait_until(|screen| is_table_of(screen, &["two", "one"]));
+    // Where there is no screen, table follows table; with the last of those that are named it is over.
+    let mut named = Running::start(sandbox.command(["stats", "--format", "{{.Name}}", "one"]));
+    named.wait_for("one\none\n");
     sandbox.does("rm -f one");
+    named.finish_alone().code_is(0);
     tmux.wait_until(|screen| is_table_of(screen, &["two"]));
     tmux.send(&["C-c"]);
     tmux.wait_for("ended 130, restored");

@@ -53,17 +53,21 @@ const LISTING: Listing<'_> = Listing {
 /// Between two looks: the share of the CPU is that of this time.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks twice and prints a table, or does so until it is interrupted.
+/// Looks twice and prints a table, or does so until it is interrupted or those that are named are gone.
 pub(crate) fn run(args: &StatsArgs, common: &Common) -> Result<ExitCode, Failure> {
     let all = containers(common)?;
-    let mut before = args.look(&all)?;
+    let named = args.named(&all)?;
+    let mut before = args.look(&all, &named)?;
     loop {
         std::thread::sleep(INTERVAL);
-        let now = args.look(&all)?;
+        let now = args.look(&all, &named)?;
         let rows: Vec<Value> = now.iter().map(|one| args.row(one, &before)).collect();
         let text = LISTING.lay_out(args.format.as_deref(), &rows)?;
         if args.no_stream {
             print(&text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if now.is_empty() && !named.is_empty() {
             return Ok(ExitCode::SUCCESS);
         }
         // A terminal shows one table, in the place of the last one.
@@ -80,14 +84,22 @@ struct Look {
 }
 
 impl StatsArgs {
-    fn look(&self, all: &Containers) -> Result<Vec<Look>, Failure> {
-        let found = if self.containers.is_empty() {
+    /// The ids of those that are asked for by name.
+    fn named(&self, all: &Containers) -> Result<Vec<String>, Failure> {
+        self.containers.iter().map(|words| Ok(all.find(words)?.record.id)).collect()
+    }
+
+    /// Looks at those that are named, as long as they are there, or at all.
+    fn look(&self, all: &Containers, named: &[String]) -> Result<Vec<Look>, Failure> {
+        let mut found = Vec::new();
+        for id in named {
+            found.extend(all.look_again(id)?);
+        }
+        if named.is_empty() {
             let runs = |one: &Found| matches!(one.state.status, Status::Running | Status::Paused);
-            all.list()?.into_iter().filter(|one| self.all || runs(one)).collect()
-        } else {
-            let named = self.containers.iter().map(|words| all.find(words));
-            named.collect::<Result<Vec<_>, _>>()?
-        };
+            found = all.list()?;
+            found.retain(|one| self.all || runs(one));
+        }
         // All at once: one whose machine does not answer holds up no other.
         let stats: Vec<Option<Stats>> = std::thread::scope(|scope| {
             let ask = |found| scope.spawn(move || runtime::stats(found).ok());
@@ -106,14 +118,18 @@ impl StatsArgs {
         let earlier = earlier.and_then(|look| look.stats);
         let dash = || "--".to_owned();
         let both = |one: String, other: String| format!("{one} / {other}");
-        let (cpu, usage, share, block, pids) = match now.stats {
-            None => (dash(), both(dash(), dash()), dash(), dash(), dash()),
+        let (cpu, usage, share, net, block, pids) = match now.stats {
+            None => {
+                let none = || both(dash(), dash());
+                (dash(), none(), dash(), none(), none(), dash())
+            }
             Some(stats) => {
                 let used = stats.memory_bytes.saturating_sub(stats.memory_inactive_file_bytes);
                 (
                     percent(cpu_share(earlier.unwrap_or_default(), stats)),
                     both(words::binary_size(used), words::binary_size(stats.memory_limit_bytes)),
                     percent(parts_of(used, stats.memory_limit_bytes)),
+                    both(words::size(stats.net_received_bytes), words::size(stats.net_sent_bytes)),
                     both(
                         words::size(stats.block_read_bytes),
                         words::size(stats.block_written_bytes),
@@ -129,7 +145,7 @@ impl StatsArgs {
             "CPUPerc": cpu,
             "MemUsage": usage,
             "MemPerc": share,
-            "NetIO": "0B / 0B",
+            "NetIO": net,
             "BlockIO": block,
             "PIDs": pids,
         })

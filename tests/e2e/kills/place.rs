@@ -274,6 +274,23 @@ fn taps(mut links: BTreeSet<String>) -> BTreeSet<String> {
     links
 }
 
+/// Whether a process runs: one that has ended may still wait for its parent.
+pub(super) fn runs(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// The child of a supervisor, or of who starts one, that runs and answers for one container only.
+pub(super) fn child_of(id: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+    let is_resolver = |id: &u32| {
+        let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        name.starts_with("hyperrun-resolv")
+    };
+    let mut ids = children.split_whitespace().filter_map(|id| id.parse().ok());
+    ids.find(|id| runs(*id) && !is_resolver(id))
+}
+
 /// Kills a process; whether it was there.
 pub(super) fn kill(id: u32) -> bool {
     kill_process(pid(id), Signal::KILL).is_ok()
