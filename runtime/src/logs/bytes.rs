@@ -28,6 +28,21 @@ pub(super) fn plain(bytes: &[u8]) -> usize {
     position(bytes, special_or_not_ascii, |byte| is_special(byte) || !byte.is_ascii())
 }
 
+/// How many bytes at the beginning of a word stand for themselves in a JSON string and are ASCII.
+pub(super) fn plain_in_word(word: [u8; 8]) -> usize {
+    special_or_not_ascii(u64::from_le_bytes(word)).trailing_zeros() as usize / 8
+}
+
+/// Whether all of a block's bytes stand for themselves in a JSON string and are ASCII. Compilers look at
+/// sixteen of them at a time, as long as no question hangs on the answer to another.
+pub(super) fn is_plain<const N: usize>(block: &[u8; N]) -> bool {
+    let special = block.iter().fold(0, |any, byte| {
+        let is_control_or_not_ascii = byte.cast_signed() < 0x20;
+        any | u8::from(is_control_or_not_ascii) | u8::from(*byte == b'"') | u8::from(*byte == b'\\')
+    });
+    special == 0
+}
+
 /// How many bytes at the beginning stand for themselves in a JSON string.
 pub(super) fn unescaped(bytes: &[u8]) -> usize {
     position(bytes, special, is_special)

@@ -1,50 +1,49 @@
 //! Text as a JSON string, the way Go writes it: what is no UTF-8 becomes U+FFFD.
 
-use super::bytes::{is_special, not_ascii, plain};
+use super::bytes::{is_plain, not_ascii, plain_in_word};
 
-/// Appends `bytes` to `to`, without the quotes around it. What needs no escape goes over in whole runs.
+/// How many bytes are looked at with one question.
+const BLOCK_BYTES: usize = 32;
+
+/// Appends `bytes` to `to`, without the quotes around it.
 pub(super) fn escape(mut bytes: &[u8], to: &mut Vec<u8>) {
-    while let Some(first) = bytes.first() {
-        let kind = kind(*first);
-        let count = match kind {
-            Kind::Escaped => bytes.iter().take_while(|byte| *byte == first).count(),
-            Kind::Plain => plain(bytes),
-            Kind::NotAscii => not_ascii(bytes),
+    loop {
+        bytes = copy_plain(bytes, to);
+        let Some(first) = bytes.first() else { return };
+        let count = if first.is_ascii() {
+            let same = bytes.iter().take_while(|byte| *byte == first);
+            same.inspect(|byte| escape_byte(**byte, to)).count()
+        } else {
+            let count = not_ascii(bytes);
+            copy_valid(&bytes[..count], to);
+            count
         };
-        let (run, rest) = bytes.split_at(count);
-        match kind {
-            Kind::Plain => to.extend_from_slice(run),
-            Kind::Escaped => {
-                let start = to.len();
-                escape_byte(*first, to);
-                let end = to.len();
-                (1..count).for_each(|_| to.extend_from_within(start..end));
-            }
-            Kind::NotAscii => copy_valid(run, to),
+        bytes = &bytes[count..];
+    }
+}
+
+/// Appends the part at the beginning of `bytes` that needs no escape: what comes behind it.
+fn copy_plain<'a>(mut bytes: &'a [u8], to: &mut Vec<u8>) -> &'a [u8] {
+    while let Some((block, rest)) = bytes.split_first_chunk::<BLOCK_BYTES>() {
+        if !is_plain(block) {
+            break;
+        }
+        to.extend_from_slice(block);
+        bytes = rest;
+    }
+    while let Some((word, rest)) = bytes.split_first_chunk() {
+        let count = plain_in_word(*word);
+        // All of it is copied sooner than a part of it.
+        to.extend_from_slice(word);
+        if count < word.len() {
+            to.truncate(to.len() - word.len() + count);
+            return &bytes[count..];
         }
         bytes = rest;
     }
-}
-
-/// What becomes of a byte.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// It goes over as it is.
-    Plain,
-    /// It has an escape of its own.
-    Escaped,
-    /// It is a part of a longer character, or of none.
-    NotAscii,
-}
-
-fn kind(byte: u8) -> Kind {
-    if !byte.is_ascii() {
-        Kind::NotAscii
-    } else if is_special(byte) {
-        Kind::Escaped
-    } else {
-        Kind::Plain
-    }
+    let count = bytes.iter().take_while(|byte| is_plain(&[**byte])).count();
+    to.extend_from_slice(&bytes[..count]);
+    &bytes[count..]
 }
 
 fn escape_byte(byte: u8, to: &mut Vec<u8>) {
@@ -90,6 +89,29 @@ mod tests {
             text.push(b'"');
             let read: String = serde_json::from_slice(&text).unwrap();
             assert_eq!(read, String::from_utf8_lossy(bytes));
+        }
+    }
+
+    /// Each byte at each place of a block and behind it, among others that are plain or are not.
+    #[test]
+    fn a_byte_is_written_alike_wherever_it_stands() {
+        for filler in [b'a', b'"'] {
+            let around = |count: usize| {
+                let mut text = Vec::new();
+                (0..count).for_each(|_| escape(&[filler], &mut text));
+                text
+            };
+            for at in 0..BLOCK_BYTES + 10 {
+                for byte in 0..=255 {
+                    let mut bytes = [filler; 2 * BLOCK_BYTES];
+                    bytes[at] = byte;
+                    let (mut alone, mut text) = (Vec::new(), Vec::new());
+                    escape(&[byte], &mut alone);
+                    escape(&bytes, &mut text);
+                    let wanted = [around(at), alone, around(bytes.len() - at - 1)].concat();
+                    assert!(text == wanted, "{byte} at {at}");
+                }
+            }
         }
     }
 }
