@@ -18,7 +18,8 @@ use hyperrun_tests::load::{
 use vmm::config::DiskLimits;
 use vmm::{
     AfterSave, BootFiles, DiskBacking, DiskConfig, Event, Exit, LiveSave, Machine, MachineConfig,
-    Order, OrderSender, Ring, Save, SaveFiles, SnapshotFiles, Start, VsockConfig, orders,
+    Order, OrderSender, PageFiles, Ring, Save, SaveFiles, SnapshotFiles, Start, VsockConfig,
+    orders,
 };
 
 /// How long a guest may take over anything in the lab.
@@ -135,8 +136,8 @@ impl Worker {
         };
         let machine = SnapshotFiles::new(create("state"), create("memory"));
         // The machine's process is this one.
-        let pagemap = File::open("/proc/self/pagemap").unwrap();
-        let files = SaveFiles { machine, overlays: vec![create("disk")], parent: None, pagemap };
+        let pages = PageFiles::of(std::process::id()).unwrap();
+        let files = SaveFiles { machine, overlays: vec![create("disk")], parent: None, pages };
         assert_eq!(self.hears_of(Order::BeginSave(files)), LiveSave::Begun);
         match self.hears_of(Order::Save(after)) {
             LiveSave::Saved { written } => (folder, written),
@@ -307,9 +308,9 @@ fn a_machine_that_cannot_be_saved_for_want_of_room_goes_on() {
     original.await_listening();
     let full = || File::options().read(true).write(true).open("/dev/full").unwrap();
     let begin = |memory: File| {
-        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let pages = PageFiles::of(std::process::id()).unwrap();
         let machine = SnapshotFiles::new(full(), memory);
-        let files = SaveFiles { machine, overlays: vec![full()], parent: None, pagemap };
+        let files = SaveFiles { machine, overlays: vec![full()], parent: None, pages };
         original.hears_of(Order::BeginSave(files))
     };
     let fails = |told: LiveSave| {

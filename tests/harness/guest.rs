@@ -20,7 +20,7 @@ use vmm::config::{
 };
 use vmm::event::{Event, InterfaceOutcome, LiveSave};
 use vmm::machine::Machine;
-use vmm::order::{AfterSave, Order, OrderSender, SaveFiles};
+use vmm::order::{AfterSave, Order, OrderSender, PageFiles, SaveFiles};
 
 use crate::Sandbox;
 
@@ -189,8 +189,8 @@ impl Guest {
         };
         let machine = SnapshotFiles::new(create("state"), create("memory"));
         // The machine's process is the test's.
-        let pagemap = File::open("/proc/self/pagemap").expect("it is there");
-        let files = SaveFiles { machine, overlays: vec![create("scratch")], parent: None, pagemap };
+        let pages = PageFiles::of(std::process::id()).expect("it is there");
+        let files = SaveFiles { machine, overlays: vec![create("scratch")], parent: None, pages };
         assert_eq!(self.live(Order::BeginSave(files)), LiveSave::Begun);
         assert_eq!(ask(self, Question::Suspend), Answer::Done);
         let saved = self.live(Order::Save(AfterSave::GoOn));

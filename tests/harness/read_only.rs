@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder that is mounted over itself, read-only, and unmounted in the end. Needs root.
+/// A folder that is mounted over itself, read-only, and unmounted in the end, whatever a process that is on its way out
+/// still has open in it. Needs root.
 pub struct ReadOnly {
     folder: PathBuf,
 }
@@ -25,7 +26,7 @@ fn mount(options: &[&str], folders: &[&Path]) {
 
 impl Drop for ReadOnly {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.folder).status();
+        let status = Command::new("umount").arg("--lazy").arg(&self.folder).status();
         assert!(std::thread::panicking() || status.is_ok_and(|status| status.success()));
     }
 }

@@ -42,7 +42,9 @@ pub use exit::Exit;
 pub use layers::{Layers, Pieces};
 pub use loader::LoadError;
 pub use machine::Machine;
-pub use order::{AfterSave, Order, OrderReceiver, OrderSender, Parent, SaveFiles, orders};
+pub use order::{
+    AfterSave, Order, OrderReceiver, OrderSender, PageFiles, Parent, SaveFiles, orders,
+};
 pub use slots::SlotError;
 pub use snapshot::{
     Contents, SnapshotError, check_saved, contents as saved_contents, flatten, memory_sum,

@@ -30,7 +30,7 @@ use crate::layers::Pieces;
 use crate::order::{AfterSave, Listener, Order, OrderReceiver};
 use crate::residence;
 use crate::slots::Slots;
-use crate::snapshot::{self, MachineState, Pagemap, Saved, SnapshotError};
+use crate::snapshot::{self, MachineState, Pagemap, Saved, SnapshotError, Survey};
 use crate::vcpu::RunningVcpu;
 use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
@@ -226,7 +226,10 @@ impl Machine {
                 }
                 Pause::End(ending) => return Ok(ending),
             };
-            let save = |memory: &_, file: &_| snapshot::save_memory(memory, &pagemap, file);
+            let save = |memory: &_, file: &_| {
+                let survey = Survey::of(memory, &pagemap, None).map_err(SnapshotError::Read)?;
+                snapshot::save_memory(memory, survey, file)
+            };
             let saved = match self.save(files, Vec::new(), save) {
                 Ok(_) => Event::Saved,
                 Err(error) => Event::NotSaved(chain(&error)),

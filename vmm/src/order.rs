@@ -58,8 +58,31 @@ pub struct SaveFiles {
     /// What it was saved as before, to write no more than what differs from that, if the machine finds that it
     /// can: it says in its state how many files there are then.
     pub parent: Option<Parent>,
-    /// `/proc/PID/pagemap` of its process, which opens nothing while its guest runs.
+    /// What tells of its memory, for it opens nothing while its guest runs.
+    pub pages: PageFiles,
+}
+
+/// What tells which pages a process has, and which of them were written since some moment.
+#[derive(Debug)]
+pub struct PageFiles {
+    /// Its `/proc/PID/pagemap`, to be read.
     pub pagemap: File,
+    /// Its `/proc/PID/clear_refs`, to be written.
+    pub clear_refs: File,
+}
+
+impl PageFiles {
+    /// Those of a process.
+    ///
+    /// # Errors
+    /// When it is not there, or somebody else's.
+    pub fn of(process: u32) -> io::Result<Self> {
+        let place = |name| format!("/proc/{process}/{name}");
+        Ok(Self {
+            pagemap: File::open(place("pagemap"))?,
+            clear_refs: File::options().write(true).open(place("clear_refs"))?,
+        })
+    }
 }
 
 /// The files of a machine that was saved while it lived.
@@ -95,7 +118,7 @@ enum Words {
     Unplug {
         interface: u8,
     },
-    /// The files are state, memory, and pagemap, then the overlays; then those of the parent, if that has any
+    /// The files are state, memory, pagemap, and `clear_refs`, then the overlays; then those of the parent, if that has any
     /// layers: its state, and so many files of its memory and of each disk.
     BeginSave {
         overlays: u8,
@@ -206,7 +229,7 @@ fn order(bytes: &[u8], files: impl IntoIterator<Item = OwnedFd>) -> io::Result<O
         Words::AbandonSave => Order::AbandonSave,
         Words::BeginSave { overlays, layers } => {
             let machine = SnapshotFiles::new(file()?.into(), file()?.into());
-            let pagemap = file()?.into();
+            let pages = PageFiles { pagemap: file()?.into(), clear_refs: file()?.into() };
             let mut some = |count: u8| -> io::Result<Vec<File>> {
                 (0..count).map(|_| Ok(file()?.into())).collect()
             };
@@ -219,7 +242,7 @@ fn order(bytes: &[u8], files: impl IntoIterator<Item = OwnedFd>) -> io::Result<O
                     overlays: (0..overlays).map(|_| some(layers)).collect::<io::Result<_>>()?,
                 }),
             };
-            Order::BeginSave(SaveFiles { machine, overlays: own, parent, pagemap })
+            Order::BeginSave(SaveFiles { machine, overlays: own, parent, pages })
         }
         Words::Plug { interface, backend, has_vhost, limits } => {
             let backend = match backend {
@@ -235,11 +258,12 @@ fn order(bytes: &[u8], files: impl IntoIterator<Item = OwnedFd>) -> io::Result<O
 
 impl SaveFiles {
     fn into_descriptors(self) -> Vec<OwnedFd> {
-        let Self { machine: SnapshotFiles { state, memory, .. }, overlays, parent, pagemap } = self;
+        let Self { machine: SnapshotFiles { state, memory, .. }, overlays, parent, pages } = self;
+        let PageFiles { pagemap, clear_refs } = pages;
         let parents = parent.into_iter().flat_map(|Parent { state, memory, overlays }| {
             std::iter::once(state).chain(memory).chain(overlays.into_iter().flatten())
         });
-        let own = [state, memory, pagemap].into_iter().chain(overlays);
+        let own = [state, memory, pagemap, clear_refs].into_iter().chain(overlays);
         own.chain(parents).map(OwnedFd::from).collect()
     }
 }
@@ -327,20 +351,21 @@ mod tests {
             memory: some("upper"),
             overlays: vec![some("first"), some("second")],
         };
-        let files = SaveFiles { machine, overlays, parent: Some(parent), pagemap: file("pagemap") };
+        let pages = PageFiles { pagemap: file("pagemap"), clear_refs: file("clear_refs") };
+        let files = SaveFiles { machine, overlays, parent: Some(parent), pages };
         sender.send(Order::BeginSave(files)).expect("there is room");
         sender.send(Order::Save(AfterSave::End)).expect("there is room");
         let Ok(Some(Order::BeginSave(files))) = receiver.receive() else { panic!("another order") };
-        let SaveFiles { machine, overlays, parent, pagemap } = files;
+        let SaveFiles { machine, overlays, parent, pages } = files;
         let parent = parent.expect("it came");
         let text = |file: File| {
             let mut bytes = [0; 16];
             let count = file.read_at(&mut bytes, 0).expect("it is a file");
             String::from_utf8_lossy(&bytes[..count]).into_owned()
         };
-        let own = [machine.state, machine.memory, pagemap].into_iter().chain(overlays);
-        let came: Vec<_> = own.map(text).collect();
-        assert_eq!(came, ["state", "memory", "pagemap", "one", "two"]);
+        let own = [machine.state, machine.memory, pages.pagemap, pages.clear_refs];
+        let came: Vec<_> = own.into_iter().chain(overlays).map(text).collect();
+        assert_eq!(came, ["state", "memory", "pagemap", "clear_refs", "one", "two"]);
         let lower = parent.memory.into_iter().chain(parent.overlays.into_iter().flatten());
         let came: Vec<_> = std::iter::once(parent.state).chain(lower).map(text).collect();
         assert_eq!(came, ["parent", "upper", "lower", "first", "lower", "second", "lower"]);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use protocol::{Answer, ExecSpec, Question, WindowSize};
 use vmm::config::SnapshotFiles;
 use vmm::event::LiveSave;
-use vmm::order::{AfterSave, Order, Parent, SaveFiles};
+use vmm::order::{AfterSave, Order, PageFiles, Parent, SaveFiles};
 
 use super::alarms::Alarm;
 use super::clients::ClientId;
@@ -85,10 +85,9 @@ impl Supervisor<'_> {
     }
 
     fn begin_snapshot(&mut self, files: Vec<OwnedFd>) -> Result<(), String> {
-        let pagemap = File::open(format!("/proc/{}/pagemap", self.machine.pid()));
-        let pagemap =
-            pagemap.map_err(|error| format!("its memory cannot be looked at: {error}"))?;
-        let files = save_files(files, pagemap).ok_or("files are missing with the message")?;
+        let pages = PageFiles::of(self.machine.pid().cast_unsigned());
+        let pages = pages.map_err(|error| format!("its memory cannot be looked at: {error}"))?;
+        let files = save_files(files, pages).ok_or("files are missing with the message")?;
         let ordered = self.machine.order(Order::BeginSave(files));
         ordered.map_err(|error| vmm::error::chain(&error))
     }
@@ -236,7 +235,7 @@ impl Supervisor<'_> {
 
 /// The files of a message: what is to be filled, then those of a parent, if there is one: its state, and as
 /// many files of its memory as of its disk.
-fn save_files(files: Vec<OwnedFd>, pagemap: File) -> Option<SaveFiles> {
+fn save_files(files: Vec<OwnedFd>, pages: PageFiles) -> Option<SaveFiles> {
     let mut files = files.into_iter().map(File::from);
     let machine = SnapshotFiles::new(files.next()?, files.next()?);
     let overlays = vec![files.next()?];
@@ -245,7 +244,7 @@ fn save_files(files: Vec<OwnedFd>, pagemap: File) -> Option<SaveFiles> {
         let overlay = memory.split_off(memory.len() / 2);
         Parent { state, memory, overlays: vec![overlay] }
     });
-    Some(SaveFiles { machine, overlays, parent, pagemap })
+    Some(SaveFiles { machine, overlays, parent, pages })
 }
 
 #[cfg(test)]

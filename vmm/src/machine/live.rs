@@ -2,24 +2,31 @@
 //! then the machine stands still for the rest.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc::RecvError;
 use std::thread;
+use std::time::SystemTime;
 
 use vm_memory::GuestMemoryMmap;
 
-use super::{Machine, Pagemap};
+use super::Machine;
 use crate::config::{DiskBacking, MachineConfig, SnapshotFiles};
 use crate::error::{Error, chain};
 use crate::event::{Event, LiveSave};
 use crate::exit::Exit;
 use crate::layers::{self, Layers, PAGE, Pieces};
 use crate::memory;
-use crate::order::{AfterSave, Parent, SaveFiles};
-use crate::snapshot::{self, Ahead, Grain, Saved, SnapshotError};
+use crate::order::{AfterSave, PageFiles, Parent, SaveFiles};
+use crate::snapshot::{self, Ahead, Grain, Pagemap, Saved, SnapshotError, Survey, Watch};
 use crate::sparse;
 use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
+
+/// More pages than these are not compared while a machine stands still, if that can be avoided: 16 MiB.
+const MOST_COMPARED: usize = 4096;
+/// Of more snapshots than these it is not known what a machine has written since.
+const MOST_KNOWN: usize = 16;
 
 /// What a machine is made of that is saved with it.
 #[derive(Debug, Default)]
@@ -28,6 +35,7 @@ pub(super) struct Belongings {
     overlays: Vec<File>,
     beneath: Arc<Beneath>,
     is_traced: bool,
+    known: Option<Known>,
 }
 
 /// What lies behind pieces of a machine's memory, if it goes on where another one was saved.
@@ -38,20 +46,41 @@ struct Beneath {
     pieces: Pieces,
 }
 
+/// Snapshots of a machine of which it is known what it has written since.
+#[derive(Debug)]
+struct Known {
+    /// It began before any of them was complete.
+    watch: Watch,
+    /// Their memories.
+    memories: Vec<Identity>,
+}
+
+/// What tells a file from all others, and from those that had its inode before.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    created: SystemTime,
+}
+
 /// What was begun.
 #[derive(Debug)]
 pub(crate) struct Begun {
     files: SnapshotFiles,
     overlays: Vec<File>,
     pagemap: Pagemap,
-    base: Base,
+    memory: Base,
+    /// It began before anything was written ahead.
+    watch: Option<Watch>,
+    /// What the disks were saved as before; without that they are written as a whole.
+    disks: Option<Vec<Layers>>,
 }
 
-/// What is not written any more while the machine stands still.
+/// What of a memory is not written any more while the machine stands still.
 #[derive(Debug)]
 enum Base {
     /// What was saved before.
-    Past(Past),
+    Past(Layers),
     /// What was written ahead, with so many bytes of what lies beneath.
     Ahead { ahead: Ahead, copied: u64 },
     /// What was written ahead, so many bytes, and what that lies over.
@@ -63,7 +92,16 @@ enum Base {
 struct Past {
     memory: Layers,
     /// None of a machine that was saved on its way to its life: what its disks have is written as a whole.
-    overlays: Vec<Layers>,
+    disks: Option<Vec<Layers>>,
+}
+
+impl Identity {
+    /// None where the file system does not know when a file was made.
+    fn of(file: &File) -> Option<Self> {
+        let metadata = file.metadata().ok()?;
+        let created = metadata.created().ok()?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino(), created })
+    }
 }
 
 impl Belongings {
@@ -105,7 +143,7 @@ impl Belongings {
         }
         let memory = memory::layers(bytes, memory, &state.memory).ok()?;
         if state.disks.is_empty() {
-            return Some(Past { memory, overlays: Vec::new() });
+            return Some(Past { memory, disks: None });
         }
         if state.disks.len() != overlays.len() {
             return None;
@@ -117,33 +155,49 @@ impl Belongings {
             let is_alike = layers.bytes().ok()? == length && length.is_multiple_of(PAGE as u64);
             is_alike.then_some(layers)
         };
-        Some(Past { memory, overlays: disks.map(disk).collect::<Option<_>>()? })
+        Some(Past { memory, disks: Some(disks.map(disk).collect::<Option<_>>()?) })
+    }
+
+    /// What is written since a memory was saved as a file of this identity is known, by this watch or the one that
+    /// there is.
+    fn know_since(&mut self, memory: Option<Identity>, watch: Option<Watch>) {
+        if let Some(watch) = watch {
+            self.known = Some(Known { watch, memories: Vec::new() });
+        }
+        if let Some(Known { memories, .. }) = &mut self.known {
+            memories.extend(memory);
+            if memories.len() > MOST_KNOWN {
+                memories.remove(0);
+            }
+        }
+    }
+
+    /// What tells which pages were written since a memory was saved, if anything does.
+    fn watch_since(&self, past: &Layers) -> Option<&Watch> {
+        let known = self.known.as_ref()?;
+        let memory = Identity::of(past.files().next()?)?;
+        known.memories.contains(&memory).then_some(&known.watch)
     }
 }
 
 impl Beneath {
-    /// Writes a memory that lies over this to an empty file, while its guest runs.
+    /// Writes a memory that lies over this to an empty file, while its guest runs: what differs from what was saved
+    /// before, if there is that.
     fn write_ahead(
         &self,
         memory: &GuestMemoryMmap,
         pagemap: &Pagemap,
+        past: Option<(&Layers, Grain)>,
         file: &File,
     ) -> Result<Base, SnapshotError> {
-        let copied = self.files.copy_to(file).map_err(SnapshotError::Write)?;
-        let ahead = snapshot::write_ahead(memory, pagemap, &self.pieces, file)?;
-        Ok(Base::Ahead { ahead, copied })
-    }
-
-    /// Writes what differs from `past`, while the guest runs.
-    fn differ_ahead(
-        &self,
-        memory: &GuestMemoryMmap,
-        pagemap: &Pagemap,
-        past: &Layers,
-        file: &File,
-    ) -> Result<Base, SnapshotError> {
+        let survey = Survey::of(memory, pagemap, None).map_err(SnapshotError::Read)?;
+        let Some((past, grain)) = past else {
+            let copied = self.files.copy_to(file).map_err(SnapshotError::Write)?;
+            let ahead = snapshot::write_ahead(memory, survey, &self.pieces, file)?;
+            return Ok(Base::Ahead { ahead, copied });
+        };
         let places = (&self.files, past);
-        let saved = snapshot::save_difference(memory, pagemap, places, file, Grain::Coarse)?;
+        let saved = snapshot::save_difference(memory, &survey, places, file, grain)?;
         let files = std::iter::once(file).chain(past.files()).map(File::try_clone);
         let layers = files.collect::<Result<_, _>>().and_then(|files| {
             memory::layers(snapshot::memory_length(memory), files, &saved.pieces)
@@ -163,10 +217,11 @@ pub(super) fn nothing_begun() -> Event {
 }
 
 impl Machine {
-    /// Has a thread write the memory ahead, but where little differs from what was saved before.
+    /// Has a thread write the memory ahead, but where little is to be compared with what was saved before.
     pub(super) fn begin_live(&mut self, files: SaveFiles) -> Option<Event> {
-        let SaveFiles { machine: files, overlays, parent, pagemap } = files;
-        let Belongings { overlays: own, beneath, is_traced } = &self.belongings;
+        let SaveFiles { machine: files, overlays, parent, pages } = files;
+        let PageFiles { pagemap, clear_refs } = pages;
+        let Belongings { overlays: own, is_traced, .. } = &self.belongings;
         // A vCPU may wait for somebody to read a line, and would not stop.
         let refusal = is_traced.then_some("a machine whose kernel speaks cannot be saved");
         let unequal = (own.len() != overlays.len()).then_some("it has another number of disks");
@@ -175,23 +230,29 @@ impl Machine {
         }
         let pagemap = Pagemap::opened(pagemap);
         let past = parent.and_then(|parent| self.belongings.past(self.memory_mib, parent));
-        let past = match past {
-            Some(past) if !past.overlays.is_empty() => {
-                let begun = Begun { files, overlays, pagemap, base: Base::Past(past) };
+        let (past, disks) = match past {
+            Some(Past { memory, disks: Some(disks) }) if self.has_little(&memory, &pagemap) => {
+                let (memory, disks) = (Base::Past(memory), Some(disks));
+                let begun = Begun { files, overlays, pagemap, memory, watch: None, disks };
                 return Some(self.has_begun(Ok(Box::new(begun))));
             }
-            past => past.map(|past| past.memory),
+            Some(Past { memory, disks }) => (Some(memory), disks),
+            None => (None, None),
         };
-        let (memory, beneath) = (self.vm.memory().clone(), Arc::clone(beneath));
+        // Each piece is mapped by itself, and over what is no snapshot of this machine they are many.
+        let grain = if disks.is_some() { Grain::Fine } else { Grain::Coarse };
+        // What is known begins anew.
+        self.belongings.known = None;
+        let (memory, beneath) = (self.vm.memory().clone(), Arc::clone(&self.belongings.beneath));
         let wakes = self.wake_sender.clone();
         let write = move || {
-            let file = &files.memory;
-            let written = match past {
-                Some(past) => beneath.differ_ahead(&memory, &pagemap, &past, file),
-                None => beneath.write_ahead(&memory, &pagemap, file),
-            };
-            let begun = match written {
-                Ok(base) => Ok(Box::new(Begun { files, overlays, pagemap, base })),
+            // Where the host cannot tell what is written from now on, all is compared later.
+            let watch = Watch::begin(&clear_refs).ok();
+            let past = past.as_ref().map(|past| (past, grain));
+            let begun = match beneath.write_ahead(&memory, &pagemap, past, &files.memory) {
+                Ok(memory) => {
+                    Ok(Box::new(Begun { files, overlays, pagemap, memory, watch, disks }))
+                }
                 Err(error) => Err(chain(&error)),
             };
             // A machine that is at its end does not listen.
@@ -199,6 +260,13 @@ impl Machine {
         };
         let thread = thread::Builder::new().name("ahead".to_owned()).stack_size(STACK_BYTES);
         thread.spawn(write).err().map(|error| failed(&error.to_string()))
+    }
+
+    /// Whether so little is to be compared with this that the machine can stand still for it.
+    fn has_little(&self, past: &Layers, pagemap: &Pagemap) -> bool {
+        let watch = self.belongings.watch_since(past);
+        let survey = Survey::of(self.vm.memory(), pagemap, watch);
+        survey.is_ok_and(|survey| survey.suspects() <= MOST_COMPARED)
     }
 
     /// What to tell of what was begun.
@@ -239,33 +307,42 @@ impl Machine {
     }
 
     fn save_live(&mut self, begun: Begun) -> Result<u64, SnapshotError> {
-        let Begun { files, overlays, pagemap, base } = begun;
+        let Begun { files, overlays, pagemap, memory: base, watch, disks: past } = begun;
+        let beneath = match &base {
+            Base::Past(_) | Base::Ahead { .. } => 0,
+            Base::Difference { layers, .. } => layers.count() - 1,
+        };
         let (mut disks, mut written) = (Vec::with_capacity(overlays.len()), 0);
         for (index, (own, overlay)) in self.belongings.overlays.iter().zip(&overlays).enumerate() {
-            let saved = match &base {
-                Base::Past(past) => snapshot::save_file(own, &past.overlays[index], overlay)?,
-                Base::Ahead { .. } => copy_whole(own, overlay, 0)?,
-                Base::Difference { layers, .. } => copy_whole(own, overlay, layers.count() - 1)?,
+            let saved = match &past {
+                Some(past) => snapshot::save_file(own, &past[index], overlay)?,
+                None => copy_whole(own, overlay, beneath)?,
             };
             written += saved.written;
             disks.push(saved.pieces);
         }
-        let beneath = Arc::clone(&self.belongings.beneath);
+        let since = match &base {
+            Base::Past(past) => self.belongings.watch_since(past),
+            Base::Ahead { .. } | Base::Difference { .. } => watch.as_ref(),
+        };
+        let survey = Survey::of(self.vm.memory(), &pagemap, since).map_err(SnapshotError::Read)?;
+        let (beneath, identity) =
+            (Arc::clone(&self.belongings.beneath), Identity::of(&files.memory));
         let saved = self.save(files, disks, |memory, file| match base {
             Base::Past(past) => {
-                let places = (&beneath.files, &past.memory);
-                snapshot::save_difference(memory, &pagemap, places, file, Grain::Fine)
+                let places = (&beneath.files, &past);
+                snapshot::save_difference(memory, &survey, places, file, Grain::Fine)
             }
             Base::Ahead { ahead, copied } => {
                 written += copied;
-                snapshot::catch_up(memory, &pagemap, ahead, file)
+                snapshot::catch_up(memory, &survey, ahead, file)
             }
             Base::Difference { layers, written: ahead } => {
                 written += ahead;
-                let beneath = &beneath.files;
-                snapshot::save_difference_again(memory, &pagemap, beneath, &layers, file)
+                snapshot::save_difference_again(memory, &survey, &beneath.files, &layers, file)
             }
         })?;
+        self.belongings.know_since(identity, watch);
         Ok(written + saved)
     }
 

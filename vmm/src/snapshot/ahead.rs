@@ -11,7 +11,8 @@ use vm_memory::GuestMemoryMmap;
 
 use super::SnapshotError;
 use super::difference::Saved;
-use super::memory::{PIECE, Pagemap, ZEROS, length, overlaps, parts, runs};
+use super::memory::{PIECE, ZEROS, length, overlaps, parts, runs};
+use super::pagemap::{Page, Survey};
 use super::whole::seal;
 use crate::layers::{self, PAGE, Pieces};
 
@@ -21,8 +22,8 @@ pub(crate) struct Ahead {
     /// The parts that are in the file.
     pieces: Pieces,
     written: u64,
-    /// Of each part, which pages the process had of its own; nothing where it had none.
-    own: Vec<Vec<bool>>,
+    /// Which pages the process had of its own.
+    survey: Survey,
 }
 
 /// Writes what is in `memory` to `file`. That is empty, or holds a copy of the file that lies behind
@@ -30,58 +31,61 @@ pub(crate) struct Ahead {
 /// the first of two steps: [`catch_up`] is the other one.
 ///
 /// # Errors
-/// When the file cannot be written, or the host does not tell which pages there are.
+/// When the file cannot be written.
 pub(crate) fn write_ahead(
     memory: &GuestMemoryMmap,
-    pagemap: &Pagemap,
+    survey: Survey,
     base: &[(u64, u64)],
     file: &File,
 ) -> Result<Ahead, SnapshotError> {
-    let mut ahead = Ahead { pieces: Pieces::new(), written: 0, own: Vec::new() };
+    let (mut pieces, mut written) = (Pieces::new(), 0);
     let mut buffer = vec![0; PIECE];
     for part in parts(memory) {
         let has_base = overlaps(base, part.address, part.bytes as u64);
-        let own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
+        let own: Vec<bool> = survey.pages(&part).iter().map(|page| page.is_own()).collect();
         let piece = &mut buffer[..part.bytes];
         part.read(&own, piece);
         let fates = fates(piece, &own, has_base);
         let count = write_pages(piece, &fates, file, part.offset).map_err(SnapshotError::Write)?;
         if count > 0 || has_base {
-            layers::append(&mut ahead.pieces, part.address, part.bytes as u64);
+            layers::append(&mut pieces, part.address, part.bytes as u64);
         }
-        ahead.written += count;
-        ahead.own.push(if own.contains(&true) { own } else { Vec::new() });
+        written += count;
     }
     file.set_len(length(memory)).map_err(SnapshotError::Write)?;
-    Ok(ahead)
+    Ok(Ahead { pieces, written, survey })
 }
 
-/// Writes to a file that was written ahead what has changed in the memory since, which stands still now.
+/// Writes to a file that was written ahead what has changed in the memory since, which stands still now. What is
+/// not written since then is not looked at.
 ///
 /// # Errors
 /// As [`write_ahead`]; when the file cannot be read.
 pub(crate) fn catch_up(
     memory: &GuestMemoryMmap,
-    pagemap: &Pagemap,
+    survey: &Survey,
     ahead: Ahead,
     file: &File,
 ) -> Result<Saved, SnapshotError> {
-    let Ahead { pieces: known, mut written, own: before } = ahead;
+    let Ahead { pieces: known, mut written, survey: before } = ahead;
     let mut pieces = Pieces::new();
     let (mut now, mut then) = (vec![0; PIECE], vec![0; PIECE]);
-    for (part, before) in parts(memory).zip(before) {
-        let mut own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
+    for part in parts(memory) {
+        let pages = survey.pages(&part).iter().zip(before.pages(&part));
         // A page that was given back since holds what lies behind it.
-        own.iter_mut().zip(before).for_each(|(own, before)| *own |= before);
+        let is_suspect =
+            |(now, then): (&Page, &Page)| *now == Page::Suspect || now.is_own() != then.is_own();
+        let suspects: Vec<bool> = pages.map(is_suspect).collect();
         let (now, then) = (&mut now[..part.bytes], &mut then[..part.bytes]);
-        part.read(&own, now);
-        for (first, count) in runs(&own, |is_own| *is_own) {
+        part.read(&suspects, now);
+        for (first, count) in runs(&suspects, |is_suspect| *is_suspect) {
             let place = part.offset + first as u64;
             let read = file.read_exact_at(&mut then[first..first + count], place);
             read.map_err(SnapshotError::Read)?;
         }
-        let pages = now.chunks(PAGE).zip(then.chunks(PAGE)).zip(own);
-        let changed: Vec<bool> = pages.map(|((now, then), own)| own && now != then).collect();
+        let pages = now.chunks(PAGE).zip(then.chunks(PAGE)).zip(suspects);
+        let changed: Vec<bool> =
+            pages.map(|((now, then), is_suspect)| is_suspect && now != then).collect();
         let fates = fates(now, &changed, true);
         let count = write_pages(now, &fates, file, part.offset).map_err(SnapshotError::Write)?;
         if count > 0 || overlaps(&known, part.address, part.bytes as u64) {
@@ -99,10 +103,10 @@ pub(crate) fn catch_up(
 /// As [`write_ahead`].
 pub(crate) fn save(
     memory: &GuestMemoryMmap,
-    pagemap: &Pagemap,
+    survey: Survey,
     file: &File,
 ) -> Result<Saved, SnapshotError> {
-    let Ahead { pieces, written, .. } = write_ahead(memory, pagemap, &[], file)?;
+    let Ahead { pieces, written, .. } = write_ahead(memory, survey, &[], file)?;
     seal(file).map_err(SnapshotError::Write)?;
     Ok(Saved { pieces: vec![pieces], written })
 }
@@ -163,6 +167,8 @@ pub(super) fn write_pages(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Pagemap;
+    use crate::snapshot::pagemap::tests::{WRITTEN, told};
     use crate::{memory, sparse};
     use vm_memory::{Bytes, GuestAddress};
 
@@ -187,6 +193,10 @@ mod tests {
         memory::restore(BYTES, [file], pieces).unwrap()
     }
 
+    fn survey(memory: &GuestMemoryMmap) -> Survey {
+        Survey::of(memory, &Pagemap::open().unwrap(), None).unwrap()
+    }
+
     /// Saves a memory that lies over these pieces of `file`, which changes while most of it is written; how many
     /// pages were written.
     fn save_changing(
@@ -195,10 +205,10 @@ mod tests {
         file: &File,
         change: impl FnOnce(),
     ) -> u64 {
-        let pagemap = Pagemap::open().unwrap();
-        let ahead = write_ahead(original, &pagemap, base, file).unwrap();
+        let ahead = write_ahead(original, survey(original), base, file).unwrap();
         change();
-        let Saved { pieces, written } = catch_up(original, &pagemap, ahead, file).unwrap();
+        let saved = catch_up(original, &survey(original), ahead, file).unwrap();
+        let Saved { pieces, written } = saved;
         assert_eq!(read(&go_on(file, &pieces)), read(original));
         written / PAGE as u64
     }
@@ -223,7 +233,7 @@ mod tests {
         let first = memory::allocate(BYTES).unwrap();
         fill(&first, &[(0, 1), (1, 2), (2, 3), (5, 4)]);
         let file = tempfile::tempfile().unwrap();
-        let base = save(&first, &Pagemap::open().unwrap(), &file).unwrap().pieces;
+        let base = save(&first, survey(&first), &file).unwrap().pieces;
         let copy = go_on(&file, &base);
         fill(&copy, &[(0, 8), (1, 9), (2, 0), (6, 7)]);
         let second = tempfile::tempfile().unwrap();
@@ -235,5 +245,19 @@ mod tests {
         assert_eq!(read(&copy), [1, 2, 3, 5, 0, 6, 7]);
         // Three and then five: two that were written, three that were given back.
         assert_eq!(written, 3 + 5);
+    }
+
+    #[test]
+    fn what_counts_as_unwritten_is_not_looked_at() {
+        let original = memory::allocate(BYTES).unwrap();
+        fill(&original, &[(0, 1), (1, 2), (2, 3)]);
+        let file = tempfile::tempfile().unwrap();
+        let ahead = write_ahead(&original, survey(&original), &[], &file).unwrap();
+        fill(&original, &[(0, 7), (1, 8)]);
+        // The host tells of one of them.
+        let (pagemap, watch) = told(&original, WRITTEN, &[(PLACES[1], WRITTEN)]);
+        let now = Survey::of(&original, &pagemap, Some(&watch)).unwrap();
+        let pieces = catch_up(&original, &now, ahead, &file).unwrap().pieces;
+        assert_eq!(read(&go_on(&file, &pieces))[..3], [1, 8, 3]);
     }
 }

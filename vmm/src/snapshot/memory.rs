@@ -2,8 +2,6 @@
 //! devices, is offset in the file. What was never touched or is zero is a hole.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 
 use vm_memory::{
     Address, Bytes, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
@@ -12,6 +10,7 @@ use vm_memory::{
 
 use super::SnapshotError;
 use super::difference::{Difference, Grain, Saved};
+use super::pagemap::{Page, Survey};
 use super::whole::seal;
 use crate::layers::{self, Layers, PAGE, Pieces};
 
@@ -20,77 +19,41 @@ pub(super) const ZEROS: [u8; PAGE] = [0; PAGE];
 /// What is looked at and written at once, and the grain of the pieces of a memory that is saved as a whole: a
 /// huge page.
 pub(super) const PIECE: usize = 2 << 20;
-/// Bits of an entry of `/proc/PID/pagemap`: there is a page, present or swapped out, and it is a file's
-/// (Documentation/admin-guide/mm/pagemap.rst).
-const PAGEMAP_IN_USE: u64 = 0b11 << 62;
-const PAGEMAP_OF_FILE: u64 = 1 << 61;
-
-/// Tells which pages this process has of its own.
-#[derive(Debug)]
-pub(crate) struct Pagemap(File);
-
-impl Pagemap {
-    /// Opens this process's own.
-    ///
-    /// # Errors
-    /// When the host has none.
-    pub(crate) fn open() -> io::Result<Self> {
-        File::open("/proc/self/pagemap").map(Self)
-    }
-
-    /// The one that the owner of this process has opened.
-    pub(crate) fn opened(file: File) -> Self {
-        Self(file)
-    }
-
-    /// For each page of the `bytes` from `address` on, whether it is this process's own: one that was
-    /// written, or read where there is no file.
-    pub(super) fn own_pages(&self, address: usize, bytes: usize) -> io::Result<Vec<bool>> {
-        let mut entries = [0; PIECE / PAGE * 8];
-        let entries = &mut entries[..bytes.div_ceil(PAGE) * 8];
-        self.0.read_exact_at(entries, (address / PAGE * 8) as u64)?;
-        let is_own = |word: &[u8]| {
-            let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-            word & PAGEMAP_IN_USE != 0 && word & PAGEMAP_OF_FILE == 0
-        };
-        Ok(entries.chunks_exact(8).map(is_own).collect())
-    }
-}
 
 /// Writes to `file`, which is empty, what in `memory` differs from what a parent has. The memory lies over the first
-/// of these, the parent is the other one: where both have the same file's page, and the process none of its own,
-/// nothing is looked at. While the guest runs this is the first of two steps: [`save_difference_again`] is the
-/// other one.
+/// of these, the parent is the other one: nothing is looked at where the process has a page that was not written since
+/// that was saved, or none, and both have the same file's. While the guest runs this is the first of two steps:
+/// [`save_difference_again`] is the other one.
 ///
 /// # Errors
-/// When a file cannot be read or written, or the host does not tell which pages there are.
+/// When a file cannot be read or written.
 pub(crate) fn save_difference(
     memory: &GuestMemoryMmap,
-    pagemap: &Pagemap,
+    survey: &Survey,
     (beneath, parent): (&Layers, &Layers),
     file: &File,
     grain: Grain,
 ) -> Result<Saved, SnapshotError> {
     let difference = Difference::new(parent, file, grain);
-    let saved = differ(memory, pagemap, (beneath, parent), difference)?;
+    let saved = differ(memory, survey, (beneath, parent), difference)?;
     seal_whole(memory, file)?;
     Ok(saved)
 }
 
 /// Writes to a file that has a difference already what has changed in the memory since, which stands still now.
-/// That file is the first of `layers`, before those of the parent.
+/// That file is the first of `layers`, before those of the parent. What is not written since it was begun is not looked at.
 ///
 /// # Errors
 /// As [`save_difference`].
 pub(crate) fn save_difference_again(
     memory: &GuestMemoryMmap,
-    pagemap: &Pagemap,
+    survey: &Survey,
     beneath: &Layers,
     layers: &Layers,
     file: &File,
 ) -> Result<Saved, SnapshotError> {
     let difference = Difference::again(layers, file);
-    let Saved { mut pieces, written } = differ(memory, pagemap, (beneath, layers), difference)?;
+    let Saved { mut pieces, written } = differ(memory, survey, (beneath, layers), difference)?;
     // What has changed, and what was there and has not.
     let known = pieces.remove(1);
     pieces[0].extend(known);
@@ -101,26 +64,28 @@ pub(crate) fn save_difference_again(
 
 fn differ(
     memory: &GuestMemoryMmap,
-    pagemap: &Pagemap,
+    survey: &Survey,
     (beneath, parent): (&Layers, &Layers),
     mut difference: Difference<'_>,
 ) -> Result<Saved, SnapshotError> {
     let mut buffer = vec![0; PIECE];
     for part in parts(memory) {
-        let own = pagemap.own_pages(part.host(), part.bytes).map_err(SnapshotError::Read)?;
+        let pages = survey.pages(&part);
         let (lower, owners) =
-            (beneath.owners(part.offset, own.len()), parent.owners(part.offset, own.len()));
-        let places = lower.into_iter().zip(owners);
-        let is_other = places.map(|(lower, owner)| beneath.id(lower) != parent.id(owner));
-        let others: Vec<bool> = own.iter().zip(is_other).map(|(own, is)| !own && is).collect();
+            (beneath.owners(part.offset, pages.len()), parent.owners(part.offset, pages.len()));
+        let places = pages.iter().zip(lower).zip(owners);
+        let is_other = |((page, lower), owner): ((&Page, _), _)| {
+            *page == Page::Behind && beneath.id(lower) != parent.id(owner)
+        };
+        let others: Vec<bool> = places.map(is_other).collect();
+        let mut suspects: Vec<bool> = pages.iter().map(|page| *page == Page::Suspect).collect();
         let now = &mut buffer[..part.bytes];
-        part.read(&own, now);
+        part.read(&suspects, now);
         for (first, count) in runs(&others, |is_other| *is_other) {
             let lower = beneath.read(part.offset + first as u64, &mut now[first..first + count]);
             lower.map_err(SnapshotError::Read)?;
         }
-        let suspects: Vec<bool> =
-            own.iter().zip(others).map(|(own, other)| *own || other).collect();
+        suspects.iter_mut().zip(others).for_each(|(suspect, other)| *suspect |= other);
         difference.add(part.offset, now, &suspects)?;
     }
     let Saved { pieces, written } = difference.finish();
@@ -222,7 +187,8 @@ pub(super) fn runs<T>(pages: &[T], is: impl Fn(&T) -> bool) -> Vec<(usize, usize
 mod tests {
     use super::*;
     use crate::config::{FileRange, WorkingSet};
-    use crate::snapshot::{catch_up, write_ahead};
+    use crate::snapshot::pagemap::tests::{WRITTEN, told};
+    use crate::snapshot::{Pagemap, catch_up, write_ahead};
     use crate::{memory, sparse};
     use std::os::unix::fs::MetadataExt;
     use vm_memory::GuestAddress;
@@ -290,9 +256,12 @@ mod tests {
     }
 
     fn saved(memory: &GuestMemoryMmap, base: &[(u64, u64)], file: &File) -> Saved {
-        let pagemap = Pagemap::open().unwrap();
-        let ahead = write_ahead(memory, &pagemap, base, file).unwrap();
-        catch_up(memory, &pagemap, ahead, file).unwrap()
+        let ahead = write_ahead(memory, survey(memory), base, file).unwrap();
+        catch_up(memory, &survey(memory), ahead, file).unwrap()
+    }
+
+    fn survey(memory: &GuestMemoryMmap) -> Survey {
+        Survey::of(memory, &Pagemap::open().unwrap(), None).unwrap()
     }
 
     fn restored(mib: u64, file: &File, pieces: &[(u64, u64)]) -> GuestMemoryMmap {
@@ -340,9 +309,8 @@ mod tests {
         parent: &Layers,
     ) -> (GuestMemoryMmap, Layers, u64) {
         let file = tempfile::tempfile().unwrap();
-        let pagemap = Pagemap::open().unwrap();
-        let places = (beneath, parent);
-        let saved = save_difference(memory, &pagemap, places, &file, Grain::Fine).unwrap();
+        let (survey, places) = (survey(memory), (beneath, parent));
+        let saved = save_difference(memory, &survey, places, &file, Grain::Fine).unwrap();
         let files = std::iter::once(file);
         let files = files.chain(parent.files().map(|file| file.try_clone().unwrap()));
         let files: Vec<File> = files.collect();
@@ -400,9 +368,8 @@ mod tests {
             (0..8).chain([1024, 2048]).map(page).collect::<Vec<_>>()
         };
         write(&[(0, 2), (1, 3), (2, 4), (3, 5), (4, 0), (1024, 6)]);
-        let (pagemap, own) = (Pagemap::open().unwrap(), tempfile::tempfile().unwrap());
-        let places = (&parent, &parent);
-        let ahead = save_difference(&copy, &pagemap, places, &own, Grain::Coarse).unwrap();
+        let (own, places) = (tempfile::tempfile().unwrap(), (&parent, &parent));
+        let ahead = save_difference(&copy, &survey(&copy), places, &own, Grain::Coarse).unwrap();
         assert_eq!(ahead.written, 5 * 4096);
         // The same, another, zeros over something, as it was, something over zeros, gone, new.
         write(&[(0, 2), (1, 7), (2, 0), (4, 8), (5, 9), (2048, 10)]);
@@ -413,12 +380,32 @@ mod tests {
             files.map(|file| file.try_clone().unwrap()).collect::<Vec<_>>()
         };
         let layers = memory::layers(64 << 20, files(), &ahead.pieces).unwrap();
-        let last = save_difference_again(&copy, &pagemap, &parent, &layers, &own).unwrap();
+        let last = save_difference_again(&copy, &survey(&copy), &parent, &layers, &own).unwrap();
         assert_eq!(read(&copy), [2, 7, 0, 1, 8, 9, 1, 1, 0, 10]);
         assert_eq!(last.written, 5 * 4096, "{:?}", last.pieces);
         assert_eq!(last.pieces.len(), 2);
         let again = memory::restore(64 << 20, &files(), &last.pieces).unwrap();
         assert_eq!(read(&again), read(&copy));
+    }
+
+    #[test]
+    fn what_counts_as_unwritten_is_as_the_parent_has_it() {
+        let (copy, base, file) = round_trip(64, &[(0, 1), (4096, 2), (8192, 3)]);
+        let parent = memory::layers(64 << 20, vec![file], &[base]).unwrap();
+        for address in [0, 4096, 8192] {
+            copy.write_obj(9u8, GuestAddress(address)).unwrap();
+        }
+        // The host tells of one of them, and that another one was given back.
+        let (pagemap, watch) = told(&copy, WRITTEN, &[(4096, WRITTEN), (8192, 0)]);
+        let survey = Survey::of(&copy, &pagemap, Some(&watch)).unwrap();
+        let (own, places) = (tempfile::tempfile().unwrap(), (&parent, &parent));
+        let saved = save_difference(&copy, &survey, places, &own, Grain::Fine).unwrap();
+        assert_eq!((&saved.pieces[0], saved.written), (&vec![(4096, 4096)], 4096));
+        let mut files = vec![own];
+        files.extend(parent.files().map(|file| file.try_clone().unwrap()));
+        let again = memory::restore(64 << 20, &files, &saved.pieces).unwrap();
+        let read = |page: u64| again.read_obj::<u8>(GuestAddress(page * 4096)).unwrap();
+        assert_eq!([0, 1, 2].map(read), [1, 9, 3]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod memory;
+mod pagemap;
 mod vm;
 mod whole;
 
@@ -25,7 +26,8 @@ pub(crate) use ahead::{Ahead, catch_up, save as save_memory, write_ahead};
 pub(crate) use cpu::{CpuState, finish_pending};
 pub(crate) use difference::{Grain, Saved, save_file};
 pub(crate) use format::{read, write};
-pub(crate) use memory::{Pagemap, length as memory_length, save_difference, save_difference_again};
+pub(crate) use memory::{length as memory_length, save_difference, save_difference_again};
+pub(crate) use pagemap::{Pagemap, Survey, Watch};
 pub(crate) use vm::VmState;
 pub(crate) use whole::check_memory;
 pub use whole::{Contents, check_saved, contents, flatten, memory_sum};
