@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use hyperrun_tests::{Running, Terminal};
+use rustix::process::Signal;
 
 use crate::home::Home;
 
@@ -171,6 +172,23 @@ fn those_who_attach_see_what_is_written_and_may_leave() {
     home.shows("talker", "{{.State.Status}}", "running");
     home.sandbox.does("kill talker");
     second.finish_alone().code_is(137);
+}
+
+#[test]
+fn a_signal_may_be_the_command_lines_alone_and_patience_the_containers_own() {
+    let home = Home::new();
+    // Within the ten seconds that are usual it would end by itself.
+    let script = "trap 'echo heard; sleep 8; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let flags = ["run", "--name", "deaf", "--sig-proxy=false", "--stop-timeout", "0"];
+    let words = [&flags[..], &["busybox", "sh", "-c", script]].concat();
+    let mut run = Running::start(home.sandbox.command(words));
+    run.wait_for("ready\n");
+    run.signal(Signal::TERM);
+    run.finish_alone().code_is(143);
+    home.shows("deaf", "{{.State.Status}} {{.Config.StopTimeout}}", "running 0");
+    home.sandbox.does("logs deaf").stdout_is("ready\n");
+    home.sandbox.does("stop deaf").stdout_is("deaf\n");
+    home.shows("deaf", "{{.State.ExitCode}}", "137");
 }
 
 #[test]

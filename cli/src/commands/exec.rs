@@ -49,7 +49,7 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     privileged: bool,
     /// The container, then the program and its arguments
-    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER", hide = true)]
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"], hide = true)]
     container_and_command: Vec<OsString>,
 }
 
