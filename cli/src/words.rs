@@ -15,6 +15,17 @@ pub(crate) fn pairs(labels: &BTreeMap<String, String>) -> String {
     pairs.collect::<Vec<_>>().join(",")
 }
 
+/// A time of RFC 3339 in UTC as Go prints it: `2024-05-14 01:28:06 +0000 UTC`; other text as it is.
+pub(crate) fn go_time(text: &str) -> String {
+    match text.split_once('T') {
+        Some((day, rest)) => {
+            let time = rest.split(['.', 'Z']).next().unwrap_or_default();
+            format!("{day} {time} +0000 UTC")
+        }
+        None => text.to_owned(),
+    }
+}
+
 /// A size in decimal units with three digits: `117MB`, `1.24GB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -101,6 +112,17 @@ pub(crate) fn span(age: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_gos() {
+        for (text, wanted) in [
+            ("2024-05-14T01:28:06.123456789Z", "2024-05-14 01:28:06 +0000 UTC"),
+            ("2024-05-14T01:28:06Z", "2024-05-14 01:28:06 +0000 UTC"),
+            ("N/A", "N/A"),
+        ] {
+            assert_eq!(go_time(text), wanted);
+        }
+    }
 
     #[test]
     fn sizes_are_dockers() {

@@ -166,6 +166,10 @@ fn names_states_and_labels_find_containers() {
     assert_eq!(home.names("before=carrot"), ["apple"]);
     home.sandbox.does("ps -l --format {{.Names}}").stdout_is("plum\n");
     home.sandbox.does("ps -n 2 --format {{.Names}}").stdout_is("plum\ncarrot\n");
+    let table = ["ps", "-n", "1", "--format", "table {{.Names}}\t{{.Label \"kind\"}}"];
+    home.sandbox.hyperrun(table).code_is(0).stdout_is("NAMES     kind\nplum      fruit\n");
+    let created = home.sandbox.does("ps -l --format {{.CreatedAt}}").stdout;
+    assert!(created.ends_with(" +0000 UTC\n") && created.find(' ') == Some(10), "{created}");
     home.fails("ps --filter colour=red", 1, "invalid filter 'colour'");
     home.fails("ps --filter status=up", 1, "invalid filter 'status=up'");
     home.sandbox.does("rename carrot turnip");

@@ -114,7 +114,7 @@ fn row(args: &ImagesArgs, image: &Image, name: Option<&Reference>) -> Value {
         "Tag": name.and_then(Reference::tag).map_or_else(none, str::to_owned),
         "Digest": image.manifest.map_or_else(none, |digest| digest.to_string()),
         "CreatedSince": since(image.created),
-        "CreatedAt": at(image.created),
+        "CreatedAt": words::go_time(&at(image.created)),
         "Size": size,
         "VirtualSize": size,
         "SharedSize": "N/A",

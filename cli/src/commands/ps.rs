@@ -115,7 +115,7 @@ impl PsArgs {
             "ID": self.id(found),
             "Image": record.image,
             "Command": command(found, if self.no_trunc { Length::Whole } else { Length::Short }),
-            "CreatedAt": record.created.to_text(),
+            "CreatedAt": words::go_time(&record.created.to_text()),
             "RunningFor": words::ago(record.created.age()),
             "Status": status(found),
             "State": found.state.status.word(),

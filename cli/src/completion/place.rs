@@ -201,7 +201,7 @@ mod tests {
             ("run -", "flag of run"),
             ("run busybox ", "other"),
             ("run busybox ls -", "other"),
-            ("exec -it ", "CONTAINER"),
+            ("exec -it ", "CONTAINER COMMAND"),
             ("exec -u ", "USER[:GROUP]"),
             ("exec one ", "other"),
             ("rm one ", "CONTAINER"),

@@ -43,6 +43,33 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// The value of a label, of a map of them or of a row's cell as `colour=blue,size=large`; empty where there is
+/// none. What stands above a column of labels has no `=`: above one of them stands the end of its key.
+pub(super) fn label(labels: &Value, key: &str) -> String {
+    match labels {
+        Value::Object(map) => map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned(),
+        Value::String(cell) if cell.contains('=') => label_in(cell, key).to_owned(),
+        Value::String(heading) if !heading.is_empty() => {
+            key.rsplit('.').next().unwrap_or(key).replace(['-', '_'], " ")
+        }
+        _ => String::new(),
+    }
+}
+
+/// A comma is the end of a value only if a key and `=` follow.
+fn label_in<'c>(cell: &'c str, key: &str) -> &'c str {
+    let is_begin = |at: usize| {
+        let next = cell[at..].find([',', '=']).map(|end| &cell[at + end..]);
+        next.is_some_and(|rest| rest.starts_with('='))
+    };
+    let commas = cell.match_indices(',').map(|(at, _)| at + 1);
+    let mut begins: Vec<usize> = commas.filter(|at| is_begin(*at)).collect();
+    begins.insert(0, 0);
+    let ends = begins.iter().skip(1).map(|at| at - 1).chain([cell.len()]);
+    let mut pairs = begins.iter().zip(ends).map(|(begin, end)| &cell[*begin..end]);
+    pairs.find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
+}
+
 /// Calls a function that [`is_known`].
 pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
     let result = match name {

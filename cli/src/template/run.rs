@@ -133,12 +133,41 @@ impl Run {
             let value = self.call(name, rest, piped, dot)?;
             return fields(value, &first.fields);
         }
+        if let Some(label) = self.label(first, rest, piped.as_ref(), dot)? {
+            return Ok(label);
+        }
         if !rest.is_empty() || piped.is_some() {
             return Err(TemplateError::Unexpected(
                 "argument: what stands first is no function".to_owned(),
             ));
         }
         self.operand(first, dot)
+    }
+
+    /// What `.Label "KEY"` tells, the one method that Docker's rows have. `None` for what is not that.
+    fn label(
+        &mut self,
+        first: &Operand,
+        rest: &[Operand],
+        piped: Option<&Value>,
+        dot: &Value,
+    ) -> Result<Option<Value>, TemplateError> {
+        let Some(("Label", outer)) = first.fields.split_last().map(|(name, all)| (&name[..], all))
+        else {
+            return Ok(None);
+        };
+        let key = match (rest, piped) {
+            ([key], None) => self.operand(key, dot)?,
+            ([], Some(key)) => key.clone(),
+            _ => return Ok(None),
+        };
+        let row = match &first.base {
+            Base::Dot => dot,
+            Base::Variable(name) => self.variable(name)?,
+            _ => return Ok(None),
+        };
+        let labels = field_of(field_of(row, outer)?, &["Labels".to_owned()])?;
+        Ok(key.as_str().map(|key| functions::label(labels, key).into()))
     }
 
     fn call(

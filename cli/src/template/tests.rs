@@ -18,6 +18,8 @@ fn value() -> Value {
             "User": "",
         },
         "Yes": true,
+        "Row": {"Labels": "colour=blue,sizes=1,2,3,void="},
+        "Head": {"Labels": "LABELS"},
     })
 }
 
@@ -58,6 +60,13 @@ fn templates_make_what_go_makes() {
         ("{{index .Config.Labels \"missing\"}}{{index .None \"x\"}}", ""),
         ("{{index .Tags 1}} {{(index .Tags 0)}}", "debian:bookworm debian:12"),
         ("{{join .Tags \", \"}}", "debian:12, debian:bookworm"),
+        ("{{.Config.Label \"maintainer\"}}{{.Config.Label \"none\"}}", "someone"),
+        ("{{.Row.Label \"colour\"}} {{.Row.Label \"sizes\"}}", "blue 1,2,3"),
+        (
+            "{{with .Row}}{{.Label \"void\"}}{{.Label \"size\"}}{{\"colour\" | .Label}}{{end}}",
+            "blue",
+        ),
+        ("{{.Head.Label \"org.example.build-time\"}}", "build time"),
         (
             "{{.ID | upper}} {{upper .ID | lower}} {{title \"a b-c\"}}",
             "0123456789AB 0123456789ab A B-C",
@@ -112,6 +121,8 @@ fn what_makes_no_sense_is_said() {
         ("{{1x}}", "bad number syntax: \"1x\""),
         ("{{?}}", "bad character '?'"),
         ("{{.ID .Size}}", "unexpected argument: what stands first is no function"),
+        ("{{.Config.Label 1}}", "unexpected argument: what stands first is no function"),
+        ("{{.Label \"x\"}}", "map has no entry for key \"Labels\""),
         ("{{range .Size}}{{end}}", "range can't iterate over 117000000"),
         ("{{range $a, $b}}{{end}}", "unexpected \",\" in range"),
         ("{{index .Tags 9}}", "error calling index: index out of range: 9"),

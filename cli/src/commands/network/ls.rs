@@ -95,7 +95,7 @@ impl LsArgs {
             "IPv6": network.subnet6.is_some().to_string(),
             "Internal": network.internal.to_string(),
             "Labels": words::pairs(&network.labels),
-            "CreatedAt": network.created.to_text(),
+            "CreatedAt": words::go_time(&network.created.to_text()),
         })
     }
 
