@@ -9,11 +9,14 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use vmm::config::{FileRange, SnapshotFiles, WorkingSet};
+use vmm::config::{FileRange, SMALL_FRESH_BYTES, SnapshotFiles, WorkingSet};
 
 /// The file in which it is kept.
 const WORKING_SET: &str = "working-set";
 const PAGE: u64 = 4096;
+/// What a host gives at once where it gives huge pages.
+const BLOCK: u64 = BLOCK_PAGES as u64 * PAGE;
+const BLOCK_PAGES: usize = 512;
 /// Bits of an entry of `/proc/PID/pagemap`: there is a page, and it is a file's
 /// (Documentation/admin-guide/mm/pagemap.rst).
 const PRESENT: u64 = 1 << 63;
@@ -146,47 +149,86 @@ fn common(one: &[FileRange], other: &[FileRange]) -> Vec<FileRange> {
     found
 }
 
-/// A mapping of a process: its addresses, and where it begins in its file.
+/// A mapping of a process: its addresses, and which part of the saved memory it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mapping {
     start: u64,
     end: u64,
     offset: u64,
+    /// Whether a file lies behind it.
+    has_file: bool,
 }
 
 /// The pieces of a saved memory, which lies in these files, that the process has touched: those of which it has
-/// copies of its own, and those that it has mapped, with what the host maps around a page that is read.
+/// copies of its own, those that it has mapped, with what the host maps around a page that is read, and those
+/// between them that are fresh.
 ///
 /// # Errors
 /// When this process may not look at that one.
 fn look(process: i32, memories: &[File]) -> io::Result<WorkingSet> {
-    let inodes = memories.iter().map(|memory| Ok(memory.metadata()?.ino()));
-    let inodes = inodes.collect::<io::Result<Vec<_>>>()?;
+    let statuses = memories.iter().map(File::metadata).collect::<io::Result<Vec<_>>>()?;
+    let inodes: Vec<u64> = statuses.iter().map(MetadataExt::ino).collect();
+    let bytes = statuses.first().map(MetadataExt::size).unwrap_or_default();
     let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
     let pagemap = File::open(format!("/proc/{process}/pagemap"))?;
     let mut touched = WorkingSet::default();
-    for mapping in maps.lines().filter_map(|line| mapping_of(line, &inodes)) {
-        let pages = (mapping.end - mapping.start) / PAGE;
-        let mut entries = vec![0; usize::try_from(pages * 8).map_err(io::Error::other)?];
-        pagemap.read_exact_at(&mut entries, mapping.start / PAGE * 8)?;
-        add_touched(&mut touched, mapping.offset, &entries);
+    let mut fresh = 0;
+    for mapping in mappings(&maps, &inodes, bytes) {
+        for (offset, length) in blocks(mapping) {
+            if !mapping.has_file {
+                fresh += length;
+                if fresh > SMALL_FRESH_BYTES {
+                    break;
+                }
+            }
+            let address = mapping.start + (offset - mapping.offset);
+            let mut entries = [0; BLOCK_PAGES * 8];
+            let entries = &mut entries[..usize::try_from(length / PAGE * 8).expect("a block's")];
+            pagemap.read_exact_at(entries, address / PAGE * 8)?;
+            add_touched(&mut touched, offset, entries);
+        }
     }
     touched.written.truncate(MOST_RANGES);
     touched.read.truncate(MOST_RANGES);
     Ok(touched)
 }
 
-/// The mapping a line of `/proc/PID/maps` tells of, if it is of a file with one of these inodes.
-fn mapping_of(line: &str, inodes: &[u64]) -> Option<Mapping> {
+/// The mappings of a saved memory of `bytes` among those that `/proc/PID/maps` tells of: of its files, which have
+/// these inodes, and of fresh memory right behind one of them.
+fn mappings(maps: &str, inodes: &[u64], bytes: u64) -> Vec<Mapping> {
+    let mut found: Vec<Mapping> = Vec::new();
+    for (mut mapping, inode) in maps.lines().filter_map(mapping_of) {
+        if !inodes.contains(&inode) {
+            let before = found.last().filter(|last| inode == 0 && last.end == mapping.start);
+            let Some(before) = before else { continue };
+            let offset = before.offset + (before.end - before.start);
+            let length = (mapping.end - mapping.start).min(bytes.saturating_sub(offset));
+            let end = mapping.start + length;
+            mapping = Mapping { end, offset, has_file: false, ..mapping };
+        }
+        found.push(mapping);
+    }
+    found
+}
+
+/// What a line of `/proc/PID/maps` tells, and the inode that it names.
+fn mapping_of(line: &str) -> Option<(Mapping, u64)> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let offset = words.nth(1)?;
-    let found: u64 = words.nth(1)?.parse().ok()?;
+    let inode = words.nth(1)?.parse().ok()?;
     let hex = |text| u64::from_str_radix(text, 16).ok();
-    inodes.contains(&found).then_some(Mapping {
-        start: hex(start)?,
-        end: hex(end)?,
-        offset: hex(offset)?,
+    let mapping =
+        Mapping { start: hex(start)?, end: hex(end)?, offset: hex(offset)?, has_file: true };
+    Some((mapping, inode))
+}
+
+/// The parts of a mapping that lie in one block of the saved memory each, as places in it and lengths.
+fn blocks(mapping: Mapping) -> impl Iterator<Item = (u64, u64)> {
+    let end = mapping.offset + (mapping.end - mapping.start);
+    (mapping.offset / BLOCK..end.div_ceil(BLOCK)).map(move |block| {
+        let start = mapping.offset.max(block * BLOCK);
+        (start, end.min((block + 1) * BLOCK) - start)
     })
 }
 
@@ -232,13 +274,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_maps_are_understood() {
-        let line = "7f00000-7f02000 rw-p 00200000 fe:01 77   /var/lib/hyperrun/templates/k/memory";
-        let mapping = Mapping { start: 0x7f0_0000, end: 0x7f0_2000, offset: 0x20_0000 };
-        assert_eq!(mapping_of(line, &[5, 77]), Some(mapping));
-        assert_eq!(mapping_of(line, &[78]), None);
-        assert_eq!(mapping_of("7f00000-7f02000 rw-p 00000000 00:00 0 ", &[77]), None);
-        assert_eq!(mapping_of("", &[77]), None);
+    fn a_saved_memory_is_found_among_the_mappings_with_what_is_fresh_in_it() {
+        let maps = "55500000-55600000 r-xp 00000000 fe:01 9   /usr/bin/hyperrun\n\
+             7f00000-7f02000 rw-p 00200000 fe:01 77   /var/lib/hyperrun/templates/k/memory\n\
+             7f02000-7f05000 rw-p 00000000 00:00 0 \n\
+             7f05000-7f06000 rw-p 00205000 fe:01 78   /var/lib/hyperrun/templates/l/memory\n\
+             7f06000-7f0a000 rw-p 00000000 00:00 0 \n\
+             7f0b000-7f0c000 rw-p 00000000 00:00 0 \n\n";
+        let mapping = |start, end, offset, has_file| Mapping { start, end, offset, has_file };
+        let expected = [
+            mapping(0x7f0_0000, 0x7f0_2000, 0x20_0000, true),
+            mapping(0x7f0_2000, 0x7f0_5000, 0x20_2000, false),
+            mapping(0x7f0_5000, 0x7f0_6000, 0x20_5000, true),
+            mapping(0x7f0_6000, 0x7f0_8000, 0x20_6000, false),
+        ];
+        assert_eq!(mappings(maps, &[5, 77, 78], 0x20_8000), expected);
+        assert_eq!(mappings(maps, &[79], 0x20_8000), []);
+    }
+
+    #[test]
+    fn a_mapping_is_looked_at_in_blocks() {
+        let of = |start, end, offset| {
+            blocks(Mapping { start, end, offset, has_file: false }).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0x1000, 0x3000, BLOCK), [(BLOCK, 0x2000)]);
+        let around = [(BLOCK - PAGE, PAGE), (BLOCK, BLOCK), (2 * BLOCK, PAGE)];
+        assert_eq!(of(0, BLOCK + 2 * PAGE, BLOCK - PAGE), around);
+        assert_eq!(of(0x1000, 0x1000, BLOCK), []);
     }
 
     fn range(offset: u64, length: u64) -> FileRange {
@@ -266,8 +328,9 @@ mod tests {
         for known in [Known::Once, Known::All, Known::Borrowed].map(|kind| kind(touched.clone())) {
             assert_eq!(Known::from_text(&known.to_text()), known);
         }
-        let odd = Known::from_text("x\n1 2\nw1 2\nw 1 2 3\n\nr -1 4\nw 5 6\nonce\nrr 7 8\n");
-        assert_eq!(odd, Known::All(WorkingSet { written: vec![range(5, 6)], read: vec![] }));
+        let odd = Known::from_text("x\n1 2\nw1 2\nw 1 2 3\n\nr -1 4\nw 5 6\nonce\nrr 7 8\nf\n");
+        let written = vec![range(5, 6)];
+        assert_eq!(odd, Known::All(WorkingSet { written, ..WorkingSet::default() }));
     }
 
     #[test]
@@ -292,7 +355,7 @@ mod tests {
     #[test]
     fn what_is_borrowed_serves_the_first_copy_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let touched = WorkingSet { written: vec![range(0, 4096)], read: vec![] };
+        let touched = WorkingSet { written: vec![range(0, 4096)], ..WorkingSet::default() };
         for known in [Known::Nothing, Known::Once(touched.clone())] {
             known.lend(folder.path());
             assert_eq!(Known::of(folder.path()), Known::Nothing);

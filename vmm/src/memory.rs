@@ -8,10 +8,12 @@ use std::ptr;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::mmap::MmapRegion;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+};
 
 use crate::arch::x86_64::layout;
-use crate::config::WorkingSet;
+use crate::config::{SMALL_FRESH_BYTES, WorkingSet};
 use crate::layers::{Layers, Pieces};
 use crate::snapshot;
 
@@ -64,6 +66,7 @@ pub(crate) fn restore<'a>(
             unsafe { mmap(start.cast(), length, protection, flags, file, offset) }?;
         }
     }
+    keep_small(&memory, pieces);
     Ok(memory)
 }
 
@@ -129,13 +132,28 @@ pub(crate) fn prefault(memory: &GuestMemoryMmap, bytes: u64, working_set: &Worki
             left -= length;
             // In steps, since whoever maps memory meanwhile waits for one of them.
             for start in (0..length).step_by(HUGE_PAGE) {
-                populate(memory, address + start, (HUGE_PAGE as u64).min(length - start), advice);
+                advise(memory, address + start, (HUGE_PAGE as u64).min(length - start), advice);
             }
         }
     }
 }
 
-fn populate(memory: &GuestMemoryMmap, address: u64, length: u64, advice: Advice) {
+/// Has the host give small pages where a guest will touch little of what is fresh: a huge page that the first touch
+/// brought would be the copy's own for good.
+fn keep_small(memory: &GuestMemoryMmap, pieces: &[Pieces]) {
+    const BLOCK: u64 = HUGE_PAGE as u64;
+    let starts = memory.iter().flat_map(|region| {
+        let start = region.start_addr().0;
+        (start..start + region.len()).step_by(HUGE_PAGE)
+    });
+    let is_fresh =
+        |start: &u64| !pieces.iter().any(|pieces| snapshot::overlaps(pieces, *start, BLOCK));
+    for start in starts.filter(is_fresh).take((SMALL_FRESH_BYTES / BLOCK) as usize) {
+        advise(memory, start, BLOCK, Advice::LinuxNoHugepage);
+    }
+}
+
+fn advise(memory: &GuestMemoryMmap, address: u64, length: u64, advice: Advice) {
     let Ok(length) = usize::try_from(length) else { return };
     let Ok(slice) = memory.get_slice(GuestAddress(address), length) else { return };
     let start = slice.ptr_guard_mut().as_ptr();
@@ -193,7 +211,7 @@ fn map(length: usize) -> io::Result<MmapRegion> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryRegion, MemoryRegionAddress};
+    use vm_memory::{Bytes, MemoryRegionAddress};
 
     #[test]
     fn a_large_guest_has_memory_above_4_gib_and_none_in_the_hole() {

@@ -166,7 +166,7 @@ fn addresses(memory: &GuestMemoryMmap, pieces: &[(u64, u64)]) -> Pieces {
 }
 
 /// Whether any of the pieces, which are in order, has something of the `bytes` from `address` on.
-pub(super) fn overlaps(pieces: &[(u64, u64)], address: u64, bytes: u64) -> bool {
+pub(crate) fn overlaps(pieces: &[(u64, u64)], address: u64, bytes: u64) -> bool {
     let first = pieces.partition_point(|(begin, length)| begin + length <= address);
     pieces.get(first).is_some_and(|(begin, _)| *begin < address + bytes)
 }
@@ -218,6 +218,23 @@ mod tests {
         assert_eq!(pieces, [(0, 4 << 20), ((4 << 30) + (4 << 20), 2 << 20)]);
         assert_eq!(file.metadata().unwrap().len(), 4 << 30);
         assert!(file.metadata().unwrap().blocks() * 512 < 1 << 20);
+    }
+
+    #[test]
+    fn a_first_touch_of_what_a_guest_takes_first_brings_one_page() {
+        let (copy, _, _) = round_trip(64, &[(0, 1), (4 << 20, 2)]);
+        // A hole of the file, and what lies behind all that it has.
+        let fresh: Vec<_> = parts(&copy)
+            .filter(|part| [2 << 20, 6 << 20, 10 << 20].contains(&part.address))
+            .collect();
+        for part in &fresh {
+            copy.write_obj(9u8, GuestAddress(part.address + 4096)).unwrap();
+        }
+        let survey = survey(&copy);
+        for part in fresh {
+            let own = runs(survey.pages(&part), |page| *page == Page::Suspect);
+            assert_eq!(own, [(4096, 4096)], "{:#x}", part.address);
+        }
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub(crate) use ahead::{Ahead, catch_up, save as save_memory, write_ahead};
 pub(crate) use cpu::{CpuState, finish_pending};
 pub(crate) use difference::{Grain, Saved, save_file};
 pub(crate) use format::{read, write};
-pub(crate) use memory::{length as memory_length, save_difference, save_difference_again};
+pub(crate) use memory::{
+    length as memory_length, overlaps, save_difference, save_difference_again,
+};
 pub(crate) use pagemap::{Pagemap, Survey, Watch};
 pub(crate) use vm::VmState;
 pub(crate) use whole::check_memory;
