@@ -51,6 +51,11 @@ impl Buffers {
         self.len >= HEADER_BYTES
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.parts.len()
+    }
+
     /// The bytes after the header.
     pub(super) fn payload_len(&self) -> usize {
         self.len.saturating_sub(HEADER_BYTES)

@@ -25,6 +25,7 @@ mod poll;
 mod reset;
 #[cfg(test)]
 mod tests;
+mod untold;
 
 use std::fmt;
 use std::io;
@@ -39,6 +40,7 @@ use self::connection::Payload;
 use self::muxer::{Muxer, MuxerError};
 use self::poll::{Interest, Patience, Poll, Token, Wake};
 use self::reset::Reset;
+use self::untold::Untold;
 use super::device::{Activated, DeviceError, DeviceKind, VirtioDevice};
 use crate::config::VsockConfig;
 
@@ -64,6 +66,7 @@ pub struct Vsock {
     muxer: Muxer,
     /// Whether the guest knows that it has no connections any more, if that is so.
     reset: Reset,
+    untold: Untold,
 }
 
 /// How a queue was left.
@@ -84,6 +87,7 @@ impl Vsock {
             config: config.cid.to_le_bytes(),
             muxer: Muxer::new(config.cid),
             reset: Reset::Done,
+            untold: Untold::default(),
         }
     }
 
@@ -122,7 +126,6 @@ impl Vsock {
         let memory = &activated.memory;
         let queue = &mut activated.queues[TX].queue;
         let mut served = Served::Some;
-        let mut used = false;
         for _ in 0..BATCH {
             if !self.muxer.has_room() {
                 // The guest must take what waits for it first; that kicks the other queue.
@@ -141,10 +144,7 @@ impl Vsock {
                 self.muxer.receive(Payload { buffers, memory }, poll).map_err(device_error)?;
             }
             queue.add_used(memory, head, 0).map_err(DeviceError::queue(TX))?;
-            used = true;
-        }
-        if used && queue.needs_notification(memory).map_err(DeviceError::queue(TX))? {
-            activated.interrupt.signal_queue();
+            self.untold.took(buffers.count());
         }
         Ok(served)
     }
@@ -158,7 +158,6 @@ impl Vsock {
         let memory = &activated.memory;
         let queue = &mut activated.queues[RX].queue;
         let mut served = Served::Some;
-        let mut used = false;
         for _ in 0..BATCH {
             if !self.muxer.has_packets() {
                 served = Served::All;
@@ -183,10 +182,7 @@ impl Vsock {
                 continue;
             };
             queue.add_used(memory, head, bytes).map_err(DeviceError::queue(RX))?;
-            used = true;
-        }
-        if used && queue.needs_notification(memory).map_err(DeviceError::queue(RX))? {
-            activated.interrupt.signal_queue();
+            self.untold.gave();
         }
         Ok(served)
     }
@@ -205,6 +201,9 @@ impl Vsock {
             }
         }
         while self.muxer.has_refusals() && self.serve_rx(activated, buffers)? == Served::Some {}
+        while !self.untold.is_empty() {
+            self.untold.tell(activated)?;
+        }
         Ok(())
     }
 
@@ -287,9 +286,14 @@ impl VirtioDevice for Vsock {
             let tx = self.serve_tx(activated, &poll, &mut buffers)?;
             let waited_for_room = !self.muxer.has_room();
             let rx = self.serve_rx(activated, &mut buffers)?;
+            self.untold.tell(activated)?;
             let has_room_now = waited_for_room && self.muxer.has_room();
             let idle = tx == Served::All && rx == Served::All && !has_room_now;
-            patience = if idle { Patience::Idle } else { Patience::Busy };
+            patience = match idle {
+                false => Patience::Busy,
+                true if self.untold.is_empty() => Patience::Idle,
+                true => Patience::Short,
+            };
         }
     }
 }

@@ -7,6 +7,8 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 /// How many wakes are taken at once.
 const BATCH: usize = 64;
+/// How long something waits that is to happen together with something else.
+const SHORT_MS: i32 = 5;
 /// Tokens from here on are connections: the host's port is added.
 const FIRST_CONNECTION: u64 = 1 << 32;
 
@@ -57,6 +59,8 @@ pub(super) struct Wake {
 pub(super) enum Patience {
     /// There is more to do: only look what has happened.
     Busy,
+    /// Until something happens, or for [`SHORT_MS`].
+    Short,
     /// Until something happens.
     Idle,
 }
@@ -91,6 +95,7 @@ impl Poll {
     pub(super) fn wait(&mut self, wakes: &mut Vec<Wake>, patience: Patience) -> io::Result<()> {
         let timeout_ms = match patience {
             Patience::Busy => 0,
+            Patience::Short => SHORT_MS,
             Patience::Idle => -1,
         };
         wakes.clear();
