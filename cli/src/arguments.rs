@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
@@ -35,8 +36,22 @@ impl Arguments {
     /// # Errors
     /// When they make no sense, or ask for help.
     pub(crate) fn of_process() -> Result<Self, clap::Error> {
-        let mut matches = help::grouped(Self::command()).try_get_matches()?;
-        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Self::command()))
+        // Of the commands only the one that is called is made; who needs help is told of all.
+        let matches = match Self::command().try_get_matches() {
+            Err(error) if error.kind() != ErrorKind::DisplayVersion => {
+                Self::whole().try_get_matches()
+            }
+            matches => matches,
+        };
+        let mut matches = matches?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Self::whole()))
+    }
+
+    /// The program with all that is known of its commands, which otherwise is made as they are called.
+    pub(crate) fn whole() -> clap::Command {
+        let mut command = Self::command();
+        command.build();
+        help::grouped(command)
     }
 }
 
@@ -53,6 +68,7 @@ pub(crate) struct Common {
 
 /// The commands, in the order of their help.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     #[command(flatten)]
     OfContainers(container::OfContainers),
@@ -95,12 +111,12 @@ mod tests {
 
     #[test]
     fn the_command_line_makes_sense() {
-        Arguments::command().debug_assert();
+        Arguments::whole().debug_assert();
     }
 
     #[test]
     fn every_command_has_an_example() {
-        let mut left = vec![Arguments::command()];
+        let mut left = vec![Arguments::whole()];
         let mut count = 0;
         while let Some(command) = left.pop() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -116,7 +132,7 @@ mod tests {
         let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
         let text = std::fs::read_to_string(docs).unwrap();
         let headings: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-        for command in Arguments::command().get_subcommands() {
+        for command in Arguments::whole().get_subcommands() {
             let name = command.get_name();
             let told = |heading: &&str| heading.split([',', ' ']).any(|word| word == name);
             assert!(headings.iter().any(told), "{name} has no section");
@@ -128,7 +144,7 @@ mod tests {
         use clap::ValueEnum;
         for shell in clap_complete::Shell::value_variants() {
             let mut script = Vec::new();
-            let mut command = Arguments::command();
+            let mut command = Arguments::whole();
             clap_complete::generate(*shell, &mut command, "hyperrun", &mut script);
             let script = String::from_utf8(script).unwrap();
             for word in ["history", "prune", "digests", "no-trunc"] {
@@ -242,7 +258,7 @@ mod tests {
 
     #[test]
     fn help_of_what_is_shared_is_each_commands_own() {
-        let mut command = Arguments::command();
+        let mut command = Arguments::whole();
         for (name, about) in [("run", "Run a program"), ("create", "Create a container")] {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.starts_with(about), "{help}");

@@ -52,15 +52,13 @@ fn heading(command: &Command, title: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::arguments::Arguments;
 
     #[test]
     fn every_command_is_in_one_group() {
-        let help = grouped(Arguments::command()).render_help().to_string();
-        let command = Arguments::command();
+        let help = Arguments::whole().render_help().to_string();
+        let command = Arguments::whole();
         for one in command.get_subcommands() {
             let begin = format!("  {} ", one.get_name());
             let lines = help.lines().filter(|line| line.starts_with(&begin));

@@ -1,5 +1,7 @@
 //! Lines with tabs as columns, as Docker prints them.
 
+use std::iter::repeat_n;
+
 /// The spaces between two columns.
 const GAP: usize = 3;
 
@@ -19,11 +21,12 @@ pub(crate) fn lay_out(text: &str) -> String {
     }
     let mut out = String::new();
     for row in rows {
-        let mut line = String::new();
+        let begin = out.len();
         for (width, cell) in widths.iter().zip(row) {
-            line.push_str(&format!("{cell:<width$}"));
+            out.push_str(cell);
+            out.extend(repeat_n(' ', width - cell.chars().count()));
         }
-        out.push_str(line.trim_end());
+        out.truncate(begin + out[begin..].trim_end().len());
         out.push('\n');
     }
     out

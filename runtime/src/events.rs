@@ -40,7 +40,7 @@ pub fn event_log(places: &Places) -> EventLog {
 }
 
 /// An event of a container: its image, its name and its labels are told with each.
-pub(crate) fn of_container(record: &Record, action: &str, more: &[(&str, &str)]) -> Event {
+pub(crate) fn of_container<C>(record: &Record<C>, action: &str, more: &[(&str, &str)]) -> Event {
     let own = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let mut attributes = record.keeping.labels.clone();
     attributes.extend([own("image", &record.image), own("name", &record.name)]);

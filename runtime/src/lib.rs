@@ -59,7 +59,7 @@ mod working_set;
 pub use attach::{Attendance, Presence, terminal_size};
 pub use boot::runs_after_boot;
 pub use build::{build_image_template, build_template, stand_aside};
-pub use containers::{Containers, CopyOf, Found, Record, State, Status};
+pub use containers::{Containers, CopyOf, Found, Record, State, Status, Unread};
 pub use control::{
     Afterwards, Removal, SAVED_FILES, Stop, Taken, attach_by_name, is_of_another_version, kill,
     remove, rename, restart, stop, take_snapshot, wait,

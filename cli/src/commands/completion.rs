@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::arguments::Arguments;
@@ -33,7 +32,7 @@ pub(crate) fn run(args: &CompletionArgs) -> Result<ExitCode, Failure> {
         print(script)?;
     } else {
         let mut script = Vec::new();
-        clap_complete::generate(args.shell, &mut Arguments::command(), "hyperrun", &mut script);
+        clap_complete::generate(args.shell, &mut Arguments::whole(), "hyperrun", &mut script);
         print(&String::from_utf8_lossy(&script))?;
     }
     Ok(ExitCode::SUCCESS)

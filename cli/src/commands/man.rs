@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
@@ -31,9 +31,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<ExitCode, Failure> {
 
 fn write_all(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let mut whole = Arguments::command();
-    whole.build();
-    let mut left = vec![whole];
+    let mut left = vec![Arguments::whole()];
     while let Some(command) = left.pop() {
         left.extend(command.get_subcommands().filter(|one| !one.is_hide_set()).cloned());
         let man = Man::new(command.clone())

@@ -79,7 +79,7 @@ const COMMAND_LETTERS: usize = 20;
 
 /// Prints a line for each container, the youngest first.
 pub(crate) fn run(args: &PsArgs, common: &Common) -> Result<ExitCode, Failure> {
-    let mut found = containers(common)?.list()?;
+    let mut found = containers(common)?.list_unread()?;
     let wanted = if args.filter.is_empty() {
         WantedContainers::default()
     } else {
@@ -100,16 +100,16 @@ pub(crate) fn run(args: &PsArgs, common: &Common) -> Result<ExitCode, Failure> {
 }
 
 /// Whether it counts as running.
-pub(crate) fn is_up(found: &Found) -> bool {
+pub(crate) fn is_up<C>(found: &Found<C>) -> bool {
     matches!(found.state.status, Status::Running | Status::Paused | Status::Restarting)
 }
 
 impl PsArgs {
-    fn id<'a>(&self, found: &'a Found) -> &'a str {
+    fn id<'a, C>(&self, found: &'a Found<C>) -> &'a str {
         if self.no_trunc { &found.record.id } else { found.short_id() }
     }
 
-    fn row(&self, found: &Found, common: &Common) -> Value {
+    fn row<C>(&self, found: &Found<C>, common: &Common) -> Value {
         let record = &found.record;
         json!({
             "ID": self.id(found),
@@ -131,7 +131,7 @@ impl PsArgs {
 }
 
 /// The names of its networks.
-fn networks(record: &Record) -> String {
+fn networks<C>(record: &Record<C>) -> String {
     let names: Vec<_> = record.networks.iter().map(|place| place.network.as_str()).collect();
     if names.is_empty() { record.network_mode.clone() } else { names.join(",") }
 }
@@ -144,7 +144,7 @@ pub(crate) enum Length {
 }
 
 /// Program and arguments in quotes.
-pub(crate) fn command(found: &Found, length: Length) -> String {
+pub(crate) fn command<C>(found: &Found<C>, length: Length) -> String {
     let record = &found.record;
     let command = [&record.entrypoint[..], &record.command].concat().join(" ");
     let command: String = command.chars().filter(|letter| !letter.is_control()).collect();
@@ -156,7 +156,7 @@ pub(crate) fn command(found: &Found, length: Length) -> String {
 }
 
 /// `Up 3 minutes`, `Exited (0) 2 hours ago`, `Created`.
-pub(crate) fn status(found: &Found) -> String {
+pub(crate) fn status<C>(found: &Found<C>) -> String {
     let state = &found.state;
     let since =
         |moment: Option<runtime::Moment>| moment.map(runtime::Moment::age).unwrap_or_default();
@@ -175,7 +175,7 @@ pub(crate) fn status(found: &Found) -> String {
 }
 
 /// ` (healthy)`, ` (health: starting)`, or nothing.
-fn health(found: &Found) -> String {
+fn health<C>(found: &Found<C>) -> String {
     match found.health().map(|health| health.status) {
         None => String::new(),
         Some(HealthStatus::Starting) => " (health: starting)".to_owned(),
@@ -184,7 +184,7 @@ fn health(found: &Found) -> String {
 }
 
 /// What it has written, and with its image: `1.2MB (virtual 118MB)`.
-fn size(found: &Found, common: &Common) -> String {
+fn size<C>(found: &Found<C>, common: &Common) -> String {
     let written = found.written_bytes();
     let image = open_store(common).ok().and_then(|store| store.find(&found.record.image_id).ok());
     let whole = written + image.map_or(0, |image| image.size);

@@ -46,10 +46,10 @@ const HEALTHS: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 impl WantedContainers {
     /// Reads filters, of which only those in `allowed` make sense here. `all` are the containers that
     /// `before` and `since` may name.
-    pub(crate) fn read(
+    pub(crate) fn read<C>(
         filters: &[Filter],
         allowed: &[&str],
-        all: &[Found],
+        all: &[Found<C>],
         store: &Store,
     ) -> Result<Self, Failure> {
         let mut wanted = Self::default();
@@ -83,7 +83,7 @@ impl WantedContainers {
         !self.statuses.is_empty() || !self.exited.is_empty()
     }
 
-    fn has_port(&self, found: &Found) -> bool {
+    fn has_port<C>(&self, found: &Found<C>) -> bool {
         if self.published.is_empty() && self.exposed.is_empty() {
             return true;
         }
@@ -96,7 +96,7 @@ impl WantedContainers {
     }
 
     /// Whether a container is meant.
-    pub(crate) fn container(&self, found: &Found) -> bool {
+    pub(crate) fn container<C>(&self, found: &Found<C>) -> bool {
         let (record, state) = (&found.record, &found.state);
         let has_ended = state.status == Status::Exited;
         any(&self.ids, |id| record.id.starts_with(id.as_str()))
@@ -120,7 +120,7 @@ impl WantedContainers {
 }
 
 /// Whether it is on the network of this name, or whose id begins so, or on none in this way.
-fn is_on(record: &Record, words: &str) -> bool {
+fn is_on<C>(record: &Record<C>, words: &str) -> bool {
     let is_it = |place: &Endpoint| place.network == words || place.network_id.starts_with(words);
     match record.networks[..] {
         [] => record.network_mode == words,
@@ -174,7 +174,7 @@ fn one_of(key: &str, text: &str, words: &[&str]) -> Result<String, Failure> {
 }
 
 /// When a container was created.
-fn created(words: &str, all: &[Found]) -> Result<Moment, Failure> {
+fn created<C>(words: &str, all: &[Found<C>]) -> Result<Moment, Failure> {
     let found = all.iter().find(|found| {
         found.record.name == words || (!words.is_empty() && found.record.id.starts_with(words))
     });

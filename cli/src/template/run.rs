@@ -1,5 +1,7 @@
 //! Runs a template's tree over a value.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::parse::{Base, Node, Operand, Pipeline};
@@ -7,15 +9,16 @@ use super::{TemplateError, functions, print};
 
 /// The text that `nodes` make of `root`.
 pub(super) fn run(nodes: &[Node], root: &Value) -> Result<String, TemplateError> {
-    let mut run = Run { out: String::new(), variables: vec![("$".to_owned(), root.clone())] };
+    let variables = vec![("$".to_owned(), Cow::Borrowed(root))];
+    let mut run = Run { out: String::new(), variables };
     run.list(nodes, root)?;
     Ok(run.out)
 }
 
-struct Run {
+struct Run<'v> {
     out: String,
     /// The innermost last.
-    variables: Vec<(String, Value)>,
+    variables: Vec<(String, Cow<'v, Value>)>,
 }
 
 /// Where to go on after a list of nodes.
@@ -26,7 +29,7 @@ enum Flow {
     Continue,
 }
 
-impl Run {
+impl Run<'_> {
     /// Variables end with the list that has made them.
     fn list(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, TemplateError> {
         let outer = self.variables.len();
@@ -90,10 +93,10 @@ impl Run {
         let outer = self.variables.len();
         for (key, item) in items {
             match names {
-                [name] => self.variables.push((name.clone(), item.clone())),
+                [name] => self.variables.push((name.clone(), Cow::Owned(item.clone()))),
                 [first, second] => {
-                    self.variables.push((first.clone(), key));
-                    self.variables.push((second.clone(), item.clone()));
+                    self.variables.push((first.clone(), Cow::Owned(key)));
+                    self.variables.push((second.clone(), Cow::Owned(item.clone())));
                 }
                 _ => {}
             }
@@ -114,9 +117,9 @@ impl Run {
         let value = piped.unwrap_or(Value::Null);
         if let Some(target) = &pipeline.target {
             if target.is_new {
-                self.variables.push((target.name.clone(), value.clone()));
+                self.variables.push((target.name.clone(), Cow::Owned(value.clone())));
             } else {
-                *self.variable(&target.name)? = value.clone();
+                self.assign(&target.name, value.clone())?;
             }
         }
         Ok(value)
@@ -205,10 +208,17 @@ impl Run {
         }
     }
 
-    fn variable(&mut self, name: &str) -> Result<&mut Value, TemplateError> {
-        let found = self.variables.iter_mut().rev().find(|(known, _)| known == name);
+    fn variable(&self, name: &str) -> Result<&Value, TemplateError> {
+        let found = self.variables.iter().rev().find(|(known, _)| known == name);
         let (_, value) = found.ok_or_else(|| TemplateError::Variable(name.to_owned()))?;
         Ok(value)
+    }
+
+    fn assign(&mut self, name: &str, value: Value) -> Result<(), TemplateError> {
+        let found = self.variables.iter_mut().rev().find(|(known, _)| known == name);
+        let (_, variable) = found.ok_or_else(|| TemplateError::Variable(name.to_owned()))?;
+        *variable = Cow::Owned(value);
+        Ok(())
     }
 }
 

@@ -21,13 +21,15 @@ pub(crate) use self::files::Durability;
 pub(crate) use self::record::VERSION;
 #[cfg(test)]
 pub(crate) use self::record::tests::sample;
-pub use self::record::{CopyOf, Record, State, Status};
+pub use self::record::{CopyOf, Record, State, Status, Unread};
 pub(crate) use self::register::{Claim, Register, Visiting};
 
 use images::EventLog;
+use protocol::ContainerSpec;
+use serde::de::DeserializeOwned;
 
 use self::files::{create_private, file_error, is_locked};
-use self::record::DocumentError;
+use self::record::{DocumentError, Head};
 use crate::error::Error;
 use crate::health::{Health, HealthStatus};
 use crate::logs;
@@ -61,9 +63,9 @@ pub struct Containers {
 
 /// A container as it was when it was looked at.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Found<C = ContainerSpec> {
     /// What it is.
-    pub record: Record,
+    pub record: Record<C>,
     /// How far it has come.
     pub state: State,
     folder: PathBuf,
@@ -75,7 +77,9 @@ impl Found {
     pub(crate) fn new(record: Record, state: State, folder: &Path) -> Self {
         Self { record, state, folder: folder.to_owned() }
     }
+}
 
+impl<C> Found<C> {
     /// The id as a person sees it.
     #[must_use]
     pub fn short_id(&self) -> &str {
@@ -136,10 +140,10 @@ impl Found {
 }
 
 /// What became of a folder that was looked at.
-enum Reading {
-    Whole(Box<Found>),
+enum Reading<C> {
+    Whole(Box<Found<C>>),
     /// Its supervisor was killed.
-    Orphaned(Box<Found>),
+    Orphaned(Box<Found<C>>),
     /// It was left behind while it was made.
     HalfMade,
     /// It cannot be read.
@@ -162,19 +166,37 @@ impl Containers {
     /// # Errors
     /// When the folder cannot be read.
     pub fn list(&self) -> Result<Vec<Found>, Error> {
+        self.list_as()
+    }
+
+    /// All of them as [`list`](Self::list) has them, without what their agents are told.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list_unread(&self) -> Result<Vec<Found<Unread>>, Error> {
+        self.list_as()
+    }
+
+    fn list_as<C: DeserializeOwned>(&self) -> Result<Vec<Found<C>>, Error> {
         let mut found = Vec::new();
         for folder in self.folders()? {
-            match read(&folder)? {
-                Reading::Whole(container) => found.push(*container),
-                Reading::Gone => {}
-                Reading::Newer(reason) => repair::say_newer(&folder, &reason),
-                Reading::HalfMade | Reading::Orphaned(_) | Reading::Broken(_) => {
-                    found.extend(self.register()?.mend(&folder)?);
-                }
+            found.extend(self.look(&folder)?);
+        }
+        found.sort_by_key(|found: &Found<C>| std::cmp::Reverse(found.record.created));
+        Ok(found)
+    }
+
+    /// The container in a folder, if there is one. What is wrong with it is put right.
+    fn look<C: DeserializeOwned>(&self, folder: &Path) -> Result<Option<Found<C>>, Error> {
+        match read(folder)? {
+            Reading::Whole(container) => return Ok(Some(*container)),
+            Reading::Gone => {}
+            Reading::Newer(reason) => repair::say_newer(folder, &reason),
+            Reading::HalfMade | Reading::Orphaned(_) | Reading::Broken(_) => {
+                return self.register()?.mend(folder);
             }
         }
-        found.sort_by_key(|found| std::cmp::Reverse(found.record.created));
-        Ok(found)
+        Ok(None)
     }
 
     /// Those that can be read, as they are written down: nothing is put right, and nobody told.
@@ -193,7 +215,12 @@ impl Containers {
     /// # Errors
     /// When there is none, or more than one.
     pub fn find(&self, words: &str) -> Result<Found, Error> {
-        find(self.list()?, words)
+        let mut heads = Vec::new();
+        for folder in self.folders()? {
+            heads.extend(head_or(&folder, || self.look(&folder))?);
+        }
+        let Head { id, .. } = find(heads, words)?;
+        self.look_again(&id)?.ok_or_else(|| unknown(words))
     }
 
     /// What belongs to this container now; none when it was removed.
@@ -213,7 +240,7 @@ impl Containers {
     #[must_use]
     pub fn image_user(&self, image: images::Digest) -> Option<String> {
         let words = image.to_string();
-        match self.list() {
+        match self.list_unread() {
             Ok(all) => {
                 let user = all.into_iter().find(|found| found.record.image_id == words);
                 let Some(user) = user else { return self.snapshots().image_user(image) };
@@ -309,30 +336,46 @@ fn is_id(name: &str) -> bool {
 }
 
 /// Name, then id, then the beginning of an id.
-fn find(all: Vec<Found>, words: &str) -> Result<Found, Error> {
+fn find(all: Vec<Head>, words: &str) -> Result<Head, Error> {
     let words = words.strip_prefix('/').unwrap_or(words);
     let mut matches = Vec::new();
-    for container in all {
-        if container.record.name == words || container.record.id == words {
-            return Ok(container);
+    for head in all {
+        if head.name == words || head.id == words {
+            return Ok(head);
         }
-        if !words.is_empty() && container.record.id.starts_with(words) {
-            matches.push(container);
+        if !words.is_empty() && head.id.starts_with(words) {
+            matches.push(head);
         }
     }
     match (matches.pop(), matches.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(_), false) => Err(Error::AmbiguousContainer { words: words.to_owned() }),
-        (None, _) => Err(Error::UnknownContainer { words: words.to_owned() }),
+        (None, _) => Err(unknown(words)),
+    }
+}
+
+fn unknown(words: &str) -> Error {
+    Error::UnknownContainer { words: words.strip_prefix('/').unwrap_or(words).to_owned() }
+}
+
+/// What the container in a folder goes by. Where that cannot be read, `look` tells what there is.
+fn head_or(
+    folder: &Path,
+    look: impl FnOnce() -> Result<Option<Found<Unread>>, Error>,
+) -> Result<Option<Head>, Error> {
+    let text = read_document(folder, RECORD)?;
+    match text.and_then(|text| record::parse(&text).ok()) {
+        Some(head) => Ok(Some(head)),
+        None => Ok(look()?.map(|found| found.record.head())),
     }
 }
 
 /// Reads what lies in a container's folder.
-fn read(folder: &Path) -> Result<Reading, Error> {
+fn read<C: DeserializeOwned>(folder: &Path) -> Result<Reading<C>, Error> {
     let Some(text) = read_document(folder, RECORD)? else {
         return Ok(if folder.exists() { Reading::HalfMade } else { Reading::Gone });
     };
-    let record: Record = match record::parse(&text) {
+    let record: Record<C> = match record::parse(&text) {
         Ok(record) => record,
         Err(error) => return Ok(unusable(RECORD, &error)),
     };
@@ -348,7 +391,7 @@ fn read(folder: &Path) -> Result<Reading, Error> {
     Ok(if orphaned { Reading::Orphaned(found) } else { Reading::Whole(found) })
 }
 
-fn unusable(name: &str, error: &DocumentError) -> Reading {
+fn unusable<C>(name: &str, error: &DocumentError) -> Reading<C> {
     let reason = format!("{name}: {error}");
     match error {
         DocumentError::Newer { .. } => Reading::Newer(reason),

@@ -5,8 +5,12 @@
 //! lock. A version of both is raised when an older hyperrun could not do right by them; fields that
 //! are added with a default do not raise it.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use protocol::{ContainerSpec, OutOfMemory, User};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use crate::keeping::Keeping;
@@ -22,9 +26,9 @@ use crate::wishes::Wishes;
 /// The version of both documents.
 pub(crate) const VERSION: u32 = 1;
 
-/// What a container is.
+/// What a container is. What the agent is told makes up half of it, and is [`Unread`] where many are listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct Record<C = ContainerSpec> {
     /// [`VERSION`].
     pub(crate) version: u32,
     /// 64 hex digits.
@@ -75,7 +79,26 @@ pub struct Record {
     #[serde(default)]
     pub copy_of: Option<CopyOf>,
     /// What the agent is told.
-    pub container: ContainerSpec,
+    pub container: C,
+}
+
+/// Something in a document that nobody has looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread;
+
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+/// What a container goes by.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Head {
+    /// As [`Record::id`].
+    pub(crate) id: String,
+    /// As [`Record::name`].
+    pub(crate) name: String,
 }
 
 /// What a container went on from.
@@ -91,7 +114,12 @@ fn no_network() -> String {
     NO_NETWORK.to_owned()
 }
 
-impl Record {
+impl<C> Record<C> {
+    /// What it goes by.
+    pub(super) fn head(&self) -> Head {
+        Head { id: self.id.clone(), name: self.name.clone() }
+    }
+
     /// Whether passt carries its frames: it is on no network then.
     #[must_use]
     pub fn goes_by_passt(&self) -> bool {
@@ -102,7 +130,9 @@ impl Record {
     pub(crate) fn is_reached(&self) -> bool {
         !self.networks.is_empty() || self.goes_by_passt()
     }
+}
 
+impl Record {
     /// `USER[:GROUP]` of its own process, as it was asked for.
     #[must_use]
     pub fn user(&self) -> String {
@@ -254,16 +284,39 @@ pub(crate) enum DocumentError {
 /// # Errors
 /// When it is newer than this program, or no such document.
 pub(crate) fn parse<D: DeserializeOwned>(text: &[u8]) -> Result<D, DocumentError> {
-    /// The one field that every version has.
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
+    match version(text).map_err(DocumentError::Broken)? {
+        version if version > VERSION => Err(DocumentError::Newer { version }),
+        _ => serde_json::from_slice(text).map_err(DocumentError::Broken),
     }
-    let Version { version } = serde_json::from_slice(text).map_err(DocumentError::Broken)?;
-    if version > VERSION {
-        return Err(DocumentError::Newer { version });
+}
+
+/// The one field that every version has. It comes first, and nothing behind it is read.
+fn version(text: &[u8]) -> Result<u32, serde_json::Error> {
+    struct Seek<'a>(&'a mut Option<u32>);
+
+    impl<'de> Visitor<'de> for Seek<'_> {
+        type Value = ();
+
+        fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+            to.write_str("a document with a version")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+                if key == "version" {
+                    *self.0 = Some(map.next_value()?);
+                    return Ok(());
+                }
+                map.next_value::<IgnoredAny>()?;
+            }
+            Err(serde::de::Error::missing_field("version"))
+        }
     }
-    serde_json::from_slice(text).map_err(DocumentError::Broken)
+
+    let mut found = None;
+    // Where it was found, the complaint is that there is more behind it.
+    let read = serde_json::Deserializer::from_slice(text).deserialize_map(Seek(&mut found));
+    found.ok_or_else(|| read.expect_err("none without a version is read"))
 }
 
 #[cfg(test)]
@@ -336,6 +389,9 @@ pub(crate) mod tests {
         let record = sample("a", "web");
         let text = serde_json::to_vec(&record).unwrap();
         assert_eq!(parse::<Record>(&text).unwrap(), record);
+        let Record { name, container, .. } = parse::<Record<Unread>>(&text).unwrap();
+        assert_eq!((&name, container), (&record.name, Unread));
+        assert_eq!(parse::<Head>(&text).unwrap(), record.head());
         let state = State::new(Status::Running).ended(7, "x".into());
         let text = serde_json::to_vec(&state).unwrap();
         assert_eq!(parse::<State>(&text).unwrap(), state);
@@ -354,9 +410,22 @@ pub(crate) mod tests {
 
     #[test]
     fn what_cannot_be_read_is_told_apart() {
-        let newer = br#"{"version":2,"shape":"unknown"}"#;
-        assert!(matches!(parse::<State>(newer), Err(DocumentError::Newer { version: 2 })));
-        for broken in ["", "{", "[]", r#"{"version":1}"#, r#"{"version":1,"status":"up"}"#] {
+        for newer in [r#"{"version":2,"shape":"unknown"}"#, r#"{"shape":{"a":[1]},"version":2}"#] {
+            let parsed = parse::<State>(newer.as_bytes());
+            assert!(matches!(parsed, Err(DocumentError::Newer { version: 2 })), "{newer}");
+        }
+        let last = br#"{"status":"paused","version":1}"#;
+        assert_eq!(parse::<State>(last).unwrap(), State::new(Status::Paused));
+        for broken in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"version":"1","status":"paused"}"#,
+            r#"{"version":1}"#,
+            r#"{"version":1,"status":"up"}"#,
+            r#"{"version":1,"status":"paused"}}"#,
+        ] {
             let parsed = parse::<State>(broken.as_bytes());
             assert!(matches!(parsed, Err(DocumentError::Broken(_))), "{broken}");
         }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
+use serde::de::DeserializeOwned;
 
 use super::files::{self, Durability, VISIT, create_private, file_error, is_locked, open_lock};
-use super::record::{Record, State, Status};
+use super::record::{Head, Record, State, Status, Unread};
 use super::{
-    BROKEN, Found, GONE, Home, MACHINE, RECORD, Reading, find, is_id, networks_of, read, repair,
+    BROKEN, Found, GONE, Home, MACHINE, RECORD, Reading, find, head_or, is_id, networks_of, read,
+    repair, unknown,
 };
 use crate::error::Error;
 use crate::host;
@@ -63,11 +65,7 @@ impl Register {
         join: impl FnOnce(&mut Record) -> Result<(), Error>,
     ) -> Result<(Home, Record), Error> {
         self.sweep()?;
-        let others = self.list()?;
-        if let Some(other) = others.iter().find(|other| other.record.name == record.name) {
-            let (name, id) = (record.name, other.record.id.clone());
-            return Err(Error::NameInUse { name, id });
-        }
+        self.check_free(&record.name)?;
         record.id = new_id()?;
         let durability = durability(&record);
         let path = self.folder.join(&record.id);
@@ -103,7 +101,7 @@ impl Register {
     /// Takes a container to start it, unless somebody looks after it. One that is just ending is
     /// waited for.
     pub(crate) fn claim(&self, words: &str) -> Result<Claim, Error> {
-        let found = find(self.list()?, words)?;
+        let found = self.find(words)?;
         if found.state.status.is_supervised() {
             return Ok(Claim::Taken(Box::new(found)));
         }
@@ -117,7 +115,7 @@ impl Register {
     /// # Errors
     /// [`Error::Visited`] when somebody else is at them.
     pub(crate) fn visit(&self, words: &str) -> Result<Visiting, Error> {
-        let found = find(self.list()?, words)?;
+        let found = self.find(words)?;
         if found.state.status.is_supervised() {
             return Ok(Visiting::Supervised(Box::new(found)));
         }
@@ -129,12 +127,8 @@ impl Register {
 
     /// Gives a container another name; what it was before.
     pub(crate) fn rename(&self, words: &str, name: &ContainerName) -> Result<Record, Error> {
-        let all = self.list()?;
-        let found = find(all.clone(), words)?;
-        if let Some(other) = all.iter().find(|other| other.record.name == name.as_str()) {
-            let id = other.record.id.clone();
-            return Err(Error::NameInUse { name: name.to_string(), id });
-        }
+        let found = self.find(words)?;
+        self.check_free(name.as_str())?;
         change(&found, |record| Record { name: name.to_string(), ..record })?;
         Ok(found.record)
     }
@@ -145,7 +139,7 @@ impl Register {
         id: &str,
         changed: impl FnOnce(Record) -> Record,
     ) -> Result<(), Error> {
-        change(&find(self.list()?, id)?, changed)
+        change(&self.find(id)?, changed)
     }
 
     /// Removes a container that nobody looks after.
@@ -153,7 +147,7 @@ impl Register {
     /// # Errors
     /// When somebody does, or it cannot be removed.
     pub(crate) fn remove(&self, id: &str) -> Result<(), Error> {
-        let found = find(self.list()?, id)?;
+        let found = self.find(id)?;
         if found.state.status.is_supervised() {
             return Err(Error::StillRunning { name: found.record.name, state: found.state.status });
         }
@@ -182,7 +176,10 @@ impl Register {
 
     /// Looks at a folder again, now that nobody changes it, and puts right what is wrong with it; the
     /// container in it, if there still is one.
-    pub(crate) fn mend(&self, folder: &Path) -> Result<Option<Found>, Error> {
+    pub(super) fn mend<C: DeserializeOwned>(
+        &self,
+        folder: &Path,
+    ) -> Result<Option<Found<C>>, Error> {
         match read(folder)? {
             Reading::Whole(found) => Ok(Some(*found)),
             Reading::Gone | Reading::Newer(_) => Ok(None),
@@ -198,14 +195,29 @@ impl Register {
         }
     }
 
-    fn list(&self) -> Result<Vec<Found>, Error> {
-        let mut all = Vec::new();
-        for name in self.names()? {
-            if is_id(&name) {
-                all.extend(self.mend(&self.folder.join(name))?);
+    fn find(&self, words: &str) -> Result<Found, Error> {
+        let Head { id, .. } = find(self.heads()?, words)?;
+        self.mend(&self.folder.join(id))?.ok_or_else(|| unknown(words))
+    }
+
+    /// Makes sure that no container has a name.
+    fn check_free(&self, name: &str) -> Result<(), Error> {
+        for other in self.heads()?.into_iter().filter(|other| other.name == name) {
+            // One that was to be removed at its end may be gone with its supervisor.
+            if let Some(Found { record, .. }) = self.mend::<Unread>(&self.folder.join(other.id))? {
+                return Err(Error::NameInUse { name: record.name, id: record.id });
             }
         }
-        Ok(all)
+        Ok(())
+    }
+
+    fn heads(&self) -> Result<Vec<Head>, Error> {
+        let mut heads = Vec::new();
+        for name in self.names()?.iter().filter(|name| is_id(name)) {
+            let folder = self.folder.join(name);
+            heads.extend(head_or(&folder, || self.mend(&folder))?);
+        }
+        Ok(heads)
     }
 
     /// Removes what killed processes have left of folders.

@@ -18,7 +18,7 @@ const UNKNOWN_END: u8 = 255;
 
 /// Writes down that a container has ended with its supervisor; removes it if it was to be removed at
 /// its end.
-pub(super) fn bury_supervisor(found: Found) -> Result<Option<Found>, Error> {
+pub(super) fn bury_supervisor<C>(found: Found<C>) -> Result<Option<Found<C>>, Error> {
     let Found { record, state, folder } = found;
     host_cgroup::remove(&record.id);
     let log = super::events_of(folder.parent().unwrap_or(&folder));

@@ -141,6 +141,20 @@ fn one_that_was_to_be_removed_goes_with_its_supervisor() {
 }
 
 #[test]
+fn the_name_of_one_that_goes_with_its_supervisor_is_free() {
+    let ground = Ground::new();
+    let mut record = sample("", "web");
+    record.keeping.auto_remove = true;
+    let (home, gone) = ground.containers.register().unwrap().create(record, |_| Ok(())).unwrap();
+    assert!(matches!(ground.create("web"), Err(Error::NameInUse { id, .. }) if id == gone.id));
+    drop(home);
+    let unknown = ground.containers.find("/web").unwrap_err();
+    assert!(matches!(unknown, Error::UnknownContainer { words } if words == "web"));
+    let record = ground.ended("web");
+    assert_eq!(ground.containers.find("web").unwrap().record.id, record.id);
+}
+
+#[test]
 fn a_broken_record_harms_no_other() {
     let ground = Ground::new();
     for (name, document) in [("one", RECORD), ("two", STATE)] {

@@ -112,7 +112,7 @@ impl Networks {
 
     /// Takes all places of a container back, which must still be there: else somebody might have been given
     /// them meanwhile.
-    pub(crate) fn leave_all(&self, record: &Record) {
+    pub(crate) fn leave_all<C>(&self, record: &Record<C>) {
         record.networks.iter().for_each(|endpoint| self.leave(&record.id, endpoint));
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct ContainerArgs {
 
 /// The commands about containers that are called by themselves or as those of `container`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum OfContainers {
     Run(Box<run_command::RunCommand>),
     Create(Box<create::CreateArgs>),
@@ -54,6 +55,7 @@ pub(crate) enum OfContainers {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum ContainerCommand {
     #[command(flatten)]
     Same(OfContainers),

@@ -23,6 +23,7 @@ pub(crate) struct ImageArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum ImageCommand {
     /// List images
     #[command(visible_alias = "list")]

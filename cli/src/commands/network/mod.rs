@@ -31,6 +31,7 @@ pub(crate) struct NetworkArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum NetworkCommand {
     Connect(connect::ConnectArgs),
     Create(Box<create::CreateArgs>),

@@ -28,6 +28,7 @@ pub(crate) struct SnapshotArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum SnapshotCommand {
     Create(create::CreateArgs),
     Export(export::ExportArgs),

@@ -71,7 +71,8 @@ const CONTAINERS: Listing<'_> = Listing {
 /// Prints a table of what there is, or of each image and each container.
 pub(crate) fn run(args: &DfArgs, common: &Common) -> Result<ExitCode, Failure> {
     let all = containers(common)?;
-    let (usage, found) = (open_store(common)?.usage(&|image| all.image_user(image))?, all.list()?);
+    let (usage, found) =
+        (open_store(common)?.usage(&|image| all.image_user(image))?, all.list_unread()?);
     let text = if args.verbose {
         let rows: Vec<Value> = usage.images.iter().map(image_row).collect();
         let containers: Vec<Value> = found.iter().map(container_row).collect();
@@ -98,9 +99,10 @@ fn images_row(usage: &Usage) -> Value {
 }
 
 /// What those have written that do not run is reclaimable.
-fn containers_row(found: &[Found]) -> Value {
-    let (active, ended): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|one| is_up(one));
-    let written = |some: &[&Found]| -> u64 { some.iter().map(|one| one.written_bytes()).sum() };
+fn containers_row<C>(found: &[Found<C>]) -> Value {
+    let (active, ended): (Vec<&Found<C>>, Vec<&Found<C>>) =
+        found.iter().partition(|one| is_up(one));
+    let written = |some: &[&Found<C>]| -> u64 { some.iter().map(|one| one.written_bytes()).sum() };
     let reclaimable = written(&ended);
     let bytes = (written(&active) + reclaimable, reclaimable);
     row("Containers", (found.len(), active.len()), bytes)
@@ -122,7 +124,7 @@ fn row(kind: &str, (all, active): (usize, usize), (bytes, reclaimable): (u64, u6
     })
 }
 
-fn container_row(found: &Found) -> Value {
+fn container_row<C>(found: &Found<C>) -> Value {
     json!({
         "ID": found.short_id(),
         "Image": found.record.image,

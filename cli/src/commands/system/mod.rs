@@ -21,6 +21,7 @@ pub(crate) struct SystemArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum SystemCommand {
     Df(df::DfArgs),
     Check(check::CheckArgs),

@@ -24,6 +24,7 @@ pub(crate) struct TemplateArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum TemplateCommand {
     Build(build::BuildArgs),
     Check(check::CheckArgs),
