@@ -23,8 +23,9 @@ use crate::sparse;
 use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
 
-/// More pages than these are not compared while a machine stands still, if that can be avoided: 16 MiB.
-const MOST_COMPARED: usize = 4096;
+/// More pages than these are not compared while a machine stands still, if that can be avoided: 64 MiB. A huge page
+/// counts as written as a whole.
+const MOST_COMPARED: usize = 16 << 10;
 /// Of more snapshots than these it is not known what a machine has written since.
 const MOST_KNOWN: usize = 16;
 
