@@ -46,9 +46,8 @@ impl Untold {
     /// When the guest broke a queue.
     pub(super) fn tell(&mut self, activated: &mut Activated) -> Result<(), DeviceError> {
         let Activated { memory, queues, interrupt, .. } = activated;
-        let mut wishes = |at: usize| {
-            queues[at].queue.needs_notification(memory).map_err(DeviceError::queue(at))
-        };
+        let mut wishes =
+            |at: usize| queues[at].queue.needs_notification(memory).map_err(DeviceError::queue(at));
         let mut interrupts = std::mem::take(&mut self.given) && wishes(RX)?;
         if !self.can_wait() || interrupts {
             interrupts |= std::mem::take(&mut self.taken) > 0 && wishes(TX)?;
