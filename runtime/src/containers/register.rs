@@ -75,7 +75,7 @@ impl Register {
         let made = home
             .write_state(&State::new(Status::Starting))
             .and_then(|()| join(&mut record))
-            .and_then(|()| write_record(&home.path, &record, durability))
+            .and_then(|()| write_record(home.path(), &record, durability))
             .and_then(|()| match durability {
                 Durability::Synced => files::sync_folder(&self.folder),
                 Durability::Fleeting => Ok(()),
