@@ -6,7 +6,7 @@ mod common;
 use std::process::Command;
 
 use common::{at, empty_store, labelled, load};
-use tests::{Sandbox, Snapshot};
+use tests::{Sandbox, Snapshot, environment_of};
 
 /// Two images and three containers, of which one seems to run.
 fn home() -> (Sandbox, tempfile::TempDir) {
@@ -96,7 +96,7 @@ fn offered_by_bash(sandbox: &Sandbox, line: &str, replaced: &str) -> String {
     let ours = sandbox.command(["--version"]);
     let mut bash = Command::new("bash");
     bash.args(["--norc", "-c", SCRIPT, "bash", line, replaced]).env("BINARY", ours.get_program());
-    bash.envs(ours.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    bash.envs(environment_of(&ours));
     let out = bash.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&out.stderr), "");
     let shown = String::from_utf8(out.stdout).unwrap();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use hyperrun_tests::{Output, Sandbox};
+use hyperrun_tests::{Output, Sandbox, environment_of};
 
 /// Puts a folder in the place of `/etc` for this command alone.
 const MOUNT: &str = "mount --bind \"$0\" /etc && exec \"$@\"";
@@ -27,7 +27,7 @@ fn each_setting_is_that_of_the_last_file_that_names_it() {
         let mut confined = Command::new("unshare");
         confined.args(["-m", "sh", "-c", MOUNT]).arg(&etc);
         confined.arg(command.get_program()).args(command.get_args());
-        confined.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        confined.envs(environment_of(&command));
         let out = confined.output().unwrap();
         let out = Output::of(&command, out);
         out.code_is(0);

@@ -1,7 +1,7 @@
 //! What goes wrong while a container runs: nothing is left behind, and it is told.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use hyperrun_tests::{Running, Sandbox, SmallDisk, Snapshot, initramfs};
+use hyperrun_tests::{Running, Sandbox, SmallDisk, Snapshot, environment_of, initramfs};
 
 /// A state folder of this test's own with the busybox image, after three runs: disks and template are
 /// made, and it is known what the template's copies write.
@@ -72,7 +72,7 @@ fn what_the_shell_has_open_is_not_kept_open() {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "exec 9>\"$0\"; exec \"$@\""]).arg(file.path());
     shell.arg(run.get_program()).args(run.get_args());
-    shell.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    shell.envs(environment_of(&run));
     run = shell;
     let mut running = Running::start(run);
     running.wait_for("ready\n");

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use hyperrun_tests::{Running, Sandbox, Tmux};
+use hyperrun_tests::{Running, Sandbox, Tmux, environment_of};
 
 /// A container named `desk` with this program on a screen of 80 by 24.
 fn desk(folder: &std::path::Path, program: &[&str]) -> (Sandbox, Tmux) {
@@ -90,7 +90,7 @@ fn a_table_of_what_containers_use_is_kept_true_until_it_is_interrupted() {
     let stats = sandbox.command(["stats"]);
     let mut judged = Command::new("sh");
     judged.args(["-c", JUDGE, "sh"]).arg(stats.get_program()).args(stats.get_args());
-    judged.envs(stats.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    judged.envs(environment_of(&stats));
     let tmux = Tmux::start(&judged, 120, 24);
     tmux.wait_until(|screen| is_table_of(screen, &["one"]));
     sandbox.does("run -d --name two busybox sleep 1000");

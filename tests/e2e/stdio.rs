@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::Stdio;
 
-use hyperrun_tests::{Running, Sandbox};
+use hyperrun_tests::{Running, Sandbox, environment_of};
 
 /// How much the suite sends through a container, in MiB; `HYPERRUN_TEST_STREAM_MIB` for the whole.
 fn stream_mib() -> usize {
@@ -37,7 +37,7 @@ fn a_closed_input_is_an_empty_one() {
     let run = Sandbox::with_images().command(["run", "--rm", "-i", "busybox", "wc", "-c"]);
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "exec \"$0\" \"$@\" <&-"]).arg(run.get_program()).args(run.get_args());
-    shell.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    shell.envs(environment_of(&run));
     Running::start(shell).finish().code_is(0).stdout_is("0\n").stderr_is("");
 }
 

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::environment_of;
+
 /// The binary and the environment that a command had.
 pub(crate) struct Ended {
     binary: OsString,
@@ -15,7 +17,7 @@ impl Ended {
     pub(crate) fn of(command: &Command) -> Option<Self> {
         let binary = command.get_program();
         let is_ours = Path::new(binary).file_name().is_some_and(|name| name == "hyperrun");
-        let pairs = command.get_envs().filter_map(|(key, value)| Some((key, value?)));
+        let pairs = environment_of(command);
         let environment = pairs.map(|(key, value)| (key.into(), value.into())).collect();
         is_ours.then(|| Self { binary: binary.into(), environment })
     }

@@ -3,6 +3,7 @@
 pub mod archive;
 mod changes;
 mod ended;
+mod environment;
 pub mod fidelity;
 pub mod guest;
 mod initramfs;
@@ -22,6 +23,7 @@ mod tmux;
 pub mod tree;
 
 pub use changes::Changes;
+pub use environment::environment_of;
 pub use initramfs::{initramfs, initramfs_of};
 pub use output::Output;
 pub use outside::{Outside, answer_names, echoed};

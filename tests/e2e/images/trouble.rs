@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use hyperrun_tests::archive::{Layer, docker_archive};
-use hyperrun_tests::{Output, Sandbox, SmallDisk};
+use hyperrun_tests::{Output, Sandbox, SmallDisk, environment_of};
 
 use super::{empty_store, layer, load};
 
@@ -46,7 +46,7 @@ fn without_privilege(sandbox: &Sandbox, arguments: &[&str], input: &Path) -> Out
         command.arg("--bounding-set=-dac_override,-dac_read_search").arg(plain.get_program());
     }
     command.args(plain.get_args());
-    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.envs(environment_of(&plain));
     command.stdin(fs::File::open(input).unwrap());
     Output::new(format!("{command:?}"), command.output().unwrap())
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyperrun_tests::{Output, Running, Sandbox, Snapshot};
+use hyperrun_tests::{Output, Running, Sandbox, Snapshot, environment_of};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
@@ -71,7 +71,7 @@ impl Place {
         let command = self.sandbox.command(words);
         let mut timed = Command::new("timeout");
         timed.args(["-k", "1", "30"]).arg(command.get_program()).args(command.get_args());
-        timed.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        timed.envs(environment_of(&command));
         let out = timed.stdin(Stdio::null()).output().unwrap();
         let out = Output::of(&command, out);
         assert!(!matches!(out.code, 124 | 137), "{command:?} does not answer");

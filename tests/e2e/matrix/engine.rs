@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use hyperrun_tests::archive::{self, Layer, docker_archive_of, header};
-use hyperrun_tests::{Output, Sandbox, SmallDisk, busybox_archive};
+use hyperrun_tests::{Output, Sandbox, SmallDisk, busybox_archive, environment_of};
 
 use super::{Chosen, Kind};
 
@@ -148,7 +148,7 @@ impl Engine {
         // What hangs is told by its code, 124.
         let mut shell = Command::new("timeout");
         shell.args(["-k", "1", "60", "sh", "-c"]).arg(format!("{BOX}\n{script}"));
-        shell.envs(self.program.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        shell.envs(environment_of(&self.program));
         shell.env("ENGINE", self.program.get_program()).env("PROGRAM", program);
         shell.env("N", name).env("F", files).env("OF_THE_HOST", "seen");
         let out = shell.stdin(Stdio::null()).output().expect("there is a shell");
