@@ -309,7 +309,7 @@ impl Machine {
 
     fn save_live(&mut self, begun: Begun) -> Result<u64, SnapshotError> {
         let Begun { files, overlays, pagemap, memory: base, watch, disks: past } = begun;
-        let beneath = match &base {
+        let layers_beneath = match &base {
             Base::Past(_) | Base::Ahead { .. } => 0,
             Base::Difference { layers, .. } => layers.count() - 1,
         };
@@ -317,7 +317,7 @@ impl Machine {
         for (index, (own, overlay)) in self.belongings.overlays.iter().zip(&overlays).enumerate() {
             let saved = match &past {
                 Some(past) => snapshot::save_file(own, &past[index], overlay)?,
-                None => copy_whole(own, overlay, beneath)?,
+                None => copy_whole(own, overlay, layers_beneath)?,
             };
             written += saved.written;
             disks.push(saved.pieces);
