@@ -66,8 +66,8 @@ impl Disks {
         self.root.as_fd()
     }
 
-    /// Leaves the scratch disk's file system clean, with all that was written in it. Its processes
-    /// are gone by now, and with them whatever they had open.
+    /// Leaves the scratch disk's file system clean. Its processes are gone by now, and with them whatever they
+    /// had open.
     pub(crate) fn release(self) {
         // What is still busy has nothing more to say: the machine ends next.
         let _ = mount_remount(SCRATCH, MountFlags::RDONLY, c"");

@@ -95,7 +95,6 @@ fn live() -> Result<(), StepError> {
             }
         }
     }
-    server.end_container();
-    server.say_farewell();
+    server.settle();
     power::off()
 }

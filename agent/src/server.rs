@@ -79,6 +79,8 @@ enum Stage {
     Alive,
     /// It has ended or could not be started.
     Over,
+    /// Nothing more is written to its disks either.
+    Settled,
 }
 
 /// How a conversation has ended.
@@ -390,7 +392,9 @@ impl Server {
                 Process { id, .. } => self.give_up(id, no_container())?,
             }
         }
-        self.exited(ProcessId::OWN, status)
+        self.exited(ProcessId::OWN, status)?;
+        self.settle();
+        Ok(())
     }
 
     fn exited(&mut self, id: ProcessId, status: ExitStatus) -> Result<(), ServeError> {

@@ -35,7 +35,7 @@ pub use spec::{
 };
 
 /// The version of everything in this crate. Both sides say theirs first and must agree.
-pub const VERSION: u32 = 12;
+pub const VERSION: u32 = 13;
 
 /// The vsock port on which the agent takes the one control connection.
 pub const CONTROL_PORT: u32 = 1024;

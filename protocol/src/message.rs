@@ -110,8 +110,11 @@ pub enum FromAgent {
     },
     /// The answer to [`ToAgent::Open`], if it can be done; otherwise [`Self::StartFailed`] is.
     Opened,
-    /// After [`ToAgent::PowerOff`]: all that was written is on the disks, so that the machine may as
-    /// well be killed.
+    /// The container has ended, by itself or by [`ToAgent::PowerOff`], and all that was written is on the
+    /// disks, so that the machine may as well be killed.
+    Synced,
+    /// After [`Self::Synced`]: the disks are unmounted too, so that the next machine finds them clean. It is the last
+    /// word.
     Settled,
     /// The answer to [`ToAgent::Prepare`], if it can be done; otherwise [`Self::StartFailed`] is. It
     /// is the last word before the host hangs up.

@@ -14,6 +14,12 @@ const OBEDIENT: &str =
 /// One that does not.
 const STUBBORN: &str = "trap '' TERM; echo ready; sleep 1000 & wait";
 
+/// Whether the guest had to go through its disk's journal.
+fn mounted_after_a_crash(home: &Home, name: &str) -> bool {
+    let log = home.sandbox.does(&format!("logs --kernel {name}"));
+    log.stdout_has("mounted filesystem").stdout.contains(": recovery complete")
+}
+
 #[test]
 fn a_container_is_created_started_and_started_again() {
     let home = Home::new();
@@ -58,6 +64,7 @@ fn a_detached_container_runs_and_is_stopped() {
     home.fails("kill web", 1, "container web is not running");
     home.sandbox.does("wait web").stdout_is("3\n");
     home.sandbox.does("start web").stdout_is("web\n");
+    assert!(!mounted_after_a_crash(&home, "web"));
     home.shows("web", "{{.State.Running}}", "true");
     home.sandbox.does("start web");
     home.fails("rm web", 1, "container web is running");
@@ -148,6 +155,7 @@ fn a_killed_supervisor_is_found_out_and_the_disk_kept() {
     let mut follower = Running::start(home.sandbox.command(["logs", "-f", "victim"]));
     follower.wait_for("synced\nready\n");
     follower.kill();
+    assert!(mounted_after_a_crash(&home, "victim"));
 }
 
 #[test]

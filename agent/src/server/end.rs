@@ -1,4 +1,4 @@
-//! The end of the conversation: that of the container, if it still runs, and what the host is told last.
+//! The end of the container: what it has written goes to its disks, and the host is told last.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use protocol::FromAgent;
 use super::{Server, Stage};
 
 impl Server {
-    /// Ends the container, if it still runs, and lets go of its disks, with all that was written on
-    /// them.
-    pub(crate) fn end_container(&mut self) {
+    /// Ends the container, if it still runs, and lets go of its disks: tells the host when all that was written is
+    /// on them, and when they are unmounted. The host may have gone before, and once is enough.
+    pub(crate) fn settle(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(5);
+        if self.stage == Stage::Settled {
+            return;
+        }
         if let Ok(cgroup) = &self.cgroup
             && cgroup.kill().is_ok()
             && let Some(own) = self.container()
         {
             let _ = self.reaper.await_end(own.pid, PATIENCE);
         }
-        self.stage = Stage::Over;
+        self.stage = Stage::Settled;
         self.processes.clear();
         self.end_helpers(PATIENCE);
+        rustix::fs::sync();
+        let _ = self.say(&FromAgent::Synced);
         if let Some(disks) = self.disks.take() {
             disks.release();
         }
-        rustix::fs::sync();
-    }
-
-    /// Tells the host that nothing is left to do. It may have gone before.
-    pub(crate) fn say_farewell(&mut self) {
         let _ = self.say(&FromAgent::Settled);
     }
 }

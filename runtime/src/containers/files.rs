@@ -31,7 +31,8 @@ pub(crate) fn write(
     durability: Durability,
 ) -> Result<(), Error> {
     draft(folder, name, text, durability)?;
-    publish(folder, name, durability)
+    show(folder, name)?;
+    sync(folder, durability)
 }
 
 /// Writes a document beside its place, where nobody looks.
@@ -50,9 +51,13 @@ pub(super) fn draft(
 }
 
 /// Moves a document that was written beside its place there.
-pub(super) fn publish(folder: &Path, name: &str, durability: Durability) -> Result<(), Error> {
+pub(super) fn show(folder: &Path, name: &str) -> Result<(), Error> {
     let path = folder.join(name);
-    fs::rename(draft_path(folder, name), &path).map_err(file_error("write", &path))?;
+    fs::rename(draft_path(folder, name), &path).map_err(file_error("write", &path))
+}
+
+/// Makes what was moved in a folder be there after a crash of the host, if it must.
+pub(super) fn sync(folder: &Path, durability: Durability) -> Result<(), Error> {
     match durability {
         Durability::Synced => sync_folder(folder),
         Durability::Fleeting => Ok(()),

@@ -43,10 +43,22 @@ impl Home {
 
     /// Writes down how far the container has come.
     pub(crate) fn write_state(&self, state: &State) -> Result<(), Error> {
+        self.show_state(state)?;
+        self.sync_state()
+    }
+
+    /// Writes down how far the container has come, for whoever looks. After a crash of the host it may be as far
+    /// as before, until [`Self::sync_state`].
+    pub(crate) fn show_state(&self, state: &State) -> Result<(), Error> {
         if self.draft.take().is_none_or(|draft| !draft.is_as(state)) {
             files::draft(&self.path, STATE, &to_text(state), self.durability)?;
         }
-        files::publish(&self.path, STATE, self.durability)
+        files::show(&self.path, STATE)
+    }
+
+    /// Makes the state that was shown last outlive a crash of the host, if the container does.
+    pub(crate) fn sync_state(&self) -> Result<(), Error> {
+        files::sync(&self.path, self.durability)
     }
 
     /// Writes how far the container will have come beside its place, so that the disk is waited for

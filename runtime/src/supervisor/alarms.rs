@@ -31,8 +31,8 @@ pub(super) enum Alarm {
     Shown,
     /// The container should stand still for its snapshot, or go on after it.
     Stilled,
-    /// The machine was switched off, and should have ended.
-    PoweredOff,
+    /// The container has ended, and what it wrote should be on its disks.
+    Synced,
 }
 
 /// The alarms that are set.
@@ -52,11 +52,6 @@ impl Alarms {
     /// Takes an alarm back.
     pub(super) fn clear(&mut self, alarm: Alarm) {
         self.0.retain(|(_, set)| *set != alarm);
-    }
-
-    /// Whether it may still go off.
-    pub(super) fn is_set(&self, alarm: Alarm) -> bool {
-        self.0.iter().any(|(_, set)| *set == alarm)
     }
 
     /// Takes all alarms back.
@@ -92,7 +87,6 @@ mod tests {
         assert_eq!((alarms.next(), alarms.take_due()), (None, None));
         alarms.set(Alarm::Ready, Duration::from_secs(1000));
         alarms.set(Alarm::Killed, Duration::MAX);
-        assert_eq!((alarms.is_set(Alarm::Ready), alarms.is_set(Alarm::Killed)), (true, false));
         assert!(alarms.next().unwrap() > Duration::from_secs(900));
         assert_eq!(alarms.take_due(), None);
         alarms.set(Alarm::Ready, Duration::ZERO);

@@ -115,6 +115,7 @@ impl Supervisor<'_> {
                 FromAgent::Answer { request, answer } => self.answered(request, &answer)?,
                 // Only a machine that is opened for files alone, or becomes a template, is told so.
                 FromAgent::Opened | FromAgent::Prepared => {}
+                FromAgent::Synced => self.synced(),
                 FromAgent::Settled => self.settled(),
                 FromAgent::Trouble { message } => {
                     let words = console::printable(&message);

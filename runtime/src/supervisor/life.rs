@@ -16,6 +16,7 @@ use super::interval::{self, Interval};
 use super::machine::{self, MachineProcess};
 use super::notes::Notes;
 use super::plugging::Places;
+use super::remains::Remains;
 use super::restarts::{Backoff, Run};
 use super::saving::Saving;
 use super::serve::{Parts, Supervisor};
@@ -69,9 +70,8 @@ pub(super) struct End {
     pub(super) outcome: Result<ExitStatus, Failure>,
     /// The template that it may have left.
     pub(super) saving: Saving,
-    /// The process of a machine that has told its end itself, or was killed when its disks were written:
-    /// nothing runs in it any more, so that nobody needs to wait until it is gone.
-    pub(super) machine: Option<MachineProcess>,
+    /// A machine in which nothing runs any more, so that nobody needs to wait until it is gone.
+    pub(super) remains: Option<Remains>,
 }
 
 impl End {
@@ -81,7 +81,7 @@ impl End {
     }
 
     fn of(failure: Failure) -> Self {
-        Self { outcome: Err(failure), saving: Saving::new(None), machine: None }
+        Self { outcome: Err(failure), saving: Saving::new(None), remains: None }
     }
 
     /// What everybody hears of it.
@@ -115,7 +115,7 @@ impl Charge {
             charge.enter_interval(&end);
             // Another machine can be started only by a process of one thread.
             end.saving.end();
-            drop(end.machine.take());
+            end.remains.take().iter_mut().for_each(Remains::finish);
             let interval = interval::wait(&mut charge.clients, delay);
             if interval != Interval::Over {
                 charge.state.stopped = true;
@@ -151,7 +151,7 @@ impl Charge {
             ours.take().expect("only the machine's process drops them");
         let (mut console, mut saving) = (ConsoleTail::default(), Saving::new(template));
         let started = machine.and_then(|machine| Ok((machine, charge.send_out(errand)?)));
-        let (ending, machine) = match started {
+        let (ending, remains) = match started {
             Ok((machine, passt)) => {
                 let Circumstances { patience, stopwatch, .. } = *circumstances;
                 let entrance = std::mem::take(&mut charge.entrance);
@@ -179,12 +179,12 @@ impl Charge {
                 );
                 let served = supervisor.serve();
                 (charge.state, charge.entrance) = (served.state, served.entrance);
-                (served.ending, served.machine)
+                (served.ending, served.remains)
             }
             Err(error) => (Err(error), None),
         };
         let outcome = ending.map_err(|error| error.into_failure(console.text()));
-        let end = End { outcome, saving, machine };
+        let end = End { outcome, saving, remains };
         charge.note_death(&end);
         (charge, end)
     }
@@ -211,10 +211,10 @@ impl Charge {
         matches!(self.state.status, Status::Running | Status::Paused)
     }
 
-    /// How long to wait until it is started again, if it is. The policy is the one that is written
-    /// down now.
+    /// How long to wait until it is started again, if it is: not if a person has ended it. The policy is the one
+    /// that is written down now.
     fn starts_again(&self, end: &End, backoff: &mut Backoff) -> Option<Duration> {
-        if self.record.keeping.auto_remove || !self.has_run() {
+        if self.record.keeping.auto_remove || self.state.stopped || !self.has_run() {
             return None;
         }
         let policy = match self.home.read_record() {
@@ -224,7 +224,6 @@ impl Charge {
         let run = Run {
             code: end.code().0,
             ran_for: self.state.started.map(Moment::age).unwrap_or_default(),
-            stopped: self.state.stopped,
             restarts: self.state.restarts,
         };
         backoff.after(run, policy)

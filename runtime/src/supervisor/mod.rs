@@ -24,6 +24,7 @@ mod plugging;
 mod processes;
 mod publishing;
 mod questions;
+mod remains;
 mod requests;
 mod restarts;
 mod saving;
@@ -46,6 +47,7 @@ use self::clients::Clients;
 use self::error::Error;
 use self::life::{Charge, Circumstances, End};
 use self::notes::Notes;
+use self::remains::Remains;
 use crate::containers::{CONTROL_SOCKET, Home, Record, State, Status};
 use crate::events::event_log;
 use crate::link::{Blame, Doorway, FromSupervisor, Link};
@@ -127,10 +129,14 @@ pub(crate) fn supervise(task: Task) -> u8 {
     notes.write(&home, &mut record);
     clients.tell_all(&end.message());
     drop(clients);
+    // Nobody waits for the disks of the host and of the guest. If the host crashes before the first is done, the end is
+    // not known.
+    let _ = home.sync_state();
+    end.remains.iter_mut().for_each(Remains::finish);
     // From here on the container is anybody's.
     drop(home);
-    if let Some(machine) = end.machine.take() {
-        machine.leave();
+    if let Some(remains) = end.remains.take() {
+        remains.leave();
     }
     end.saving.end();
     0
@@ -162,7 +168,7 @@ fn write_end(home: &Home, record: &Record, state: State, end: &End, clients: &mu
         home.remove(record);
         return Left::Nothing;
     }
-    if let Err(error) = home.write_state(&state) {
+    if let Err(error) = home.show_state(&state) {
         // The next who looks finds that nobody holds the lock, and writes that the end is unknown.
         let words =
             format!("the container's end was not written down: {}", vmm::error::chain(&error));

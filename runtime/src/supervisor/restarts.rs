@@ -17,8 +17,6 @@ pub(super) struct Run {
     pub(super) code: u8,
     /// How long it has run.
     pub(super) ran_for: Duration,
-    /// Whether a person has ended it.
-    pub(super) stopped: bool,
     /// How often it was started again before.
     pub(super) restarts: u32,
 }
@@ -37,8 +35,7 @@ impl Backoff {
             Some(last) => (last * 2).min(LONGEST),
         };
         self.last = Some(wait);
-        let starts = !run.stopped && policy.starts_again(run.code, run.restarts);
-        starts.then_some(wait)
+        policy.starts_again(run.code, run.restarts).then_some(wait)
     }
 }
 
@@ -46,8 +43,7 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    const FAILED: Run =
-        Run { code: 1, ran_for: Duration::from_secs(1), stopped: false, restarts: 0 };
+    const FAILED: Run = Run { code: 1, ran_for: Duration::from_secs(1), restarts: 0 };
 
     #[test]
     fn waits_double_up_to_a_minute_and_begin_anew_after_a_sound_run() {
@@ -68,23 +64,19 @@ mod tests {
     fn policies_are_dockers() {
         use RestartPolicy::{Always, No, OnFailure, UnlessStopped};
         let well = Run { code: 0, ..FAILED };
-        let stopped = Run { stopped: true, ..FAILED };
         let often = Run { restarts: 3, ..FAILED };
         for (policy, run, wanted) in [
             (No, FAILED, false),
             (Always, FAILED, true),
             (Always, well, true),
             (Always, often, true),
-            (Always, stopped, false),
             (UnlessStopped, well, true),
-            (UnlessStopped, stopped, false),
             (OnFailure(None), FAILED, true),
             (OnFailure(None), well, false),
             (OnFailure(None), often, true),
             (OnFailure(Some(0)), often, true),
             (OnFailure(Some(4)), often, true),
             (OnFailure(Some(3)), often, false),
-            (OnFailure(Some(3)), stopped, false),
         ] {
             let waits = Backoff::default().after(run, policy).is_some();
             assert_eq!(waits, wanted, "{policy:?} {run:?}");

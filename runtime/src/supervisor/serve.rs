@@ -24,6 +24,7 @@ use super::outputs::Outputs;
 use super::plugging::Places;
 use super::processes::Asked;
 use super::questions::Questions;
+use super::remains::Remains;
 use super::saving::Saving;
 use super::snapshots::Snapshot;
 use crate::containers::{Home, Record, State, Status};
@@ -36,8 +37,8 @@ use crate::publish::{Entrance, Proxy};
 use crate::timings::Stopwatch;
 use crate::working_set::Unexplored;
 
-/// How long a machine may take to switch itself off.
-const POWER_OFF: Duration = Duration::from_secs(10);
+/// How long a guest may take to write down what it holds.
+const SYNCING: Duration = Duration::from_secs(10);
 
 /// How soon all of the log can be read once nothing more comes.
 const SHOWN: Duration = Duration::from_millis(20);
@@ -92,8 +93,8 @@ pub(super) struct Parts {
 pub(super) struct Served {
     pub(super) state: State,
     pub(super) ending: Result<ExitStatus, Error>,
-    /// Its process, if nobody needs to wait until it is gone.
-    pub(super) machine: Option<MachineProcess>,
+    /// Its machine, if nobody needs to wait until that is gone.
+    pub(super) remains: Option<Remains>,
     pub(super) entrance: Entrance,
 }
 
@@ -192,8 +193,9 @@ impl<'a> Supervisor<'a> {
             ending => ending,
         };
         let entrance = self.shut_doors();
-        let Self { state, machine, machine_is_done, .. } = self;
-        Served { state, ending, machine: machine_is_done.then_some(machine), entrance }
+        let Self { state, machine, agent, machine_is_done, .. } = self;
+        let remains = machine_is_done.then(|| Remains::new(machine, agent));
+        Served { state, ending, remains, entrance }
     }
 
     fn serve_all(&mut self) -> Result<ExitStatus, Error> {
@@ -201,7 +203,7 @@ impl<'a> Supervisor<'a> {
             self.step()?;
         }
         let Stage::Exited(status) = self.stage else { return Err(Error::AgentGone) };
-        self.power_off(status);
+        self.await_synced(status);
         Ok(status)
     }
 
@@ -362,13 +364,16 @@ impl<'a> Supervisor<'a> {
         self.notes.note(self.record, action, more);
     }
 
-    /// The guest's disks are written: it needs not find its way to switch itself off. One that says so
-    /// unasked is not believed.
+    /// The guest's disks are written. One whose program runs is not believed.
+    pub(super) fn synced(&mut self) {
+        self.machine_is_done |= matches!(self.stage, Stage::Exited(_));
+    }
+
+    /// They are unmounted, and the agent has nothing more to say.
     pub(super) fn settled(&mut self) {
-        if self.alarms.is_set(Alarm::PoweredOff) {
-            self.machine.kill();
-            self.machine_ended = true;
-            self.machine_is_done = true;
+        self.synced();
+        if self.machine_is_done {
+            self.agent = None;
         }
     }
 
@@ -439,16 +444,16 @@ impl<'a> Supervisor<'a> {
                 self.exited(ExitStatus::Signal(9));
                 self.outputs.abandon();
             }
-            Alarm::PoweredOff => self.machine_ended = true,
+            Alarm::Synced => self.machine_ended = true,
             Alarm::Stilled => self.snapshot_overdue()?,
         }
         Ok(())
     }
 
-    /// Lets the guest write down what it holds, if anybody will ever read that, and ends its machine.
-    /// Nobody waits until the host has taken it down, with its taps and its memory.
-    fn power_off(&mut self, status: ExitStatus) {
-        if self.machine_ended {
+    /// Waits until the guest has written down what it holds, if anybody will ever read that. To unmount its disks,
+    /// and to take its machine down, with taps and memory, is left for when everybody was told of the end.
+    fn await_synced(&mut self, status: ExitStatus) {
+        if self.machine_ended || self.machine_is_done {
             return;
         }
         if self.record.keeping.auto_remove {
@@ -456,17 +461,16 @@ impl<'a> Supervisor<'a> {
             self.machine_is_done = true;
             return;
         }
-        let Some(agent) = &mut self.agent else { return };
-        if agent.tell(&ToAgent::PowerOff).is_err() {
+        if self.agent.is_none() {
             return;
         }
         self.alarms.clear_all();
-        self.alarms.set(Alarm::PoweredOff, POWER_OFF);
+        self.alarms.set(Alarm::Synced, SYNCING);
         if self.state.stopped || self.record.keeping.restart == RestartPolicy::No {
             // While the guest is at its disk, the host's takes the end.
             self.home.draft_state(self.state.clone().ended(status.shell_code(), String::new()));
         }
-        while !self.machine_ended {
+        while !self.machine_ended && !self.machine_is_done {
             // Whatever goes wrong now, the container has ended.
             if self.step().is_err() {
                 return;
