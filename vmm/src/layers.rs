@@ -145,18 +145,39 @@ impl Layers {
         owner.map(|index| self.0[index].id)
     }
 
-    /// Fills `buffer` with what is at `start`.
+    /// Of which of so many pages from a place on a layer has something.
+    ///
+    /// # Errors
+    /// When a file cannot be looked at.
+    pub(crate) fn data(&self, start: u64, pages: usize) -> io::Result<Vec<bool>> {
+        let mut data = vec![false; pages];
+        let end = start + pages as u64 * PAGE_BYTES;
+        for layer in &self.0 {
+            for (first, last) in layer.within(start, end) {
+                for part in sparse::data(&layer.file, first..last)? {
+                    let page = |bytes: u64| usize::try_from(bytes / PAGE_BYTES).unwrap_or(pages);
+                    let last = (part.end - start).next_multiple_of(PAGE_BYTES);
+                    data[page(part.start - start)..page(last)].fill(true);
+                }
+            }
+        }
+        Ok(data)
+    }
+
+    /// Fills `buffer`, of whole pages, with what is at `start`.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub(crate) fn read(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
-        buffer.fill(0);
-        let end = start + buffer.len() as u64;
-        for layer in &self.0 {
-            for (first, last) in layer.within(start, end) {
-                let place = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
-                layer.file.read_exact_at(&mut buffer[place(first)..place(last)], first)?;
+        let owners = self.owners(start, buffer.len() / PAGE);
+        let mut at = 0;
+        for run in owners.chunk_by(|one, next| one == next) {
+            let part = &mut buffer[at..at + run.len() * PAGE];
+            match run[0] {
+                Some(index) => self.0[index].file.read_exact_at(part, start + at as u64)?,
+                None => part.fill(0),
             }
+            at += run.len() * PAGE;
         }
         Ok(())
     }

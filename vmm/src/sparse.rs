@@ -35,13 +35,25 @@ pub fn copy(from: &File, to: &File) -> io::Result<u64> {
 /// # Errors
 /// When one cannot be read, or the other not be written.
 pub(crate) fn copy_data(from: &File, to: &File, piece: Range<u64>) -> io::Result<u64> {
-    let (mut end, mut copied) = (piece.start, 0);
-    while let Some(start) = next_data(from, end)?.filter(|start| *start < piece.end) {
-        end = found(seek(from, SeekFrom::Hole(start)))?.unwrap_or(piece.end).min(piece.end);
-        copy_piece(from, to, start..end)?;
-        copied += end - start;
+    let mut copied = 0;
+    for part in data(from, piece)? {
+        copied += part.end - part.start;
+        copy_piece(from, to, part)?;
     }
     Ok(copied)
+}
+
+/// The parts of a piece of a file that are no holes, in order.
+///
+/// # Errors
+/// When the file cannot be looked at.
+pub(crate) fn data(file: &File, piece: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+    let (mut parts, mut end) = (Vec::new(), piece.start);
+    while let Some(start) = next_data(file, end)?.filter(|start| *start < piece.end) {
+        end = found(seek(file, SeekFrom::Hole(start)))?.unwrap_or(piece.end).min(piece.end);
+        parts.push(start..end);
+    }
+    Ok(parts)
 }
 
 /// Leaves the bytes to the kernel, as far as it goes from one of these file systems to the other.

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::LONG;
 
+/// How long one attempt to reach it may take. What is sent before there is somebody to take it is lost, and TCP says it again
+/// after a second only; a time that is measured is at most so much too long.
+const ATTEMPT: Duration = Duration::from_millis(20);
+
 /// Somebody who speaks to a redis.
 pub(super) struct Redis(BufReader<TcpStream>);
 
@@ -16,10 +20,7 @@ impl Redis {
         let begin = Instant::now();
         let address = format!("{address}:6379").parse()?;
         while begin.elapsed() < LONG {
-            let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200))
-            else {
-                continue;
-            };
+            let Ok(stream) = TcpStream::connect_timeout(&address, ATTEMPT) else { continue };
             stream.set_read_timeout(Some(LONG))?;
             let mut redis = Self(BufReader::new(stream));
             if redis.ask("PING").is_ok_and(|answer| answer == "+PONG") {

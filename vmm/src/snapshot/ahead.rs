@@ -11,7 +11,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::SnapshotError;
 use super::difference::Saved;
-use super::memory::{PIECE, ZEROS, length, overlaps, parts, runs};
+use super::memory::{PIECE, ZEROS, changed_pages, length, overlaps, parts, runs};
 use super::pagemap::{Page, Survey};
 use super::whole::seal;
 use crate::layers::{self, PAGE, Pieces};
@@ -69,23 +69,18 @@ pub(crate) fn catch_up(
 ) -> Result<Saved, SnapshotError> {
     let Ahead { pieces: known, mut written, survey: before } = ahead;
     let mut pieces = Pieces::new();
-    let (mut now, mut then) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut now = vec![0; PIECE];
     for part in parts(memory) {
         let pages = survey.pages(&part).iter().zip(before.pages(&part));
         // A page that was given back since holds what lies behind it.
         let is_suspect =
             |(now, then): (&Page, &Page)| *now == Page::Suspect || now.is_own() != then.is_own();
         let suspects: Vec<bool> = pages.map(is_suspect).collect();
-        let (now, then) = (&mut now[..part.bytes], &mut then[..part.bytes]);
+        let now = &mut now[..part.bytes];
         part.read(&suspects, now);
-        for (first, count) in runs(&suspects, |is_suspect| *is_suspect) {
-            let place = part.offset + first as u64;
-            let read = file.read_exact_at(&mut then[first..first + count], place);
-            read.map_err(SnapshotError::Read)?;
-        }
-        let pages = now.chunks(PAGE).zip(then.chunks(PAGE)).zip(suspects);
-        let changed: Vec<bool> =
-            pages.map(|((now, then), is_suspect)| is_suspect && now != then).collect();
+        let then =
+            |place: usize, then: &mut [u8]| file.read_exact_at(then, part.offset + place as u64);
+        let changed = changed_pages(now, &suspects, then).map_err(SnapshotError::Read)?;
         let fates = fates(now, &changed, true);
         let count = write_pages(now, &fates, file, part.offset).map_err(SnapshotError::Write)?;
         if count > 0 || overlaps(&known, part.address, part.bytes as u64) {
@@ -124,16 +119,11 @@ pub(super) enum Fate {
 
 /// What becomes of each page of a piece, of which those that are not the process's own are not filled in.
 fn fates(piece: &[u8], own: &[bool], has_base: bool) -> Vec<Fate> {
-    let fate = |(page, own): (&[u8], &bool)| match (own, page == &ZEROS[..page.len()]) {
-        (false, _) => Fate::Left,
-        (true, false) => Fate::Written,
-        (true, true) => {
-            if has_base {
-                Fate::Cleared
-            } else {
-                Fate::Left
-            }
-        }
+    let fate = |(page, own): (&[u8], &bool)| match own {
+        false => Fate::Left,
+        true if page != &ZEROS[..page.len()] => Fate::Written,
+        true if has_base => Fate::Cleared,
+        true => Fate::Left,
     };
     piece.chunks(PAGE).zip(own).map(fate).collect()
 }

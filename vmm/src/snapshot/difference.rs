@@ -7,9 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use super::SnapshotError;
 use super::ahead::{Fate, write_pages};
-use super::memory::{PIECE, ZEROS, runs};
+use super::memory::{PIECE, ZEROS, changed_pages, runs};
 use crate::layers::{self, Layers, PAGE, Pieces};
-use crate::sparse;
 
 /// Fewer pages in a row are not worth a piece where the grain is coarse.
 const SHORTEST_RUN: usize = 32;
@@ -24,7 +23,6 @@ pub(super) struct Difference<'a> {
     /// What becomes of a page that holds zeros and did not.
     zeros: Fate,
     grain: Grain,
-    before: Vec<u8>,
     saved: Saved,
 }
 
@@ -51,7 +49,7 @@ impl<'a> Difference<'a> {
     pub(super) fn new(parent: &'a Layers, file: &'a File, grain: Grain) -> Self {
         let pieces = vec![Pieces::new(); 1 + parent.count()];
         let saved = Saved { pieces, written: 0 };
-        Self { parent, file, zeros: Fate::Left, grain, before: vec![0; PIECE], saved }
+        Self { parent, file, zeros: Fate::Left, grain, saved }
     }
 
     /// Nothing yet, to be written to `file`, which is the youngest layer of the parent.
@@ -68,14 +66,8 @@ impl<'a> Difference<'a> {
         suspects: &[bool],
     ) -> Result<(), SnapshotError> {
         let owners = self.parent.owners(start, suspects.len());
-        let before = &mut self.before[..now.len()];
-        for (first, count) in runs(suspects, |is_suspect| *is_suspect) {
-            let part = &mut before[first..first + count];
-            self.parent.read(start + first as u64, part).map_err(SnapshotError::Read)?;
-        }
-        let pages = now.chunks(PAGE).zip(before.chunks(PAGE));
-        let differs = pages.zip(suspects).map(|((now, before), suspect)| *suspect && now != before);
-        let mut changed: Vec<bool> = differs.collect();
+        let before = |place: usize, part: &mut [u8]| self.parent.read(start + place as u64, part);
+        let mut changed = changed_pages(now, suspects, before).map_err(SnapshotError::Read)?;
         let (is_coarse, has_too_many) =
             (self.grain == Grain::Coarse && changed.contains(&true), self.has_too_many(&changed));
         if is_coarse || has_too_many {
@@ -113,10 +105,10 @@ impl<'a> Difference<'a> {
 
     /// Writes the pages that are new; zeros are a hole.
     fn write(&mut self, start: u64, now: &[u8], changed: &[bool]) -> io::Result<()> {
-        let fate = |(page, is_new): (&[u8], &bool)| match (is_new, page == ZEROS) {
-            (false, _) => Fate::Left,
-            (true, false) => Fate::Written,
-            (true, true) => self.zeros,
+        let fate = |(page, is_new): (&[u8], &bool)| match is_new {
+            false => Fate::Left,
+            true if page == ZEROS => self.zeros,
+            true => Fate::Written,
         };
         let fates: Vec<Fate> = now.chunks(PAGE).zip(changed).map(fate).collect();
         self.saved.written += write_pages(now, &fates, self.file, start)?;
@@ -136,10 +128,16 @@ fn fill_short_runs(changed: &mut [bool]) {
 
 /// Writes to `to`, which is empty, what in a file differs from what lay in it before, which was as long.
 pub(crate) fn save_file(file: &File, parent: &Layers, to: &File) -> Result<Saved, SnapshotError> {
-    let length = file.metadata().map_err(SnapshotError::Read)?.len();
+    let own = file.try_clone().and_then(Layers::whole).map_err(SnapshotError::Read)?;
+    let length = own.bytes().map_err(SnapshotError::Read)?;
     let next = |at| -> io::Result<Option<u64>> {
-        let places = [sparse::next_data(file, at)?, parent.next_data(at)?];
+        let places = [own.next_data(at)?, parent.next_data(at)?];
         Ok(places.into_iter().flatten().min())
+    };
+    let data = |at, pages| -> io::Result<Vec<bool>> {
+        let (mut data, others) = (own.data(at, pages)?, parent.data(at, pages)?);
+        data.iter_mut().zip(others).for_each(|(is_data, other)| *is_data |= other);
+        Ok(data)
     };
     let mut difference = Difference::new(parent, to, Grain::Fine);
     let mut buffer = vec![0; PIECE];
@@ -148,8 +146,13 @@ pub(crate) fn save_file(file: &File, parent: &Layers, to: &File) -> Result<Saved
         let start = found / PIECE as u64 * PIECE as u64;
         let bytes = PIECE.min(usize::try_from(length - start).unwrap_or(PIECE));
         let now = &mut buffer[..bytes];
-        file.read_exact_at(now, start).map_err(SnapshotError::Read)?;
-        difference.add(start, now, &vec![true; bytes / PAGE])?;
+        // The rest is zeros in both.
+        let suspects = data(start, bytes / PAGE).map_err(SnapshotError::Read)?;
+        for (first, count) in runs(&suspects, |is_suspect| *is_suspect) {
+            let part = &mut now[first..first + count];
+            file.read_exact_at(part, start + first as u64).map_err(SnapshotError::Read)?;
+        }
+        difference.add(start, now, &suspects)?;
         at = start + bytes as u64;
     }
     to.set_len(length).map_err(SnapshotError::Write)?;
