@@ -30,8 +30,8 @@ struct Deed {
     words: &'static str,
     /// What made the container before.
     before: Before,
-    /// About how long it takes in the lab beside the others, in milliseconds; a kill comes at any moment
-    /// of it.
+    /// About how long it takes beside the others, in milliseconds, until that is known better; a kill comes at any
+    /// moment of it.
     takes_ms: usize,
 }
 
@@ -79,20 +79,25 @@ impl Victim {
 struct Moment {
     name: &'static str,
     words: String,
-    before: Before,
+    deed: &'static Deed,
     delay: Duration,
 }
 
-impl Moment {
-    /// Any moment of any of these deeds.
-    fn any(deeds: &[&Deed], name: &'static str, sample: &mut Sample) -> Self {
-        Self::of(deeds[sample.below(deeds.len())], name, sample)
-    }
+/// What has come of a kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kill {
+    Hit,
+    /// There was nobody yet.
+    TooEarly,
+    /// There was nobody any more.
+    TooLate,
+}
 
+impl Moment {
     /// Any moment of this deed.
-    fn of(deed: &Deed, name: &'static str, sample: &mut Sample) -> Self {
-        let delay = Duration::from_millis(sample.below(deed.takes_ms) as u64);
-        Self { name, words: deed.words.replace("NAME", name), before: deed.before, delay }
+    fn of(deed: &'static Deed, name: &'static str, sample: &mut Sample, tally: &Tally) -> Self {
+        let delay = Duration::from_millis(sample.below(tally.takes_ms(deed)) as u64);
+        Self { name, words: deed.words.replace("NAME", name), deed, delay }
     }
 
     /// The verb, and its noun.
@@ -104,7 +109,7 @@ impl Moment {
     /// Makes the container; the number of its supervisor if that runs.
     fn prepare(&self, place: &Place) -> Option<u32> {
         let known = place.processes();
-        let make = match self.before {
+        let make = match self.deed.before {
             Before::Nothing => return None,
             Before::Created => "create",
             Before::Running => "run -d",
@@ -121,33 +126,52 @@ fn sweep(victim: Victim) {
     let mut sample = Sample::of_this_run();
     println!("seed {}", sample.seed());
     let place = Place::new();
-    let deeds: Vec<&Deed> = DEEDS.iter().filter(|deed| victim.has_part_in(deed)).collect();
+    let deeds: Vec<&'static Deed> = DEEDS.iter().filter(|deed| victim.has_part_in(deed)).collect();
     let mut tally = Tally::default();
     for _ in 0..rounds() {
-        let moments = NAMES.map(|name| Moment::any(&deeds, name, &mut sample));
+        let moments = NAMES.map(|name| {
+            let deed = deeds[sample.below(deeds.len())];
+            Moment::of(deed, name, &mut sample, &tally)
+        });
         round(&place, moments, victim, &mut tally);
     }
     place.is_as_it_was();
     tally.is_enough(4);
 }
 
-/// By verbs, how many kills there were, and how many of them hit somebody.
+/// What has come of all kills.
 #[derive(Default)]
-struct Tally(BTreeMap<String, (usize, usize)>);
+struct Tally {
+    /// By verbs, how many there were, and how many of them hit somebody.
+    kills: BTreeMap<String, (usize, usize)>,
+    /// How long deeds take on this host, in milliseconds.
+    takes_ms: BTreeMap<&'static str, usize>,
+}
 
 impl Tally {
-    fn add(&mut self, verb: String, is_hit: bool) {
-        let (kills, hits) = self.0.entry(verb).or_default();
-        (*kills, *hits) = (*kills + 1, *hits + usize::from(is_hit));
+    fn takes_ms(&self, deed: &Deed) -> usize {
+        self.takes_ms.get(deed.words).copied().unwrap_or(deed.takes_ms)
+    }
+
+    /// Notes what has come of one. A deed is over by the time at which a kill came too late; the next kills may come
+    /// a little later again.
+    fn add(&mut self, moment: &Moment, kill: Kill) {
+        let (kills, hits) = self.kills.entry(moment.verb()).or_default();
+        (*kills, *hits) = (*kills + 1, *hits + usize::from(kill == Kill::Hit));
+        let known = self.takes_ms(moment.deed);
+        let over = usize::try_from(moment.delay.as_millis()).unwrap_or(usize::MAX);
+        let takes_ms = if kill == Kill::TooLate { over.max(1) } else { known + known.div_ceil(16) };
+        self.takes_ms.insert(moment.deed.words, takes_ms);
     }
 
     /// In a full sweep one kill in `share` at least has hit somebody; a few moments of a quick host may all come
     /// too late.
     fn is_enough(&self, share: usize) {
-        for (verb, (kills, hits)) in &self.0 {
+        for (verb, (kills, hits)) in &self.kills {
             println!("{verb}: {hits} of {kills}");
         }
-        let (kills, hits) = self.0.values().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        let all = self.kills.values();
+        let (kills, hits) = all.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         println!("{hits} of {kills} hit somebody");
         assert!(!is_full() || hits * share >= kills, "most kills came too late: {hits} of {kills}");
     }
@@ -157,18 +181,18 @@ impl Tally {
 fn round(place: &Place, mut moments: [Moment; 4], victim: Victim, tally: &mut Tally) {
     let when = in_order(&mut moments, victim);
     let supervisors = moments.each_ref().map(|moment| moment.prepare(place));
-    let (doings, hits) = strike(place, &moments, supervisors, victim);
+    let (doings, kills) = strike(place, &moments, supervisors, victim);
     // One that is attached, and not hit or tried again without a template, goes on until its container
     // is removed.
     let mut attached = Vec::new();
-    for ((moment, doing), is_hit) in moments.iter().zip(doings).zip(hits) {
+    for ((moment, doing), kill) in moments.iter().zip(doings).zip(kills) {
         if moment.words.starts_with("run --rm") {
             attached.push((moment.name, doing));
             continue;
         }
         let out = doing.finish_alone();
         // Whoever is beside one that is killed does what it is to do.
-        if !is_hit {
+        if kill != Kill::Hit {
             out.code_is(0);
         }
     }
@@ -177,8 +201,8 @@ fn round(place: &Place, mut moments: [Moment; 4], victim: Victim, tally: &mut Ta
     place.is_true(&when, &clients, &["true"]);
     place.is_cleared(&when);
     attached.into_iter().for_each(|(_, doing)| drop(doing.finish_alone()));
-    for (moment, is_hit) in moments.iter().zip(hits) {
-        tally.add(moment.verb(), is_hit);
+    for (moment, kill) in moments.iter().zip(kills) {
+        tally.add(moment, kill);
     }
 }
 
@@ -192,19 +216,22 @@ fn in_order(moments: &mut [Moment; 4], victim: Victim) -> String {
     when
 }
 
-/// Does all of it at once, and kills at each moment who does that: who did it, and which of them were still
-/// there. Moments count from the beginning of each, not of the last.
+/// Does all of it at once, and kills at each moment who does that: who did it, and what came of each kill. Moments count from the beginning of each, not of the last.
 fn strike(
     place: &Place,
     moments: &[Moment; 4],
     supervisors: [Option<u32>; 4],
     victim: Victim,
-) -> ([Running; 4], [bool; 4]) {
+) -> ([Running; 4], [Kill; 4]) {
     let strike_one = |moment: &Moment, supervisor| {
         let mut doing = Running::start(place.sandbox.command(moment.words.split(' ')));
         thread::sleep(moment.delay);
-        let is_hit = kill(&mut doing, supervisor, victim);
-        (doing, is_hit)
+        let kill = match kill(&mut doing, supervisor, victim) {
+            true => Kill::Hit,
+            false if doing.has_ended() => Kill::TooLate,
+            false => Kill::TooEarly,
+        };
+        (doing, kill)
     };
     let struck = thread::scope(|scope| {
         let pairs = moments.each_ref().into_iter().zip(supervisors);
@@ -213,8 +240,8 @@ fn strike(
             .collect();
         all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
     });
-    let (doings, hits): (Vec<_>, Vec<_>) = struck.into_iter().unzip();
-    (doings.try_into().ok().unwrap(), hits.try_into().unwrap())
+    let (doings, kills): (Vec<_>, Vec<_>) = struck.into_iter().unzip();
+    (doings.try_into().ok().unwrap(), kills.try_into().unwrap())
 }
 
 /// Whether there was somebody to be killed. The supervisor is known, or a child of who starts it.

@@ -232,4 +232,26 @@ mod tests {
         assert_eq!(join(vec![(11, 1), (4, 6), (0, 4)]), pieces);
         assert_eq!(all(7), [(0, 7)]);
     }
+
+    #[test]
+    fn a_page_is_data_where_a_layer_has_something_that_counts() {
+        let file = |pages: &[u64]| {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(16 * PAGE_BYTES).unwrap();
+            for page in pages {
+                file.write_all_at(b"x", page * PAGE_BYTES + 7).unwrap();
+            }
+            file
+        };
+        let pieces = |pages: &[(u64, u64)]| -> Pieces {
+            pages.iter().map(|(start, count)| (start * PAGE_BYTES, count * PAGE_BYTES)).collect()
+        };
+        let files = vec![file(&[1, 2, 9]), file(&[0, 5, 6])];
+        let layers =
+            Layers::new(files, vec![pieces(&[(2, 3)]), pieces(&[(5, 1), (9, 4)])]).unwrap();
+        let data = layers.data(PAGE_BYTES, 10).unwrap();
+        let found: Vec<usize> =
+            (1..).zip(data).filter(|(_, is)| *is).map(|(page, _)| page).collect();
+        assert_eq!(found, [2, 5]);
+    }
 }

@@ -60,7 +60,7 @@ fn sweep(victim: Victim) {
     for _ in 0..rounds() {
         let moments = NAMES.map(|name| {
             let verb = verbs[sample.below(verbs.len())];
-            let mut moment = Moment::of(&verb[sample.below(verb.len())], name, &mut sample);
+            let mut moment = Moment::of(&verb[sample.below(verb.len())], name, &mut sample, &tally);
             moment.words = moment.words.replace("FILE", &place.exported());
             moment
         });
@@ -104,7 +104,7 @@ fn round(place: &Place, mut moments: [Moment; 4], victim: Victim, tally: &mut Ta
         let is_concerned = victim != Victim::CommandLine && moment.concerns_original();
         is_concerned.then(|| all[moment.name])
     });
-    let (doings, hits) = strike(place, &moments, supervisors, victim);
+    let (doings, kills) = strike(place, &moments, supervisors, victim);
     doings.into_iter().for_each(|doing| drop(doing.finish_alone()));
     place.is_true(&when, &[], &HAS_MARKS);
     let after = place.supervisors();
@@ -115,8 +115,8 @@ fn round(place: &Place, mut moments: [Moment; 4], victim: Victim, tally: &mut Ta
     }
     place.has_whole_snapshots(&when, &moments);
     place.has_originals_only(&when, &before);
-    for (moment, is_hit) in moments.iter().zip(hits) {
-        tally.add(moment.verb(), is_hit);
+    for (moment, kill) in moments.iter().zip(kills) {
+        tally.add(moment, kill);
     }
 }
 

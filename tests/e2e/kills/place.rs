@@ -83,19 +83,25 @@ impl Place {
         self.folder.path().join("state")
     }
 
-    /// The processes that work with this state folder.
+    /// The processes that work with this state folder. One that is on its way out belongs to them as long as a thread
+    /// of it is left: its files go after its memory, and a tap with its file.
     pub(super) fn processes(&self) -> Vec<Process> {
         let mark = format!("HYPERRUN_ROOT={}", self.state().display());
         let numbers = fs::read_dir("/proc").unwrap();
         let numbers = numbers.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
         let one = |id: u32| {
             let environment = fs::read(format!("/proc/{id}/environ")).ok()?;
-            let is_ours = environment.split(|byte| *byte == 0).any(|word| word == mark.as_bytes());
+            let is_marked =
+                environment.split(|byte| *byte == 0).any(|word| word == mark.as_bytes());
+            let threads = fs::read_dir(format!("/proc/{id}/task")).ok()?.count();
             let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
             let mut fields = stat.rsplit_once(") ")?.1.split(' ');
             let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
             let is_resolver = stat.contains("(hyperrun-resolv");
-            (is_ours && state != "Z").then_some(Process { id, parent, is_resolver })
+            // Without memory it has no environment either.
+            let is_ours = is_marked || environment.is_empty() && stat.contains("(hyperrun");
+            let is_gone = state == "Z" && threads == 1;
+            (is_ours && !is_gone).then_some(Process { id, parent, is_resolver })
         };
         numbers.filter_map(one).collect()
     }
