@@ -453,15 +453,16 @@ impl<'a> Supervisor<'a> {
     /// Waits until the guest has written down what it holds, if anybody will ever read that. To unmount its disks,
     /// and to take its machine down, with taps and memory, is left for when everybody was told of the end.
     fn await_synced(&mut self, status: ExitStatus) {
-        if self.machine_ended || self.machine_is_done {
+        if self.machine_ended {
             return;
         }
         if self.record.keeping.auto_remove {
+            // Before its addresses are another's.
             self.machine.kill();
             self.machine_is_done = true;
             return;
         }
-        if self.agent.is_none() {
+        if self.machine_is_done || self.agent.is_none() {
             return;
         }
         self.alarms.clear_all();
