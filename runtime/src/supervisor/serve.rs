@@ -28,7 +28,7 @@ use super::remains::Remains;
 use super::saving::Saving;
 use super::snapshots::Snapshot;
 use crate::containers::{Home, Record, State, Status};
-use crate::keeping::{LogDriver, RestartPolicy};
+use crate::keeping::LogDriver;
 use crate::link::FromSupervisor;
 use crate::logs::{self, LogWriter};
 use crate::moment::Moment;
@@ -36,9 +36,6 @@ use crate::network::user::passt::Passt;
 use crate::publish::{Entrance, Proxy};
 use crate::timings::Stopwatch;
 use crate::working_set::Unexplored;
-
-/// How long a guest may take to write down what it holds.
-const SYNCING: Duration = Duration::from_secs(10);
 
 /// How soon all of the log can be read once nothing more comes.
 const SHOWN: Duration = Duration::from_millis(20);
@@ -131,9 +128,9 @@ pub(super) struct Supervisor<'a> {
     pub(super) snapshot: Option<Snapshot>,
     /// What the agent is to be told once it is there.
     pub(super) unsaid: Vec<ToAgent>,
-    machine_ended: bool,
+    pub(super) machine_ended: bool,
     /// Nothing runs in it any more, and its disks are written.
-    machine_is_done: bool,
+    pub(super) machine_is_done: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -213,7 +210,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Waits until something happens, and serves everybody who has something to say.
-    fn step(&mut self) -> Result<(), Error> {
+    pub(super) fn step(&mut self) -> Result<(), Error> {
         for wake in self.wait()? {
             match wake {
                 Wake::Agent => self.hear_agent()?,
@@ -364,19 +361,6 @@ impl<'a> Supervisor<'a> {
         self.notes.note(self.record, action, more);
     }
 
-    /// The guest's disks are written. One whose program runs is not believed.
-    pub(super) fn synced(&mut self) {
-        self.machine_is_done |= matches!(self.stage, Stage::Exited(_));
-    }
-
-    /// They are unmounted, and the agent has nothing more to say.
-    pub(super) fn settled(&mut self) {
-        self.synced();
-        if self.machine_is_done {
-            self.agent = None;
-        }
-    }
-
     /// The machine has saved the container and ends with that.
     pub(super) fn cut_off(&mut self) {
         (self.machine_ended, self.machine_is_done) = (true, true);
@@ -448,34 +432,5 @@ impl<'a> Supervisor<'a> {
             Alarm::Stilled => self.snapshot_overdue()?,
         }
         Ok(())
-    }
-
-    /// Waits until the guest has written down what it holds, if anybody will ever read that. To unmount its disks,
-    /// and to take its machine down, with taps and memory, is left for when everybody was told of the end.
-    fn await_synced(&mut self, status: ExitStatus) {
-        if self.machine_ended {
-            return;
-        }
-        if self.record.keeping.auto_remove {
-            // Before its addresses are another's.
-            self.machine.kill();
-            self.machine_is_done = true;
-            return;
-        }
-        if self.machine_is_done || self.agent.is_none() {
-            return;
-        }
-        self.alarms.clear_all();
-        self.alarms.set(Alarm::Synced, SYNCING);
-        if self.state.stopped || self.record.keeping.restart == RestartPolicy::No {
-            // While the guest is at its disk, the host's takes the end.
-            self.home.draft_state(self.state.clone().ended(status.shell_code(), String::new()));
-        }
-        while !self.machine_ended && !self.machine_is_done {
-            // Whatever goes wrong now, the container has ended.
-            if self.step().is_err() {
-                return;
-            }
-        }
     }
 }
