@@ -160,6 +160,8 @@ fn the_containers_end_ends_its_execs() {
     }
     ended.sort_unstable();
     assert_eq!((ended, failed), (vec![1, 2], vec![3]));
+    // Unasked, it lets go of the disks.
+    assert_eq!([guest.hear(), guest.hear()], [FromAgent::Synced, FromAgent::Settled]);
     guest.tell(&ToAgent::Exec { id: ProcessId(9), spec: detached("true") });
     assert!(matches!(guest.hear(), FromAgent::StartFailed { id: ProcessId(9), .. }));
 }
