@@ -24,12 +24,11 @@ impl Supervisor<'_> {
         self.machine_is_done |= matches!(self.stage, Stage::Exited(_));
     }
 
-    /// They are unmounted, and the agent has nothing more to say.
+    /// They are unmounted. Its agent is kept until the streams are drained: one whose host is gone switches the machine
+    /// off.
     pub(super) fn settled(&mut self) {
         self.synced();
-        if self.machine_is_done {
-            self.agent = None;
-        }
+        self.is_settled = self.machine_is_done;
     }
 
     /// Waits until the guest has written down what it holds, if anybody will ever read that. To unmount its disks,

@@ -131,6 +131,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) machine_ended: bool,
     /// Nothing runs in it any more, and its disks are written.
     pub(super) machine_is_done: bool,
+    /// They are unmounted too.
+    pub(super) is_settled: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -176,6 +178,7 @@ impl<'a> Supervisor<'a> {
             unsaid: Vec::new(),
             machine_ended: false,
             machine_is_done: false,
+            is_settled: false,
         }
     }
 
@@ -190,7 +193,8 @@ impl<'a> Supervisor<'a> {
             ending => ending,
         };
         let entrance = self.shut_doors();
-        let Self { state, machine, agent, machine_is_done, .. } = self;
+        let Self { state, machine, agent, machine_is_done, is_settled, .. } = self;
+        let agent = agent.filter(|_| !is_settled);
         let remains = machine_is_done.then(|| Remains::new(machine, agent));
         Served { state, ending, remains, entrance }
     }
