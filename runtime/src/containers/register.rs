@@ -76,10 +76,7 @@ impl Register {
             .write_state(&State::new(Status::Starting))
             .and_then(|()| join(&mut record))
             .and_then(|()| write_record(home.path(), &record, durability))
-            .and_then(|()| match durability {
-                Durability::Synced => files::sync_folder(&self.folder),
-                Durability::Fleeting => Ok(()),
-            });
+            .and_then(|()| files::sync(&self.folder, durability));
         match made {
             Ok(()) => Ok((home, record)),
             Err(error) => {

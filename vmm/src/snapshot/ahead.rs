@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use vm_memory::GuestMemoryMmap;
 
 use super::SnapshotError;
-use super::difference::Saved;
-use super::memory::{PIECE, ZEROS, changed_pages, length, overlaps, parts, runs};
+use super::difference::{Saved, changed_pages};
+use super::memory::{PIECE, ZEROS, length, overlaps, parts, runs};
 use super::pagemap::{Page, Survey};
 use super::whole::seal;
 use crate::layers::{self, PAGE, Pieces};
@@ -45,7 +45,8 @@ pub(crate) fn write_ahead(
         let own: Vec<bool> = survey.pages(&part).iter().map(|page| page.is_own()).collect();
         let piece = &mut buffer[..part.bytes];
         part.read(&own, piece);
-        let fates = fates(piece, &own, has_base);
+        let zeros = if has_base { Fate::Cleared } else { Fate::Left };
+        let fates = fates(piece, &own, zeros);
         let count = write_pages(piece, &fates, file, part.offset).map_err(SnapshotError::Write)?;
         if count > 0 || has_base {
             layers::append(&mut pieces, part.address, part.bytes as u64);
@@ -81,7 +82,7 @@ pub(crate) fn catch_up(
         let then =
             |place: usize, then: &mut [u8]| file.read_exact_at(then, part.offset + place as u64);
         let changed = changed_pages(now, &suspects, then).map_err(SnapshotError::Read)?;
-        let fates = fates(now, &changed, true);
+        let fates = fates(now, &changed, Fate::Cleared);
         let count = write_pages(now, &fates, file, part.offset).map_err(SnapshotError::Write)?;
         if count > 0 || overlaps(&known, part.address, part.bytes as u64) {
             layers::append(&mut pieces, part.address, part.bytes as u64);
@@ -117,15 +118,15 @@ pub(super) enum Fate {
     Cleared,
 }
 
-/// What becomes of each page of a piece, of which those that are not the process's own are not filled in.
-fn fates(piece: &[u8], own: &[bool], has_base: bool) -> Vec<Fate> {
-    let fate = |(page, own): (&[u8], &bool)| match own {
+/// What becomes of each page of a piece: those that are not chosen, which need not be filled in, are left, and those that
+/// hold nothing have a fate of their own.
+pub(super) fn fates(piece: &[u8], chosen: &[bool], zeros: Fate) -> Vec<Fate> {
+    let fate = |(page, is_chosen): (&[u8], &bool)| match is_chosen {
         false => Fate::Left,
-        true if page != &ZEROS[..page.len()] => Fate::Written,
-        true if has_base => Fate::Cleared,
-        true => Fate::Left,
+        true if page == &ZEROS[..page.len()] => zeros,
+        true => Fate::Written,
     };
-    piece.chunks(PAGE).zip(own).map(fate).collect()
+    piece.chunks(PAGE).zip(chosen).map(fate).collect()
 }
 
 /// Writes and clears pages, those in a row at once; the bytes that were written.

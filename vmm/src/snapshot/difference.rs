@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::SnapshotError;
-use super::ahead::{Fate, write_pages};
-use super::memory::{PIECE, ZEROS, changed_pages, runs};
+use super::ahead::{Fate, fates, write_pages};
+use super::memory::{PIECE, ZEROS, runs};
 use crate::layers::{self, Layers, PAGE, Pieces};
 
 /// Fewer pages in a row are not worth a piece where the grain is coarse.
@@ -105,12 +105,7 @@ impl<'a> Difference<'a> {
 
     /// Writes the pages that are new; zeros are a hole.
     fn write(&mut self, start: u64, now: &[u8], changed: &[bool]) -> io::Result<()> {
-        let fate = |(page, is_new): (&[u8], &bool)| match is_new {
-            false => Fate::Left,
-            true if page == ZEROS => self.zeros,
-            true => Fate::Written,
-        };
-        let fates: Vec<Fate> = now.chunks(PAGE).zip(changed).map(fate).collect();
+        let fates = fates(now, changed, self.zeros);
         self.saved.written += write_pages(now, &fates, self.file, start)?;
         Ok(())
     }
@@ -124,6 +119,32 @@ fn fill_short_runs(changed: &mut [bool]) {
             changed[first..last].fill(true);
         }
     }
+}
+
+/// Which of the suspects among pages do not hold what `before` fills in, from a place among them on. Little of that is
+/// held at once, near the processor, whose caches and TLB have the same place for pages that lie a power of two apart.
+pub(super) fn changed_pages(
+    now: &[u8],
+    suspects: &[bool],
+    mut before: impl FnMut(usize, &mut [u8]) -> io::Result<()>,
+) -> io::Result<Vec<bool>> {
+    const COMPARED: usize = 16 * PAGE;
+    let mut changed = vec![false; suspects.len()];
+    let mut buffer = vec![0; COMPARED];
+    for (first, count) in runs(suspects, |is_suspect| *is_suspect) {
+        for place in (first..first + count).step_by(COMPARED) {
+            let now = &now[place..(place + COMPARED).min(first + count)];
+            let then = &mut buffer[..now.len()];
+            before(place, then)?;
+            let pages = now.chunks(PAGE).zip(then.chunks(PAGE));
+            let verdicts = &mut changed[place / PAGE..];
+            verdicts
+                .iter_mut()
+                .zip(pages)
+                .for_each(|(verdict, (now, then))| *verdict = now != then);
+        }
+    }
+    Ok(changed)
 }
 
 /// Writes to `to`, which is empty, what in a file differs from what lay in it before, which was as long.

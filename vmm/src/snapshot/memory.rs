@@ -2,7 +2,6 @@
 //! devices, is offset in the file. What was never touched or is zero is a hole.
 
 use std::fs::File;
-use std::io;
 
 use vm_memory::{
     Address, Bytes, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
@@ -143,32 +142,6 @@ impl Part<'_> {
             self.region.read_slice(part, place).expect("the part lies in the region");
         }
     }
-}
-
-/// Which of the suspects among pages do not hold what `before` fills in, from a place among them on. Little of that is
-/// held at once, near the processor, whose caches and TLB have the same place for pages that lie a power of two apart.
-pub(super) fn changed_pages(
-    now: &[u8],
-    suspects: &[bool],
-    mut before: impl FnMut(usize, &mut [u8]) -> io::Result<()>,
-) -> io::Result<Vec<bool>> {
-    const COMPARED: usize = 16 * PAGE;
-    let mut changed = vec![false; suspects.len()];
-    let mut buffer = vec![0; COMPARED];
-    for (first, count) in runs(suspects, |is_suspect| *is_suspect) {
-        for place in (first..first + count).step_by(COMPARED) {
-            let now = &now[place..(place + COMPARED).min(first + count)];
-            let then = &mut buffer[..now.len()];
-            before(place, then)?;
-            let pages = now.chunks(PAGE).zip(then.chunks(PAGE));
-            let verdicts = &mut changed[place / PAGE..];
-            verdicts
-                .iter_mut()
-                .zip(pages)
-                .for_each(|(verdict, (now, then))| *verdict = now != then);
-        }
-    }
-    Ok(changed)
 }
 
 /// The length of a memory's file.
