@@ -2,17 +2,21 @@
 #![allow(unsafe_code, reason = "memory slots and the exit page are raw pointers by nature")]
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use kvm_bindings::{
-    KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region,
+    KVM_CAP_PRE_FAULT_MEMORY, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KVMIO, kvm_pit_config,
+    kvm_pre_fault_memory, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
+use libc::c_ulong;
 use vm_memory::{
     Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress,
 };
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::ioctl::{_IOC_READ, _IOC_WRITE, ioctl_expr};
 
 use crate::arch::x86_64::{cpuid, layout, msrs, regs};
 use crate::config::KVM_DEVICE;
@@ -22,6 +26,10 @@ use crate::snapshot::{self, CpuState, MachineState, SnapshotError, VmState};
 
 /// The one API version that there has been since Linux 2.6.22 (`KVM_API_VERSION`).
 pub(crate) const API_VERSION: i32 = 12;
+/// `KVM_PRE_FAULT_MEMORY` (linux/kvm.h).
+#[expect(clippy::cast_possible_truncation, reason = "the structure has 64 bytes")]
+const PRE_FAULT_MEMORY: c_ulong =
+    ioctl_expr(_IOC_READ | _IOC_WRITE, KVMIO, 0xd5, size_of::<kvm_pre_fault_memory>() as u32);
 /// Where a virtio-mmio device is notified (virtio 1.2, 4.2.2: `QueueNotify`).
 const QUEUE_NOTIFY: u64 = 0x50;
 
@@ -48,6 +56,11 @@ impl Vm {
         vm.set_memory_slots()?;
         vm.create_interrupt_controllers()?;
         Ok(vm)
+    }
+
+    /// Whether it can [`map_ahead`]: since Linux 6.11, where processors have two levels of page tables.
+    pub(crate) fn maps_ahead(&self) -> bool {
+        self.fd.check_extension_raw(KVM_CAP_PRE_FAULT_MEMORY.into()) > 0
     }
 
     /// Makes `count` vCPUs, the first of which enters the kernel at `entry`.
@@ -207,6 +220,26 @@ impl Vm {
         // Stock kernels calibrate and check their timers against it.
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         self.fd.create_pit2(pit).map_err(Error::kvm("create the interval timer"))
+    }
+}
+
+/// Has KVM map these pieces of the guest's memory, addresses and lengths, so that the guest does not
+/// leave for the first touch of each page (`KVM_PRE_FAULT_MEMORY`, Documentation/virt/kvm/api.rst, 4.143).
+/// A page that the host has not copied yet is mapped for reading. Nothing depends on it: what cannot be
+/// mapped is passed over, and a signal ends it.
+pub(crate) fn map_ahead(vcpu: &VcpuFd, pieces: &[(u64, u64)]) {
+    for &(gpa, size) in pieces {
+        let mut range = kvm_pre_fault_memory { gpa, size, ..Default::default() };
+        // It goes on from where KVM came to.
+        while range.size > 0 {
+            // SAFETY: the descriptor is a vCPU's, and KVM writes to the structure and nothing else of ours.
+            if unsafe { libc::ioctl(vcpu.as_raw_fd(), PRE_FAULT_MEMORY, &raw mut range) } < 0 {
+                match io::Error::last_os_error().kind() {
+                    io::ErrorKind::Interrupted => return,
+                    _ => break,
+                }
+            }
+        }
     }
 }
 

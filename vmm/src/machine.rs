@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvError, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::GuestMemoryMmap;
@@ -28,6 +29,7 @@ use crate::kick;
 use crate::kvm::Vm;
 use crate::layers::Pieces;
 use crate::order::{AfterSave, Listener, Order, OrderReceiver};
+use crate::process;
 use crate::residence;
 use crate::slots::Slots;
 use crate::snapshot::{self, MachineState, Pagemap, Saved, SnapshotError, Survey};
@@ -40,6 +42,8 @@ use self::beginning::{allocate, load, prefault, remember, restore_devices};
 
 /// How many messages may wait for the machine's own thread before vCPUs wait for it.
 const WAKES: usize = 64;
+/// No start of a program takes longer, once the agent is ready, on hardware.
+const A_START: Duration = Duration::from_secs(1);
 
 /// A machine that does not run: it owns everything it is made of, and has no threads but for one that
 /// may still be touching its memory ahead.
@@ -67,13 +71,15 @@ pub struct Machine {
     /// Listens to them.
     listener: Option<Listener>,
     /// Touches a restored machine's memory ahead of the guest.
-    prefaulting: Option<JoinHandle<()>>,
+    prefaulting: Option<JoinHandle<Pieces>>,
     /// What it is made of that is saved with it.
     belongings: live::Belongings,
     /// What was begun to save it while it lives.
     begun: Option<Box<live::Begun>>,
     /// What it was woken for and has not looked at yet.
     postponed: VecDeque<Wake>,
+    /// Whether its agent is ready and its program may still be starting.
+    is_starting: bool,
 }
 
 /// Why vCPUs are stopped.
@@ -100,6 +106,7 @@ impl Machine {
             vsock: config.vsock,
             net,
         };
+        process::make_room_for_descriptors();
         let memory_bytes = u64::from(memory_mib) << 20;
         let save = save.filter(|_| !trace).map(with_pagemap).transpose()?;
         let (memory, origin) = match start {
@@ -166,6 +173,7 @@ impl Machine {
             belongings,
             begun: None,
             postponed: VecDeque::new(),
+            is_starting: false,
         })
     }
 
@@ -235,7 +243,7 @@ impl Machine {
                 Err(error) => Event::NotSaved(chain(&error)),
             };
             if ring == Ring::Second {
-                tell(&mut self.events, saved)?;
+                self.tell(saved)?;
                 return Ok(Ending::Exit(Exit::PowerOff));
             }
             self.bus.resume();
@@ -248,7 +256,8 @@ impl Machine {
         let mut running = Vec::with_capacity(self.vcpus.len());
         for (index, vcpu) in std::mem::take(&mut self.vcpus).into_iter().enumerate() {
             let (bus, wakes) = (Arc::clone(&self.bus), self.wake_sender.clone());
-            match RunningVcpu::start(index, vcpu, bus, wakes) {
+            let ahead = self.prefaulting.take_if(|_| self.vm.maps_ahead());
+            match RunningVcpu::start(index, vcpu, ahead, bus, wakes) {
                 Ok(vcpu) => running.push(vcpu),
                 Err(error) => {
                     stop(running);
@@ -264,8 +273,8 @@ impl Machine {
         if self.save.is_none() {
             self.plug_first()?;
         }
-        for event in self.news.drain(..) {
-            tell(&mut self.events, event)?;
+        for event in std::mem::take(&mut self.news) {
+            self.tell(event)?;
         }
         self.listen()?;
         loop {
@@ -276,7 +285,7 @@ impl Machine {
                     match self.save.take_if(|(save, _)| save.ring == ring) {
                         // Nobody is told yet: a machine is saved without a connection.
                         Some((save, pagemap)) => return Ok(Pause::Save(save, pagemap)),
-                        None => tell(&mut self.events, Event::AgentReady)?,
+                        None => self.tell(Event::AgentReady)?,
                     }
                 }
                 Ok(Wake::Order(Order::Save(after))) if self.begun.is_some() => {
@@ -297,6 +306,31 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Reports an event.
+    fn tell(&mut self, event: Event) -> Result<(), Error> {
+        self.is_starting |= event == Event::AgentReady;
+        Ok(event.write_to(&mut self.events)?)
+    }
+
+    /// Waits for the next thing to do. Once, when there was none for a while after the agent got ready,
+    /// lets go of the code that made the machine and started its program.
+    fn next_wake(&mut self) -> Result<Wake, RecvError> {
+        if let Some(wake) = self.postponed.pop_front() {
+            return Ok(wake);
+        }
+        if self.is_starting {
+            match self.wakes.recv_timeout(A_START) {
+                Ok(wake) => return Ok(wake),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.is_starting = false;
+                    residence::give_back_text();
+                }
+            }
+        }
+        self.wakes.recv()
     }
 
     /// Fills the first spare places, of which the guest's agent hears later.
@@ -386,7 +420,7 @@ fn with_pagemap(save: Save) -> Result<(Save, Pagemap), Error> {
 /// Where a machine's first instruction comes from.
 enum Origin {
     Boot(BootFiles),
-    Saved(Box<MachineState>, JoinHandle<()>),
+    Saved(Box<MachineState>, JoinHandle<Pieces>),
 }
 
 /// Refuses what no machine has.
@@ -428,16 +462,6 @@ fn stop(running: Vec<RunningVcpu>) -> Vec<VcpuFd> {
         vcpu.kick();
     }
     running.into_iter().filter_map(RunningVcpu::join).collect()
-}
-
-/// Reports an event. With the agent the machine is ready too, and code that made it is let go.
-fn tell(events: &mut File, event: Event) -> Result<(), Error> {
-    let is_ready = event == Event::AgentReady;
-    event.write_to(events)?;
-    if is_ready {
-        residence::give_back_text();
-    }
-    Ok(())
 }
 
 /// Reports the console's tail, or what of it has not been traced, and the end.

@@ -119,23 +119,31 @@ fn invalid(what: &'static str) -> io::Error {
 /// Does ahead what a guest's first touches would each leave it for: copies the pages that it will write,
 /// and maps those that it will read. The rest stays unmapped, so that a copy holds what it uses. To be
 /// called on a thread beside the rest of a start. What makes no sense is passed over: nothing depends
-/// on it.
-pub(crate) fn prefault(memory: &GuestMemoryMmap, bytes: u64, working_set: &WorkingSet) {
+/// on it. Gives what it touched, as addresses and lengths.
+pub(crate) fn prefault(memory: &GuestMemoryMmap, bytes: u64, working_set: &WorkingSet) -> Pieces {
+    let mut touched = Pieces::new();
     for (ranges, advice) in [
         (&working_set.written, Advice::LinuxPopulateWrite),
         (&working_set.read, Advice::LinuxPopulateRead),
     ] {
         let mut left = MAX_WORKING_SET;
         for range in ranges {
-            let Some(address) = layout::memory_address(bytes, range.offset) else { continue };
             let length = range.length.min(left);
             left -= length;
-            // In steps, since whoever maps memory meanwhile waits for one of them.
-            for start in (0..length).step_by(HUGE_PAGE) {
-                advise(memory, address + start, (HUGE_PAGE as u64).min(length - start), advice);
+            let (mut offset, end) = (range.offset, range.offset.saturating_add(length));
+            // In steps, since whoever maps memory meanwhile waits for one of them; none lies on both sides of
+            // the hole, whose ends are those of huge pages.
+            while offset < end {
+                let next = end.min((offset | (HUGE_PAGE as u64 - 1)).saturating_add(1));
+                if let Some(address) = layout::memory_address(bytes, offset) {
+                    advise(memory, address, next - offset, advice);
+                    touched.push((address, next - offset));
+                }
+                offset = next;
             }
         }
     }
+    touched
 }
 
 /// Has the host give small pages where a guest will touch little of what is fresh: a huge page that the first touch
@@ -211,6 +219,7 @@ fn map(length: usize) -> io::Result<MmapRegion> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FileRange;
     use vm_memory::{Bytes, MemoryRegionAddress};
 
     #[test]
@@ -219,6 +228,21 @@ mod tests {
         assert_eq!(memory.num_regions(), 2);
         assert_eq!(memory.last_addr(), GuestAddress((5 << 30) - 1));
         assert!(memory.write_obj(1u8, GuestAddress(layout::MMIO_DEVICES)).is_err());
+    }
+
+    #[test]
+    fn what_is_touched_ahead_goes_around_the_hole() {
+        const GIB: u64 = 1 << 30;
+        let memory = allocate(4 * GIB).expect("untouched memory costs nothing");
+        let around = FileRange { offset: 3 * GIB - 4096, length: 8192 };
+        let beyond = FileRange { offset: 4 * GIB - 4096, length: 8192 };
+        let working_set = WorkingSet { written: vec![around], read: vec![beyond] };
+        let touched = prefault(&memory, 4 * GIB, &working_set);
+        assert_eq!(
+            touched,
+            [(3 * GIB - 4096, 4096), (4 * GIB, 4096), (5 * GIB - 4096, 4096)],
+            "below the hole, above it, and at the end"
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, getppid, pidfd_open,
     pidfd_send_signal, set_parent_process_death_signal, waitid,
@@ -94,6 +95,18 @@ impl Inherited {
             // has learnt of it.
             unsafe { libc::close(number) };
         }
+    }
+}
+
+/// Has the host's kernel make this process's table of descriptors as large as a machine needs while the
+/// process has one thread. With several it waits each time for a grace period of RCU (fs/file.c,
+/// `expand_fdtable`), which takes longer than all else that makes a machine.
+pub(crate) fn make_room_for_descriptors() {
+    /// Tables have powers of two.
+    const LAST: i32 = 255;
+    if let Ok(any) = eventfd(0, EventfdFlags::CLOEXEC) {
+        // A process that may not have so many has to wait.
+        let _ = fcntl_dupfd_cloexec(&any, LAST);
     }
 }
 

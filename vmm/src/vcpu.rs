@@ -15,6 +15,7 @@ use crate::bus::Bus;
 use crate::exit::Exit;
 use crate::kick::{self, Kickable};
 use crate::kvm;
+use crate::layers::Pieces;
 use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
 
@@ -26,14 +27,15 @@ pub(crate) struct RunningVcpu {
 }
 
 impl RunningVcpu {
-    /// Enters the guest with `vcpu` in a thread of its own. The end it comes to, unless it is
-    /// stopped, is sent to `wakes`.
+    /// Enters the guest with `vcpu` in a thread of its own, once what is to be touched `ahead` has been,
+    /// and KVM has mapped it. The end it comes to, unless it is stopped, is sent to `wakes`.
     ///
     /// # Errors
     /// When the host refuses another thread.
     pub(crate) fn start(
         index: usize,
         mut vcpu: VcpuFd,
+        ahead: Option<JoinHandle<Pieces>>,
         bus: Arc<Bus>,
         wakes: SyncSender<Wake>,
     ) -> io::Result<Self> {
@@ -41,6 +43,9 @@ impl RunningVcpu {
         let stopping = Arc::clone(&stop);
         let builder = thread::Builder::new().name(format!("vcpu{index}")).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || {
+            if let Some(Ok(touched)) = ahead.map(JoinHandle::join) {
+                kvm::map_ahead(&vcpu, &touched);
+            }
             let run = AssertUnwindSafe(|| run(Kickable::new(&mut vcpu), &bus, &stopping));
             let ending = catch_unwind(run)
                 .unwrap_or_else(|_| Some(failure("a vCPU's thread panicked".to_owned())));

@@ -7,6 +7,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::arch::x86_64::{boot_params, mptable, regs};
 use crate::config::{BootFiles, SnapshotFiles, WorkingSet};
 use crate::error::Error;
+use crate::layers::Pieces;
 use crate::loader;
 use crate::memory;
 use crate::snapshot::{self, MachineState, SnapshotError};
@@ -38,7 +39,7 @@ pub(super) fn prefault(
     memory: &GuestMemoryMmap,
     memory_bytes: u64,
     working_set: WorkingSet,
-) -> Result<JoinHandle<()>, Error> {
+) -> Result<JoinHandle<Pieces>, Error> {
     let memory = memory.clone();
     thread::Builder::new()
         .name("prefault".to_owned())

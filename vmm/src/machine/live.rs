@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::mpsc::RecvError;
 use std::thread;
 use std::time::SystemTime;
 
@@ -356,11 +355,6 @@ impl Machine {
             }
         }
         None
-    }
-
-    /// What it is woken for next.
-    pub(super) fn next_wake(&mut self) -> Result<Wake, RecvError> {
-        self.postponed.pop_front().map_or_else(|| self.wakes.recv(), Ok)
     }
 }
 
