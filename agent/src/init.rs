@@ -1,5 +1,7 @@
 //! Makes a system out of an initramfs: a root of its own, the kernel's file systems, a loopback.
 
+use std::{fs, io};
+
 use rustix::{
     fs::{Mode, mkdir},
     mount::{MountFlags, mount_move},
@@ -19,7 +21,20 @@ pub(crate) fn take_over() -> Result<(), StepError> {
     mounts::new(c"sysfs", c"/sys", NOTHING_SPECIAL, c"")?;
     mounts::new(c"devtmpfs", c"/dev", MountFlags::NOEXEC | MountFlags::NOSUID, c"mode=0755")?;
     mounts::new(c"cgroup2", c"/sys/fs/cgroup", NOTHING_SPECIAL, c"nsdelegate")?;
+    rest_when_idle()?;
     network::prepare()
+}
+
+/// Keeps the kernel from looking for fragmented memory every half a second: each look wakes an idle
+/// machine twice, and memory is compacted all the same when a huge page is asked for
+/// (`compaction_proactiveness`, Documentation/admin-guide/sysctl/vm.rst).
+fn rest_when_idle() -> Result<(), StepError> {
+    const SETTING: &str = "/proc/sys/vm/compaction_proactiveness";
+    match fs::write(SETTING, "0") {
+        // A kernel that never does.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome.doing(format_args!("write {SETTING}")),
+    }
 }
 
 /// Moves onto a tmpfs of the agent's own. The initramfs cannot be pivoted away from
