@@ -194,7 +194,7 @@ fn look(process: i32, memories: &[File]) -> io::Result<WorkingSet> {
 }
 
 /// The mappings of a saved memory of `bytes` among those that `/proc/PID/maps` tells of: of its files, which have
-/// these inodes, and of fresh memory right behind one of them.
+/// these inodes, and of fresh memory right behind one of them; in the order of the memory.
 fn mappings(maps: &str, inodes: &[u64], bytes: u64) -> Vec<Mapping> {
     let mut found: Vec<Mapping> = Vec::new();
     for (mut mapping, inode) in maps.lines().filter_map(mapping_of) {
@@ -208,6 +208,8 @@ fn mappings(maps: &str, inodes: &[u64], bytes: u64) -> Vec<Mapping> {
         }
         found.push(mapping);
     }
+    // A memory of two parts may lie the other way round in a process.
+    found.sort_by_key(|mapping| mapping.offset);
     found
 }
 
@@ -290,6 +292,15 @@ mod tests {
         ];
         assert_eq!(mappings(maps, &[5, 77, 78], 0x20_8000), expected);
         assert_eq!(mappings(maps, &[79], 0x20_8000), []);
+    }
+
+    #[test]
+    fn a_memory_whose_end_lies_before_its_beginning_is_told_in_order() {
+        let maps = "7f00000-7f02000 rw-p c0000000 fe:01 77   /var/lib/hyperrun/templates/k/memory\n\
+             7f10000-7f12000 rw-p 00000000 fe:01 77   /var/lib/hyperrun/templates/k/memory\n";
+        let offsets: Vec<_> =
+            mappings(maps, &[77], 4 << 30).iter().map(|mapping| mapping.offset).collect();
+        assert_eq!(offsets, [0, 3 << 30]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ mod register;
 mod repair;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,8 @@ pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 const GONE: &str = "gone-";
 const BROKEN: &str = "broken-";
 const MACHINE: &str = "machine-";
+/// In how much of a record the id and the name stand.
+const HEAD_BYTES: usize = 512;
 /// The digits of an id.
 const ID_DIGITS: usize = 64;
 /// The digits that a person sees.
@@ -364,8 +366,9 @@ fn head_or(
     folder: &Path,
     look: impl FnOnce() -> Result<Option<Found<Unread>>, Error>,
 ) -> Result<Option<Head>, Error> {
-    let text = read_document(folder, RECORD)?;
-    match text.and_then(|text| record::parse(&text).ok()) {
+    let mut beginning = [0; HEAD_BYTES];
+    let read = File::open(folder.join(RECORD)).and_then(|mut file| file.read(&mut beginning));
+    match record::head(&beginning[..read.unwrap_or(0)]) {
         Some(head) => Ok(Some(head)),
         None => Ok(look()?.map(|found| found.record.head())),
     }

@@ -292,31 +292,70 @@ pub(crate) fn parse<D: DeserializeOwned>(text: &[u8]) -> Result<D, DocumentError
 
 /// The one field that every version has. It comes first, and nothing behind it is read.
 fn version(text: &[u8]) -> Result<u32, serde_json::Error> {
-    struct Seek<'a>(&'a mut Option<u32>);
+    let mut found = Beginning::default();
+    let read = found.read(text, |found| found.version.is_some());
+    found.version.ok_or_else(|| read.expect_err("none without a version is read"))
+}
 
-    impl<'de> Visitor<'de> for Seek<'_> {
-        type Value = ();
+/// What a container goes by, from the beginning of its record: nothing behind it is read. None if it does
+/// not stand there, or the record is a newer one.
+pub(super) fn head(beginning: &[u8]) -> Option<Head> {
+    let mut found = Beginning::default();
+    // Where all was found, the complaint is that there is more behind it.
+    let _ = found.read(beginning, |found| found.id.is_some() && found.name.is_some());
+    let Beginning { version: Some(..=VERSION), id: Some(id), name: Some(name) } = found else {
+        return None;
+    };
+    Some(Head { id, name })
+}
 
-        fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-            to.write_str("a document with a version")
-        }
+/// The first fields of a document.
+#[derive(Default)]
+struct Beginning {
+    version: Option<u32>,
+    id: Option<String>,
+    name: Option<String>,
+}
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-            while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-                if key == "version" {
-                    *self.0 = Some(map.next_value()?);
-                    return Ok(());
-                }
-                map.next_value::<IgnoredAny>()?;
+impl Beginning {
+    /// Reads fields until there is enough.
+    ///
+    /// # Errors
+    /// When there never is, and when there is more behind it.
+    fn read(
+        &mut self,
+        text: &[u8],
+        is_enough: impl Fn(&Self) -> bool,
+    ) -> Result<(), serde_json::Error> {
+        struct Seek<'a, E>(&'a mut Beginning, E);
+
+        impl<'de, E: Fn(&Beginning) -> bool> Visitor<'de> for Seek<'_, E> {
+            type Value = ();
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a document with a version")
             }
-            Err(serde::de::Error::missing_field("version"))
-        }
-    }
 
-    let mut found = None;
-    // Where it was found, the complaint is that there is more behind it.
-    let read = serde_json::Deserializer::from_slice(text).deserialize_map(Seek(&mut found));
-    found.ok_or_else(|| read.expect_err("none without a version is read"))
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+                let Self(found, is_enough) = self;
+                while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+                    match (&*key, found.version) {
+                        ("version", _) => found.version = Some(map.next_value()?),
+                        // Whatever a newer one calls so.
+                        ("id", Some(..=VERSION)) => found.id = Some(map.next_value()?),
+                        ("name", Some(..=VERSION)) => found.name = Some(map.next_value()?),
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                    if is_enough(found) {
+                        return Ok(());
+                    }
+                }
+                Err(serde::de::Error::missing_field("version"))
+            }
+        }
+
+        serde_json::Deserializer::from_slice(text).deserialize_map(Seek(self, is_enough))
+    }
 }
 
 #[cfg(test)]
@@ -406,6 +445,23 @@ pub(crate) mod tests {
         assert_eq!(told(&record, OutOfMemory::Limit), "a limit that the container has set");
         record.container.limits.memory_bytes = Some(4 << 20);
         assert_eq!(told(&record, OutOfMemory::Limit), "the container's limit of 4m");
+    }
+
+    #[test]
+    fn a_beginning_tells_what_a_container_goes_by() {
+        let id = "a".repeat(64);
+        let record = serde_json::to_vec(&sample(&id, "web")).expect("it is plain");
+        let found = head(&record[..record.len().min(256)]).expect("it stands first");
+        assert_eq!((found.id, found.name.as_str()), (id, "web"));
+        for none in [
+            &record[..64],
+            br#"{"version":2,"id":"a","name":"web"}"#,
+            br#"{"version":1,"name":"web","image":"a"}"#,
+            br#"{"id":"a","name":"web","version":1}"#,
+            b"",
+        ] {
+            assert!(head(none).is_none(), "{}", String::from_utf8_lossy(none));
+        }
     }
 
     #[test]
