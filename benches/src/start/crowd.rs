@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::memory::{Footprint, footprint};
 use super::stage::{DEBIAN, Stage};
 use super::subject::{Subject, USUAL_MIB, Way};
-use super::turns::{Failures, start, within_patience};
+use super::turns::{Failures, start, start_alone, within_patience};
 use crate::sample::Sample;
 
 /// How many are started at once.
@@ -134,7 +134,16 @@ pub(crate) fn idle(stage: &Stage) -> Result<Footprint, Box<dyn Error>> {
     for _ in 0..IDLE {
         crowd.add()?;
     }
-    let look = || footprint(&stage.hyperrun, USUAL_MIB);
+    Ok(settle(stage, USUAL_MIB)?.divided_by(IDLE))
+}
+
+/// Waits until containers whose guests have so much memory are idle, and take no more or less of the
+/// host's memory than before: what all of them take.
+///
+/// # Errors
+/// When `/proc` cannot be read, or there is none.
+fn settle(stage: &Stage, memory_mib: u32) -> Result<Footprint, Box<dyn Error>> {
+    let look = || footprint(&stage.hyperrun, memory_mib);
     let (begin, mut last, mut quiet) = (Instant::now(), look()?, 0);
     while quiet < QUIET_LOOKS && begin.elapsed() < LONGEST_SETTLING {
         sleep(PAUSE);
@@ -143,7 +152,7 @@ pub(crate) fn idle(stage: &Stage) -> Result<Footprint, Box<dyn Error>> {
         quiet = if change < last.private_kib / 100 { quiet + 1 } else { 0 };
         last = now;
     }
-    Ok(last.divided_by(IDLE))
+    Ok(last)
 }
 
 /// How long a start takes beside other containers: their number and the times. The first number
@@ -163,6 +172,9 @@ pub(crate) fn beside_neighbours(
         while crowd.waiting.len() < count && available_kib()? > RESERVE_KIB {
             failures.forgive(|| crowd.add())?;
         }
+        if count > 0 {
+            settle(stage, NEIGHBOUR_MIB)?;
+        }
         stage.tell(&format!("beside {} containers", crowd.waiting.len()));
         measured.push((crowd.waiting.len(), starts(stage, runs, failures)?));
     }
@@ -180,7 +192,7 @@ fn starts(
     runs: usize,
     failures: &mut Failures,
 ) -> Result<Vec<Duration>, Box<dyn Error>> {
-    let mut one = || failures.forgive(|| Ok(start(stage, Subject::new(Way::Template))?.app));
+    let mut one = || failures.forgive(|| Ok(start_alone(stage, Subject::new(Way::Template))?.app));
     one()?;
     (0..runs).map(|_| one()).collect()
 }

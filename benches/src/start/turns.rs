@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -15,7 +16,7 @@ use crate::sample::Sample;
 
 /// What starts a whole measurement may lose, each tried again: an emulated KVM stops a guest at times.
 const MOST_FAILURES: usize = 5;
-/// How long podman's own may take to clear up behind a container that is gone.
+/// How long it may take to clear up behind a container that is gone.
 const CLEARING: Duration = Duration::from_secs(5);
 
 /// When things happened after the command was given.
@@ -61,8 +62,9 @@ impl Failures {
     }
 }
 
-/// Lets all of them take turns, so that what the machine does beside them meets all alike. One start
-/// of each that does not count fills the page cache, and finds out what copies of a template write.
+/// Lets all of them take turns, so that what the machine does beside them meets all alike, in another
+/// order each round, so that what a start leaves behind does too. One start of each that does not
+/// count fills the page cache, and finds out what copies of a template write.
 ///
 /// # Errors
 /// When a start by hyperrun fails twice. A peer that does is left out.
@@ -77,8 +79,9 @@ pub(crate) fn take(
     for round in 0..=runs {
         stage.tell(&format!("round {round} of {runs}"));
         let mut failed = Vec::new();
-        for (subject, times) in &mut turns {
-            match failures.forgive(|| start(stage, *subject)) {
+        for index in order(turns.len(), round) {
+            let (subject, times) = &mut turns[index];
+            match failures.forgive(|| start_alone(stage, *subject)) {
                 Ok(_) if round == 0 => {}
                 Ok(time) => times.push(time),
                 Err(error) if subject.way.is_hyperrun() => return Err(error),
@@ -93,6 +96,15 @@ pub(crate) fn take(
     Ok(turns.into_iter().map(|(subject, times)| (subject, shown(&times))).collect())
 }
 
+/// Numbers below `count` in an order that looks random, always the same for a round.
+fn order(count: usize, round: usize) -> Vec<usize> {
+    let mut numbers: Vec<usize> = (0..count).collect();
+    numbers.sort_by_cached_key(|number| {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one((round, number))
+    });
+    numbers
+}
+
 fn shown(times: &[Times]) -> Shown {
     let machines: Option<Vec<_>> = times.iter().map(|times| times.machine).collect();
     let machine = machines.map(|machines| {
@@ -100,6 +112,29 @@ fn shown(times: &[Times]) -> Shown {
         (Sample::new(running), Sample::new(ready))
     });
     Shown { app: Sample::new(times.iter().map(|times| times.app).collect()), machine }
+}
+
+/// Starts it once, and waits until those who clear up behind it are gone: podman's monitor starts another
+/// podman, and a supervisor of hyperrun ends its machine, when the command is over already.
+///
+/// # Errors
+/// Those of [`start`].
+pub(crate) fn start_alone(stage: &Stage, subject: Subject) -> Result<Times, Box<dyn Error>> {
+    let before = at_work();
+    let times = start(stage, subject)?;
+    let end = Instant::now();
+    while at_work() > before && end.elapsed() < CLEARING {
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(times)
+}
+
+/// How many processes there are that may clear up.
+fn at_work() -> usize {
+    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
+    let names =
+        entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("comm")).ok());
+    names.filter(|name| ["podman", "conmon", "hyperrun"].contains(&name.trim_end())).count()
 }
 
 /// Starts it once and waits for its end.
@@ -116,10 +151,6 @@ pub(crate) fn start(stage: &Stage, subject: Subject) -> Result<Times, Box<dyn Er
     let (app, words) = within_patience(&mut child, |child| watch(child, begin, subject.way))
         .map_err(|error| format!("{name} failed: {error}"))?;
     let machine = match subject.way {
-        Way::Podman => {
-            await_podmans_end();
-            None
-        }
         Way::Cold | Way::Template => {
             if words.contains("warning:") {
                 return Err(format!("{name} did something else: {words}").into());
@@ -186,22 +217,6 @@ pub(crate) fn within_patience<T>(
     })
 }
 
-/// podman's monitor starts another podman that clears up when the command is over already.
-fn await_podmans_end() {
-    let begin = Instant::now();
-    while podman_is_at_work() && begin.elapsed() < CLEARING {
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn podman_is_at_work() -> bool {
-    let Ok(entries) = fs::read_dir("/proc") else { return false };
-    entries.filter_map(Result::ok).any(|entry| {
-        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        ["podman", "conmon"].contains(&name.trim_end())
-    })
-}
-
 /// One line of what `--timings` says: `NAME  12.3 ms`.
 fn clock(words: &str, name: &str) -> Option<Duration> {
     let line = words.lines().find_map(|line| line.strip_prefix(name))?;
@@ -219,6 +234,21 @@ mod tests {
         assert_eq!(clock(words, "machine running"), Some(Duration::from_micros(12_300)));
         assert_eq!(clock(words, "agent ready"), None);
         assert_eq!(clock(words, "first byte"), None);
+    }
+
+    #[test]
+    fn nobody_comes_behind_the_same_one_in_each_round() {
+        let orders: Vec<_> = (0..8).map(|round| order(22, round)).collect();
+        for order in &orders {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert!(sorted.into_iter().eq(0..22), "each has one turn: {order:?}");
+        }
+        let before_first: std::collections::BTreeSet<_> = orders
+            .iter()
+            .map(|order| order.iter().take_while(|number| **number != 0).last())
+            .collect();
+        assert!(before_first.len() > 4, "{before_first:?}");
     }
 
     #[test]
