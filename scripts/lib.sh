@@ -7,6 +7,8 @@ HYPERRUN_CACHE=${HYPERRUN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hyperrun}
 # Demo, tests and lab agree on one store; the lab sees it copy-on-write at the same path.
 HYPERRUN_ROOT=${HYPERRUN_ROOT:-$HYPERRUN_CACHE/root}
 LAB_PARTS=$HYPERRUN_CACHE/lab
+# The lab's kernel: a package of Debian's that stands for the newest of its kind.
+LAB_KERNEL=$LAB_PARTS/${HYPERRUN_LAB_KERNEL:-linux-image-6.12-amd64}
 export HYPERRUN_CACHE HYPERRUN_ROOT
 
 # Tells a person what is being done; the scripts' output proper goes to stdout.
