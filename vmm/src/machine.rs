@@ -29,7 +29,6 @@ use crate::kick;
 use crate::kvm::Vm;
 use crate::layers::Pieces;
 use crate::order::{AfterSave, Listener, Order, OrderReceiver};
-use crate::process;
 use crate::residence;
 use crate::slots::Slots;
 use crate::snapshot::{self, MachineState, Pagemap, Saved, SnapshotError, Survey};
@@ -106,7 +105,6 @@ impl Machine {
             vsock: config.vsock,
             net,
         };
-        process::make_room_for_descriptors();
         let memory_bytes = u64::from(memory_mib) << 20;
         let save = save.filter(|_| !trace).map(with_pagemap).transpose()?;
         let (memory, origin) = match start {

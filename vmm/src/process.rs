@@ -98,10 +98,10 @@ impl Inherited {
     }
 }
 
-/// Has the host's kernel make this process's table of descriptors as large as a machine needs while the
-/// process has one thread. With several it waits each time for a grace period of RCU (fs/file.c,
-/// `expand_fdtable`), which takes longer than all else that makes a machine.
-pub(crate) fn make_room_for_descriptors() {
+/// Has the host's kernel make this process's table of descriptors as large as a machine needs, to be called
+/// while the process has one thread. With several it waits each time for a grace period of RCU
+/// (fs/file.c, `expand_fdtable`), which takes longer than all else that makes a machine.
+pub fn make_room_for_descriptors() {
     /// Tables have powers of two.
     const LAST: i32 = 255;
     if let Ok(any) = eventfd(0, EventfdFlags::CLOEXEC) {

@@ -15,6 +15,7 @@ use vmm::error::chain;
 use vmm::event::Event;
 use vmm::machine::Machine;
 use vmm::order::{Order, OrderReceiver, OrderSender};
+use vmm::process::make_room_for_descriptors;
 
 use super::error::Error;
 use crate::containers::MACHINE_SOCKET;
@@ -234,6 +235,7 @@ fn machine_config(parts: MachineParts, ends: Ends) -> MachineConfig {
 
 /// What the machine's process does: all of its life.
 fn run(config: MachineConfig, cpus: Option<CpuSet>, mut words: std::io::PipeWriter) -> u8 {
+    make_room_for_descriptors();
     let bound = cpus.map_or(Ok(()), |cpus| keep_to(&cpus));
     let ended = bound
         .and_then(|()| Machine::new(config).and_then(Machine::run).map_err(|error| chain(&error)));
