@@ -29,9 +29,17 @@ fn an_editor_draws_itself_anew_when_the_window_changes() {
     tmux.resize(60, 12);
     tmux.wait_until(|screen| is_full_of_numbers(screen, 12));
     tmux.send(&["Oedited", "Escape"]);
-    tmux.wait_until(|screen| screen.last().is_some_and(|line| line.starts_with("- ")));
+    let status = |screen: &[String], saved: bool| {
+        let line = screen.last().map_or("", String::as_str);
+        // In command mode, with the line that was added. What `:w` says lasts until the next drawing only.
+        line.starts_with("- /numbers")
+            && line.contains(" 1/201 ")
+            && line.contains("[Modified]") != saved
+            || saved && line.contains("201L")
+    };
+    tmux.wait_until(|screen| status(screen, false));
     tmux.send(&[":w", "Enter"]);
-    tmux.wait_until(|screen| screen.iter().any(|line| line.contains("201L")));
+    tmux.wait_until(|screen| status(screen, true));
     sandbox.does("exec desk head -n 2 /numbers").stdout_is("edited\n1\n");
     tmux.send(&[":q", "Enter"]);
     sandbox.does("wait desk").stdout_is("0\n");

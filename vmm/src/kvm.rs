@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kvm_bindings::{
-    KVM_CAP_PRE_FAULT_MEMORY, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KVMIO, kvm_pit_config,
-    kvm_pre_fault_memory, kvm_userspace_memory_region,
+    KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KVMIO, kvm_pit_config, kvm_pre_fault_memory,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
 use libc::c_ulong;
@@ -58,9 +58,9 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Whether it can [`map_ahead`]: since Linux 6.11, where processors have two levels of page tables.
+    /// Whether its KVM can [`map_ahead`].
     pub(crate) fn maps_ahead(&self) -> bool {
-        self.fd.check_extension_raw(KVM_CAP_PRE_FAULT_MEMORY.into()) > 0
+        selftest::maps_ahead(&self.kvm)
     }
 
     /// Makes `count` vCPUs, the first of which enters the kernel at `entry`.
