@@ -1,9 +1,9 @@
 //! Starts programs, takes the times, and lets what is compared take turns.
 
 use std::error::Error;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io::Read;
+use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -18,6 +18,11 @@ use crate::sample::Sample;
 const MOST_FAILURES: usize = 5;
 /// How long it may take to clear up behind a container that is gone.
 const CLEARING: Duration = Duration::from_secs(5);
+
+/// How many starts of each do not count.
+const UNCOUNTED: usize = 2;
+/// What a guest has written by its end, and more.
+const MOST_LEFT_MIB: u64 = 256;
 
 /// When things happened after the command was given.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +68,8 @@ impl Failures {
 }
 
 /// Lets all of them take turns, so that what the machine does beside them meets all alike, in another
-/// order each round, so that what a start leaves behind does too. One start of each that does not
-/// count fills the page cache, and finds out what copies of a template write.
+/// order each round, so that what a start leaves behind does too. Two starts of each that do not
+/// count fill the page cache, and find out what copies of a template touch.
 ///
 /// # Errors
 /// When a start by hyperrun fails twice. A peer that does is left out.
@@ -76,13 +81,13 @@ pub(crate) fn take(
 ) -> Result<Vec<(Subject, Shown)>, Box<dyn Error>> {
     let mut turns: Vec<(Subject, Vec<Times>)> =
         subjects.iter().map(|subject| (*subject, Vec::with_capacity(runs))).collect();
-    for round in 0..=runs {
-        stage.tell(&format!("round {round} of {runs}"));
+    for round in 0..runs + UNCOUNTED {
+        stage.tell(&format!("round {} of {}", round + 1, runs + UNCOUNTED));
         let mut failed = Vec::new();
         for index in order(turns.len(), round) {
             let (subject, times) = &mut turns[index];
             match failures.forgive(|| start_alone(stage, *subject)) {
-                Ok(_) if round == 0 => {}
+                Ok(_) if round < UNCOUNTED => {}
                 Ok(time) => times.push(time),
                 Err(error) if subject.way.is_hyperrun() => return Err(error),
                 Err(error) => {
@@ -115,7 +120,9 @@ fn shown(times: &[Times]) -> Shown {
 }
 
 /// Starts it once, and waits until those who clear up behind it are gone: podman's monitor starts another
-/// podman, and a supervisor of hyperrun ends its machine, when the command is over already.
+/// podman, and a supervisor of hyperrun ends its machine, when the command is over already. The memory that
+/// they leave is written to: an emulation of processors forgets what it had translated in it then, which
+/// takes longer than a start, and whoever came next would pay for it.
 ///
 /// # Errors
 /// Those of [`start`].
@@ -126,7 +133,21 @@ pub(crate) fn start_alone(stage: &Stage, subject: Subject) -> Result<Times, Box<
     while at_work() > before && end.elapsed() < CLEARING {
         thread::sleep(Duration::from_millis(10));
     }
+    overwrite_what_is_left()?;
     Ok(times)
+}
+
+/// Writes to as much of the memory that is free as a guest has left, in small pages.
+///
+/// # Errors
+/// When there is no room.
+fn overwrite_what_is_left() -> io::Result<()> {
+    const FILE: &str = "/dev/shm/hyperrun-bench";
+    const MIB: u64 = 1 << 20;
+    let mut file = File::create(FILE)?;
+    fs::remove_file(FILE)?;
+    io::copy(&mut io::repeat(0).take(MOST_LEFT_MIB * MIB), &mut file)?;
+    Ok(())
 }
 
 /// How many processes there are that may clear up.
