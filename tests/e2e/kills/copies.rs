@@ -250,7 +250,7 @@ impl Place {
         }
         self.tells_truth(when, &[]);
         self.has_folders(when, NAMES.len());
-        let now = self.world();
+        let now = World::settled(|| self.world(), before);
         assert!(now.is_within(before), "{when}: {now:?}, and before {before:?}");
     }
 }

@@ -259,6 +259,18 @@ impl World {
         }
     }
 
+    /// What there is now, once there is nothing that was not there before, or after a while: the host's kernel
+    /// takes the tap of a process down behind its end, when its vhost has let go of it.
+    pub(super) fn settled(look: impl Fn() -> Self, before: &Self) -> Self {
+        let begin = Instant::now();
+        loop {
+            let now = look();
+            if now.is_within(before) || begin.elapsed() > Duration::from_secs(10) {
+                return now;
+            }
+        }
+    }
+
     /// Whether there was all of this before.
     pub(super) fn is_within(&self, before: &Self) -> bool {
         let Self { mounts, links, cgroups, temporary } = self;
