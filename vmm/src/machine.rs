@@ -5,10 +5,9 @@ pub(crate) mod live;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, SyncSender};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kvm_ioctls::VcpuFd;
@@ -18,8 +17,8 @@ use crate::arch::x86_64::layout;
 use crate::bus::Bus;
 use crate::command_line;
 use crate::config::{
-    BootFiles, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, Ring, Save,
-    SnapshotFiles, Start,
+    MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetConfig, Ring, Save, SnapshotFiles,
+    Start,
 };
 use crate::devices::serial::{self, Console};
 use crate::error::{ConfigError, Error, chain};
@@ -33,11 +32,12 @@ use crate::residence;
 use crate::slots::Slots;
 use crate::snapshot::{self, MachineState, Pagemap, Saved, SnapshotError, Survey};
 use crate::vcpu::RunningVcpu;
-use crate::virtio::worker::STACK_BYTES;
 use crate::wake::{Ending, Wake};
 use crate::wiring::{Parts, Wired, devices, wire};
 
-use self::beginning::{allocate, load, prefault, remember, restore_devices};
+use self::beginning::{
+    Origin, allocate, beside, load, prefault, remember, restore_devices, split_nets, with_pagemap,
+};
 
 /// How many messages may wait for the machine's own thread before vCPUs wait for it.
 const WAKES: usize = 64;
@@ -393,34 +393,6 @@ impl Machine {
     }
 }
 
-/// What leads somewhere from the first device, and from those that are plugged in later. All of a machine
-/// that was saved are put in place once it is known which it had.
-fn split_nets(
-    net: Option<NetConfig>,
-    plugged: Vec<NetConfig>,
-    start: &Start,
-) -> (Option<NetConfig>, Vec<NetConfig>) {
-    match (net, start) {
-        (Some(net), Start::Restore { .. }) => {
-            let nets = std::iter::once(net).chain(plugged).collect();
-            (Some(NetConfig::default()), nets)
-        }
-        (net, _) => (net, plugged),
-    }
-}
-
-/// Opens what saving needs, since nothing is opened once the guest runs.
-fn with_pagemap(save: Save) -> Result<(Save, Pagemap), Error> {
-    let pagemap = Pagemap::open().map_err(Error::host("look at this process's memory"))?;
-    Ok((save, pagemap))
-}
-
-/// Where a machine's first instruction comes from.
-enum Origin {
-    Boot(BootFiles),
-    Saved(Box<MachineState>, JoinHandle<Pieces>),
-}
-
 /// Refuses what no machine has.
 fn check(config: &MachineConfig) -> Result<(), ConfigError> {
     if !(MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&config.memory_mib) {
@@ -439,19 +411,6 @@ fn check(config: &MachineConfig) -> Result<(), ConfigError> {
         return Err(ConfigError::Interfaces { interfaces: config.plugged.len() });
     }
     Ok(())
-}
-
-/// Runs `there` on a thread of its own while `here` runs on this one.
-fn beside<A, B: Send>(
-    here: impl FnOnce() -> A,
-    there: impl FnOnce() -> B + Send,
-) -> Result<(A, B), Error> {
-    thread::scope(|scope| {
-        let builder = thread::Builder::new().name("loader".to_owned()).stack_size(STACK_BYTES);
-        let thread = builder.spawn_scoped(scope, there).map_err(Error::host("start a thread"))?;
-        let here = here();
-        Ok((here, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
-    })
 }
 
 /// Gets all vCPUs out of the guest; one whose thread panicked is lost.
@@ -475,7 +434,7 @@ fn report_end(events: &mut File, console: &Console, exit: Exit) -> Result<Exit, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DiskBacking, DiskConfig, DiskLimits};
+    use crate::config::{BootFiles, DiskBacking, DiskConfig, DiskLimits};
 
     fn config(memory_mib: u32, vcpus: u8, disks: usize) -> MachineConfig {
         let file = || File::open("/dev/null").expect("it is always there");

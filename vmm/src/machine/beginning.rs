@@ -1,18 +1,47 @@
 //! How a machine comes to its first instruction: a kernel in its memory, or the state of one that was saved.
 
+use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
 
 use vm_memory::GuestMemoryMmap;
 
 use crate::arch::x86_64::{boot_params, mptable, regs};
-use crate::config::{BootFiles, SnapshotFiles, WorkingSet};
+use crate::config::{BootFiles, NetConfig, Save, SnapshotFiles, Start, WorkingSet};
 use crate::error::Error;
 use crate::layers::Pieces;
 use crate::loader;
 use crate::memory;
-use crate::snapshot::{self, MachineState, SnapshotError};
+use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::virtio::mmio::{MmioTransport, TransportState};
 use crate::virtio::worker::STACK_BYTES;
+
+/// Where a machine's first instruction comes from.
+pub(super) enum Origin {
+    Boot(BootFiles),
+    Saved(Box<MachineState>, JoinHandle<Pieces>),
+}
+
+/// What leads somewhere from the first device, and from those that are plugged in later. All of a machine
+/// that was saved are put in place once it is known which it had.
+pub(super) fn split_nets(
+    net: Option<NetConfig>,
+    plugged: Vec<NetConfig>,
+    start: &Start,
+) -> (Option<NetConfig>, Vec<NetConfig>) {
+    match (net, start) {
+        (Some(net), Start::Restore { .. }) => {
+            let nets = std::iter::once(net).chain(plugged).collect();
+            (Some(NetConfig::default()), nets)
+        }
+        (net, _) => (net, plugged),
+    }
+}
+
+/// Opens what saving needs, since nothing is opened once the guest runs.
+pub(super) fn with_pagemap(save: Save) -> Result<(Save, Pagemap), Error> {
+    let pagemap = Pagemap::open().map_err(Error::host("look at this process's memory"))?;
+    Ok((save, pagemap))
+}
 
 /// The memory of a machine that boots.
 pub(super) fn allocate(memory_mib: u32) -> Result<GuestMemoryMmap, Error> {
@@ -65,6 +94,19 @@ pub(super) fn load(
     mptable::write(memory, vcpus).map_err(Error::BootTables)?;
     regs::write_tables(memory).map_err(Error::BootTables)?;
     Ok(kernel.entry)
+}
+
+/// Runs `there` on a thread of its own while `here` runs on this one.
+pub(super) fn beside<A, B: Send>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + Send,
+) -> Result<(A, B), Error> {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("loader".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn_scoped(scope, there).map_err(Error::host("start a thread"))?;
+        let here = here();
+        Ok((here, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+    })
 }
 
 /// Refuses a saved machine of another shape.
