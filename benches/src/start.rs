@@ -108,7 +108,7 @@ fn make_templates(stage: &Stage, subjects: &[Subject]) -> Result<(), Box<dyn Err
     let from_template = subjects.iter().filter(|subject| subject.way == Way::Template);
     let wanted: BTreeSet<_> =
         from_template.map(|subject| (stage::image(*subject), subject.memory_mib)).collect();
-    wanted.iter().try_for_each(|(image, memory_mib)| stage.make_template(image, *memory_mib))
+    wanted.iter().try_for_each(|(image, memory_mib)| stage.make_templates(image, *memory_mib))
 }
 
 /// Writes what was found to where it is wanted.

@@ -17,15 +17,14 @@ use crate::limits::ScratchSize;
 use crate::options::HostLimits;
 use crate::places::Places;
 use crate::plan::{IMAGE_DISK, SCRATCH_DISK, SHM_BYTES, VmConfig};
-use crate::preparation::{boot, open_disk};
+use crate::preparation::{boot, is_never, open_disk};
 use crate::scratch::{Blank, Journal, Scratch};
 use crate::supervisor::{MachineParts, save_machine};
 use crate::templates::{Templates, Unfinished, Wanted};
 
-/// The environment variable that says whether runs have templates of their images made; unless it is
-/// [`NEVER`], they do.
+/// The environment variable that says whether runs have templates of their images made; unless it says never,
+/// they do.
 const IMAGES_VARIABLE: &str = "HYPERRUN_IMAGE_TEMPLATES";
-const NEVER: &str = "never";
 /// The largest niceness (setpriority(2)).
 const LEAST_PRIORITY: i32 = 19;
 
@@ -89,7 +88,7 @@ pub fn build_image_template(
 /// Has such a template made by a process of its own, beside all else. What fails there is tried again by
 /// the next run.
 pub(crate) fn build_aside(record: &Record, journal: Journal, places: &Places) {
-    if std::env::var_os(IMAGES_VARIABLE).is_some_and(|when| when == NEVER) {
+    if is_never(IMAGES_VARIABLE) {
         return;
     }
     let mut command = Command::new("/proc/self/exe");

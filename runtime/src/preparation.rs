@@ -6,7 +6,7 @@ use std::path::Path;
 
 use images::{Image, ImageLock, Store};
 use protocol::Interface;
-use vmm::config::{BootFiles, DiskExtent, NetBackend, NetConfig, Ring, Save, Start};
+use vmm::config::{BootFiles, DiskExtent, KernelFile, NetBackend, NetConfig, Ring, Save, Start};
 
 use crate::containers::{Home, Record};
 use crate::error::Error;
@@ -16,12 +16,16 @@ use crate::limits::ScratchSize;
 use crate::network::user::{UserWay, passt::Errand};
 use crate::network::{Carrier, Connection, Networks};
 use crate::places::Places;
+use crate::plan::VmConfig;
 use crate::scratch::{Ground, Journal, OWN_BLANK, Scratch};
 use crate::snapshots::{Files, Snapshot};
 use crate::supervisor::MachineParts;
 use crate::templates::{Template, Templates, Unfinished, Wanted};
 use crate::voice::say;
 use crate::working_set::Unexplored;
+
+/// The environment variable that keeps boots from sharing a kernel's text.
+const PREPARED_VARIABLE: &str = "HYPERRUN_PREPARED_KERNEL";
 
 /// What every start of a container depends on beside the container.
 #[derive(Clone, Debug)]
@@ -42,7 +46,7 @@ pub(crate) struct Prepared {
     pub(crate) template: Option<Unfinished>,
     /// The template that it goes on from, if more is to be learnt about it.
     pub(crate) unexplored: Option<Unexplored>,
-    /// The template that it goes on from, if it does.
+    /// The template that it goes on from, or whose kernel it boots, if it does.
     pub(crate) origin: Option<Wanted>,
     /// For which disk a template of its image would have served, if there is none.
     pub(crate) lacks: Option<Journal>,
@@ -131,7 +135,8 @@ impl Scene {
         // Last: what has begun is the supervisor's to end.
         let beginning = match found {
             Some(template) => Beginning::copy(template, special.expect("it was found"))?,
-            None => begin(templates, wanted)?,
+            None if wanted.is_some() || resort == Resort::Boot => begin(templates, wanted)?,
+            None => self.boot_prepared(templates, record.vm)?,
         };
         let Beginning { start, unfinished, unexplored, origin } = beginning;
         let files = unfinished.as_ref().and_then(|template| template.files().ok());
@@ -139,6 +144,18 @@ impl Scene {
         let machine = MachineParts { save, nets, ..self.machine(record, start, disk, scratch) };
         let (template, adopts) = (unfinished, false);
         Ok(Prepared { machine, links, template, unexplored, origin, lacks, adopts })
+    }
+
+    /// A boot that nothing is kept of, with the kernel as the machine of the template has prepared it, if there is
+    /// one. What the kernel says is of one that prepares itself.
+    fn boot_prepared(&self, templates: &Templates, shape: VmConfig) -> Result<Beginning, Error> {
+        if self.debug || is_never(PREPARED_VARIABLE) {
+            return begin(templates, None);
+        }
+        let wanted = Wanted::of(shape)?;
+        let Some(kernel) = templates.kernel(&wanted) else { return begin(templates, None) };
+        let start = boot_from(KernelFile::Prepared(kernel))?;
+        Ok(Beginning { start, unfinished: None, unexplored: None, origin: Some(wanted) })
     }
 
     /// Opens all that a container is made of that goes on where a snapshot was taken.
@@ -269,9 +286,18 @@ fn begin(templates: &Templates, wanted: Option<&Wanted>) -> Result<Beginning, Er
     Ok(Beginning { start, unfinished, unexplored: None, origin: None })
 }
 
+/// Whether an environment variable says that something is never to be done.
+pub(crate) fn is_never(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|when| when == "never")
+}
+
 /// From the guest's kernel and the agent.
 pub(crate) fn boot() -> Result<Start, Error> {
-    let (kernel, initramfs) = (open(&find_kernel()?.path)?, Some(open(&find_agent()?.path)?));
+    boot_from(KernelFile::Plain(open(&find_kernel()?.path)?))
+}
+
+fn boot_from(kernel: KernelFile) -> Result<Start, Error> {
+    let initramfs = Some(open(&find_agent()?.path)?);
     Ok(Start::Boot(BootFiles { kernel, initramfs, command_line: String::new() }))
 }
 

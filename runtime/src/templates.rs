@@ -35,6 +35,8 @@ const STATE: &str = "state";
 const MEMORY: &str = "memory";
 /// The writable disk of an image's template, as far as it differs from its blank.
 const SCRATCH: &str = "scratch";
+/// The kernel as its machine has prepared it for others that boot, of one that serves all images.
+const KERNEL: &str = "kernel";
 /// The endings of what is no template: one that is being made, its lock, and one that was set aside.
 const NEW: &str = ".new";
 const LOCK: &str = ".lock";
@@ -117,6 +119,8 @@ pub(crate) struct Unfinished {
     state: File,
     memory: File,
     scratch: Option<File>,
+    /// The kernel that its machine boots.
+    kernel: Option<File>,
     /// Never read: it is locked.
     #[expect(dead_code, reason = "holds the lock until the last process closes it")]
     lock: File,
@@ -141,6 +145,11 @@ impl Templates {
         };
         note_use(&folder);
         Some(Template { folder, files: SnapshotFiles::new(state, memory), known, scratch })
+    }
+
+    /// The kernel of this template's machine, prepared for others of its shape that boot.
+    pub(crate) fn kernel(&self, wanted: &Wanted) -> Option<File> {
+        File::open(self.folder.join(&wanted.key).join(KERNEL)).ok()
     }
 
     /// Begins a template; none if somebody else is at it already, or has just made it.
@@ -168,8 +177,9 @@ impl Templates {
         };
         let (state, memory) = (create(STATE)?, create(MEMORY)?);
         let scratch = wanted.image.map(|_| create(SCRATCH)).transpose()?;
-        let templates = Self { folder: self.folder.clone() };
-        Ok(Some(Unfinished { templates, wanted: wanted.clone(), state, memory, scratch, lock }))
+        let kernel = File::open(&wanted.kernel).ok();
+        let (templates, wanted) = (Self { folder: self.folder.clone() }, wanted.clone());
+        Ok(Some(Unfinished { templates, wanted, state, memory, scratch, kernel, lock }))
     }
 
     /// Waits until nobody makes this template any more.
@@ -232,7 +242,8 @@ impl Unfinished {
         let new = folder.join(format!("{}{NEW}", self.wanted.key));
         self.memory.sync_all()?;
         self.state.sync_all()?;
-        let mut sums = Sums { memory: vmm::memory_sum(&self.memory)?, scratch: None };
+        let memory = vmm::memory_sum(&self.memory)?;
+        let mut sums = Sums { memory, scratch: None, kernel: self.prepare_kernel(&new) };
         if let Some(scratch) = &self.scratch {
             // As that of a memory, its date tells whether anybody has written to it later.
             scratch.set_modified(SystemTime::UNIX_EPOCH)?;
@@ -242,6 +253,26 @@ impl Unfinished {
         Description::new(&self.wanted, sums).write(&new)?;
         File::open(&new)?.sync_all()?;
         fs::rename(&new, folder.join(&self.wanted.key))
+    }
+
+    /// Writes the kernel as its machine has left it, for those that will boot; its checksum. Without that they
+    /// boot slower, and the template serves all the same.
+    fn prepare_kernel(&self, folder: &Path) -> Option<u32> {
+        let kernel = self.kernel.as_ref().filter(|_| self.wanted.image.is_none())?;
+        let path = folder.join(KERNEL);
+        let prepared = || -> io::Result<Option<u32>> {
+            let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+            if !vmm::prepare_kernel(kernel, &self.memory, &file)? {
+                return Ok(None);
+            }
+            file.sync_all()?;
+            vmm::memory_sum(&file).map(Some)
+        };
+        let sum = prepared().ok().flatten();
+        if sum.is_none() {
+            let _ = fs::remove_file(&path);
+        }
+        sum
     }
 
     /// Takes it away.

@@ -17,9 +17,9 @@ use hyperrun_tests::load::{
 };
 use vmm::config::DiskLimits;
 use vmm::{
-    AfterSave, BootFiles, DiskBacking, DiskConfig, Event, Exit, LiveSave, Machine, MachineConfig,
-    Order, OrderSender, PageFiles, Ring, Save, SaveFiles, SnapshotFiles, Start, VsockConfig,
-    orders,
+    AfterSave, BootFiles, DiskBacking, DiskConfig, Event, Exit, KernelFile, LiveSave, Machine,
+    MachineConfig, Order, OrderSender, PageFiles, Ring, Save, SaveFiles, SnapshotFiles, Start,
+    VsockConfig, orders,
 };
 
 /// How long a guest may take over anything in the lab.
@@ -241,7 +241,7 @@ fn boot() -> Start {
     let binary = std::env::var("HYPERRUN_BIN").expect("scripts/test sets it");
     let kernel = PathBuf::from(binary).with_file_name("vmlinux");
     Start::Boot(BootFiles {
-        kernel: File::open(kernel).unwrap(),
+        kernel: KernelFile::Plain(File::open(kernel).unwrap()),
         initramfs: Some(initramfs.into_file()),
         command_line: String::new(),
     })

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod images;
+mod kernels;
 mod trouble;
 
 use std::fs::{self, File};

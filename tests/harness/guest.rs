@@ -15,8 +15,8 @@ use protocol::{
     RequestId, STREAM_PORT, StreamHello, StreamKind, ToAgent, User, VERSION, WallClock,
 };
 use vmm::config::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, MachineConfig, NetBackend,
-    NetConfig, Ring, Save, SnapshotFiles, Start, VsockConfig, WorkingSet,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, KernelFile, MachineConfig,
+    NetBackend, NetConfig, Ring, Save, SnapshotFiles, Start, VsockConfig, WorkingSet,
 };
 use vmm::event::{Event, InterfaceOutcome, LiveSave};
 use vmm::machine::Machine;
@@ -372,7 +372,7 @@ fn machine(listener: UnixListener, events: File, folder: &Path) -> MachineConfig
         memory_mib: 128,
         vcpus: 1,
         start: Start::Boot(BootFiles {
-            kernel: beside("vmlinux"),
+            kernel: KernelFile::Plain(beside("vmlinux")),
             initramfs: Some(beside("initramfs.cpio")),
             command_line: String::new(),
         }),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -94,6 +94,14 @@ impl Running {
         let links = folders.into_iter().flatten().map(|entry| entry.expect("readable").path());
         // What is closed meanwhile is not open.
         links.filter_map(|link| fs::read_link(link).ok()).collect()
+    }
+
+    /// Whether the machine has a file in its address space.
+    #[track_caller]
+    pub fn machine_maps(&self, path: &Path) -> bool {
+        let machine = only_child(self.supervisor()).as_raw_nonzero();
+        let maps = fs::read_to_string(format!("/proc/{machine}/maps")).expect("it runs");
+        maps.lines().any(|line| line.ends_with(path.to_str().expect("ASCII")))
     }
 
     /// The sum of these fields of the machine's `/proc/PID/FILE`, in KiB.

@@ -1,6 +1,6 @@
 //! Boots a kernel and shows its console; for tests of the machine without anything around it.
 //!
-//! `boot --kernel FILE [--initramfs FILE] [--cpus N] [--memory MIB] [--disk FILE]…
+//! `boot {--kernel | --prepared} FILE [--initramfs FILE] [--cpus N] [--memory MIB] [--disk FILE]…
 //! [--scratch FILE:MIB]… [--tap NAME] [--vhost NAME] [--append WORDS]`; `--vhost` is a tap whose frames the
 //! host's kernel moves. The exit code tells how the machine ended: 0 power-off,
 //! 10 reboot, 11 panic, 12 triple fault, 13 halt, 14 anything else, 1 an error.
@@ -14,7 +14,7 @@ use std::thread;
 
 use hyperrun_vmm::error::chain;
 use hyperrun_vmm::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, Event, Exit, Machine,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, Event, Exit, KernelFile, Machine,
     MachineConfig, NetBackend, NetConfig, Start, open_tap, open_vhost,
 };
 
@@ -71,7 +71,8 @@ fn parse(mut words: impl Iterator<Item = String>, events: File) -> Result<Machin
         }
         let value = words.next().ok_or_else(|| format!("{option} needs a value"))?;
         match option.as_str() {
-            "--kernel" => kernel = Some(File::open(&value)?),
+            "--kernel" => kernel = Some(KernelFile::Plain(File::open(&value)?)),
+            "--prepared" => kernel = Some(KernelFile::Prepared(File::open(&value)?)),
             "--initramfs" => initramfs = Some(File::open(&value)?),
             "--cpus" => vcpus = value.parse()?,
             "--memory" => memory_mib = value.parse()?,

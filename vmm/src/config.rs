@@ -98,11 +98,22 @@ pub struct FileRange {
     pub length: u64,
 }
 
+/// A file with a kernel.
+#[derive(Debug)]
+pub enum KernelFile {
+    /// An ELF `vmlinux` or a bzImage, which is read.
+    Plain(File),
+    /// What [`prepare_kernel`](crate::prepare_kernel) has made for machines with this memory; its code is mapped, so
+    /// that the file may not change or become shorter as long as the machine lives. One that is to be saved reads
+    /// it as any other.
+    Prepared(File),
+}
+
 /// What a kernel needs to boot.
 #[derive(Debug)]
 pub struct BootFiles {
-    /// An ELF `vmlinux` or a bzImage.
-    pub kernel: File,
+    /// The kernel.
+    pub kernel: KernelFile,
     /// What the kernel unpacks into its first root.
     pub initramfs: Option<File>,
     /// Words appended to the default command line.

@@ -20,6 +20,7 @@ mod loader;
 pub mod machine;
 mod memory;
 pub mod order;
+mod prepared;
 pub mod process;
 pub mod residence;
 pub mod selftest;
@@ -32,9 +33,9 @@ mod wake;
 mod wiring;
 
 pub use config::{
-    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, FileRange, MAX_MEMORY_MIB,
-    MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetBackend, NetConfig, NetLimits, Ring, Save,
-    SnapshotFiles, Start, VsockConfig,
+    BootFiles, DiskBacking, DiskConfig, DiskExtent, DiskLimits, FileRange, KernelFile,
+    MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, MachineConfig, NetBackend, NetConfig, NetLimits,
+    Ring, Save, SnapshotFiles, Start, VsockConfig,
 };
 pub use error::{ConfigError, Error, UnfitKvm};
 pub use event::{Event, EventError, InterfaceOutcome, LiveSave};
@@ -45,6 +46,7 @@ pub use machine::Machine;
 pub use order::{
     AfterSave, Order, OrderReceiver, OrderSender, PageFiles, Parent, SaveFiles, orders,
 };
+pub use prepared::prepare_kernel;
 pub use slots::SlotError;
 pub use snapshot::{
     Contents, SnapshotError, check_saved, contents as saved_contents, flatten, memory_sum,

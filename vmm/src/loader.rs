@@ -10,6 +10,7 @@ use linux_loader::loader::{self, KernelLoader};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use crate::arch::x86_64::layout;
+use crate::prepared::Prepared;
 
 /// The first bytes of an ELF file.
 const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
@@ -56,6 +57,26 @@ pub(crate) fn load_kernel(
         }
     };
     Ok(Kernel { entry, setup_header, command_line_bytes })
+}
+
+/// Loads what a prepared kernel has beside its text, which is mapped already, and the command line.
+///
+/// # Errors
+/// When the file is damaged.
+pub(crate) fn load_prepared(
+    memory: &GuestMemoryMmap,
+    kernel: &mut File,
+    prepared: &Prepared,
+    command_line: &str,
+) -> Result<Kernel, LoadError> {
+    let command_line_bytes = write_command_line(memory, command_line)?;
+    for &(address, offset, bytes) in &prepared.rest {
+        kernel.seek(SeekFrom::Start(offset)).map_err(LoadError::ReadKernel)?;
+        memory
+            .read_exact_volatile_from(GuestAddress(address), kernel, bytes)
+            .map_err(LoadError::CopyKernel)?;
+    }
+    Ok(Kernel { entry: prepared.entry, setup_header: None, command_line_bytes })
 }
 
 /// Loads an initramfs at the end of the memory below 2 GiB.
@@ -137,6 +158,12 @@ pub enum LoadError {
     /// The kernel is no kernel or does not fit.
     #[error("cannot load the kernel, which is neither an ELF vmlinux nor a bzImage that fits")]
     Kernel(#[source] loader::Error),
+    /// A prepared kernel is damaged.
+    #[error("cannot use the prepared kernel")]
+    Prepared(#[source] io::Error),
+    /// What it has beside its text does not fit, or is cut off.
+    #[error("cannot copy the prepared kernel into the guest")]
+    CopyKernel(#[source] GuestMemoryError),
     /// The kernel is a 32-bit one.
     #[error("the kernel has no 64-bit entry")]
     Not64Bit,

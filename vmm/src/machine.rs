@@ -36,7 +36,7 @@ use crate::wake::{Ending, Wake};
 use crate::wiring::{Parts, Wired, devices, wire};
 
 use self::beginning::{
-    Origin, allocate, beside, load, prefault, remember, restore_devices, split_nets, with_pagemap,
+    Origin, begin, beside, load, remember, restore_devices, split_nets, with_pagemap,
 };
 
 /// How many messages may wait for the machine's own thread before vCPUs wait for it.
@@ -69,7 +69,7 @@ pub struct Machine {
     orders: Option<OrderReceiver>,
     /// Listens to them.
     listener: Option<Listener>,
-    /// Touches a restored machine's memory ahead of the guest.
+    /// Touches memory ahead of the guest, where a file lies behind it.
     prefaulting: Option<JoinHandle<Pieces>>,
     /// What it is made of that is saved with it.
     belongings: live::Belongings,
@@ -108,13 +108,9 @@ impl Machine {
         let memory_bytes = u64::from(memory_mib) << 20;
         let save = save.filter(|_| !trace).map(with_pagemap).transpose()?;
         let (memory, origin) = match start {
-            Start::Boot(files) => (allocate(memory_mib)?, Origin::Boot(files)),
-            Start::Restore { mut files, working_set } => {
-                let (memory, state) = remember(&mut files, memory_mib, vcpus)?;
-                let prefaulting = prefault(&memory, memory_bytes, working_set)?;
-                let lies = belongings.lie_over(memory_bytes, files.into_memories(), &state.memory);
-                lies.map_err(Error::Restore)?;
-                (memory, Origin::Saved(Box::new(state), prefaulting))
+            Start::Boot(files) => begin(files, memory_mib, save.is_some(), &mut belongings)?,
+            Start::Restore { files, working_set } => {
+                remember(files, working_set, (memory_mib, vcpus), &mut belongings)?
             }
         };
         let (wake_sender, wakes) = mpsc::sync_channel(WAKES);
@@ -124,16 +120,16 @@ impl Machine {
         let device_count = devices.len() + spare;
         let make = || wire(&memory, &console, devices, spare);
         let (uart, wired, vcpus, news, plugged, prefaulting) = match origin {
-            Origin::Boot(files) => {
-                let line = command_line::build(trace, device_count, &files.command_line);
-                let load = || load(&memory, memory_bytes, vcpus, files, &line);
+            Origin::Boot(boot, prefaulting) => {
+                let line = command_line::build(trace, device_count, &boot.command_line);
+                let load = || load(&memory, memory_bytes, vcpus, boot, &line);
                 // Making a machine is mostly waiting for the host's kernel.
                 let (made, entry) = beside(make, load)?;
                 let wired = made?;
                 let vcpus = wired.vm.create_vcpus(vcpus, entry?)?;
                 let uart = serial::uart(&console, Arc::clone(&wired.uart_irq));
                 let plugged = (1..).zip(nets).collect();
-                (uart, wired, vcpus, vec![Event::Running], plugged, None)
+                (uart, wired, vcpus, vec![Event::Running], plugged, prefaulting)
             }
             Origin::Saved(state, prefaulting) => {
                 let mut wired = make()?;
@@ -434,7 +430,7 @@ fn report_end(events: &mut File, console: &Console, exit: Exit) -> Result<Exit, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BootFiles, DiskBacking, DiskConfig, DiskLimits};
+    use crate::config::{BootFiles, DiskBacking, DiskConfig, DiskLimits, KernelFile};
 
     fn config(memory_mib: u32, vcpus: u8, disks: usize) -> MachineConfig {
         let file = || File::open("/dev/null").expect("it is always there");
@@ -443,7 +439,7 @@ mod tests {
             memory_mib,
             vcpus,
             start: Start::Boot(BootFiles {
-                kernel: file(),
+                kernel: KernelFile::Plain(file()),
                 initramfs: None,
                 command_line: String::new(),
             }),

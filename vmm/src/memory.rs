@@ -39,7 +39,7 @@ pub(crate) fn allocate(bytes: u64) -> io::Result<GuestMemoryMmap> {
     Ok(GuestMemoryMmap::from_regions(regions).expect("the layout's ranges are apart"))
 }
 
-/// Maps `bytes` of memory with what was saved of a machine's in it: of each of these files these pieces, as
+/// Maps `bytes` of memory with what was saved of a machine's in it, or prepared for one: of each of these files these pieces, as
 /// addresses and lengths; what the guest writes stays its own. No file may change or become shorter as long
 /// as the machine lives.
 ///
@@ -66,7 +66,6 @@ pub(crate) fn restore<'a>(
             unsafe { mmap(start.cast(), length, protection, flags, file, offset) }?;
         }
     }
-    keep_small(&memory, pieces);
     Ok(memory)
 }
 
@@ -148,7 +147,7 @@ pub(crate) fn prefault(memory: &GuestMemoryMmap, bytes: u64, working_set: &Worki
 
 /// Has the host give small pages where a guest will touch little of what is fresh: a huge page that the first touch
 /// brought would be the copy's own for good.
-fn keep_small(memory: &GuestMemoryMmap, pieces: &[Pieces]) {
+pub(crate) fn keep_small(memory: &GuestMemoryMmap, pieces: &[Pieces]) {
     const BLOCK: u64 = HUGE_PAGE as u64;
     let starts = memory.iter().flat_map(|region| {
         let start = region.start_addr().0;

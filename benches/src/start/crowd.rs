@@ -42,7 +42,7 @@ impl Crowd<'_> {
     /// # Errors
     /// When their template cannot be made.
     pub(crate) fn new(stage: &Stage, memory_mib: u32) -> Result<Crowd<'_>, Box<dyn Error>> {
-        stage.make_template(DEBIAN, memory_mib)?;
+        stage.make_templates(DEBIAN, memory_mib)?;
         Ok(Crowd { stage, memory_mib, waiting: Vec::new() })
     }
 
@@ -93,7 +93,7 @@ pub(crate) fn at_once(
     runs: usize,
     failures: &mut Failures,
 ) -> Result<Sample, Box<dyn Error>> {
-    stage.make_template(DEBIAN, USUAL_MIB)?;
+    stage.make_templates(DEBIAN, USUAL_MIB)?;
     let mut times = Vec::with_capacity(runs);
     for round in 0..=runs {
         stage.tell(&format!("{AT_ONCE} at once, {round} of {runs}"));
@@ -165,7 +165,7 @@ pub(crate) fn beside_neighbours(
     runs: usize,
     failures: &mut Failures,
 ) -> Result<Vec<(usize, Sample)>, Box<dyn Error>> {
-    stage.make_template(DEBIAN, USUAL_MIB)?;
+    stage.make_templates(DEBIAN, USUAL_MIB)?;
     let mut crowd = Crowd::new(stage, NEIGHBOUR_MIB)?;
     let mut measured = Vec::new();
     for count in NEIGHBOURS {

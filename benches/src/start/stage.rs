@@ -67,14 +67,22 @@ impl Stage {
         output_within(unpack.arg("-xpf").arg(archive), SETTING).map(drop)
     }
 
-    /// Makes the template of an image for machines of this size.
+    /// Makes the templates that starts of an image in machines of this size make: that of all images, which also
+    /// has the kernel of those that boot, and its own.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub(crate) fn make_template(&self, image: &str, memory_mib: u32) -> Result<(), Box<dyn Error>> {
-        let mut command = self.hyperrun();
-        command.args(["template", "build", "--rm", "--image", image, "--cpus", "1", "-m"]);
-        run_to_end(command.arg(format!("{memory_mib}m")))
+    /// When one cannot be made.
+    pub(crate) fn make_templates(
+        &self,
+        image: &str,
+        memory_mib: u32,
+    ) -> Result<(), Box<dyn Error>> {
+        for words in [&[][..], &["--rm", "--image", image]] {
+            let mut command = self.hyperrun();
+            command.args(["template", "build"]).args(words).args(["--cpus", "1", "-m"]);
+            run_to_end(command.arg(format!("{memory_mib}m")))?;
+        }
+        Ok(())
     }
 
     /// A container that says `x` back and then waits: `cat` in Debian.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use images::ImageLock;
 use protocol::ExitStatus;
-use vmm::config::Start;
 
 use super::Attachment;
 use super::clients::Clients;
@@ -134,14 +133,13 @@ impl Charge {
         circumstances: &Circumstances,
         attachment: Attachment,
     ) -> (Self, End) {
-        let Prepared { machine, links, template, unexplored, adopts, .. } = prepared;
+        let Prepared { machine, links, template, unexplored, origin, adopts, .. } = prepared;
         let Links { interfaces, resolvers, host, errand, carrier } = links;
         self.state.carrier = carrier;
         let etc = &mut self.record.container.etc;
         // What was asked for is in it already, but for who answers.
         etc.resolv_conf = Dns::default().resolv_conf(&etc.resolv_conf, &resolvers);
         etc.hosts = with_gateway(&etc.hosts, host);
-        let is_copy = matches!(machine.start, Start::Restore { .. });
         let listener = machine::bind(&self.home.folder);
         // The machine's process has no use for any of these.
         let ours = Cell::new(Some((self, template, unexplored, errand)));
@@ -159,7 +157,7 @@ impl Charge {
                 let resolvers = macs.zip(resolvers).collect();
                 let places = Places::new(&interfaces, resolvers, machine.devices().len());
                 let parts = Parts {
-                    is_copy,
+                    by_template: origin.is_some(),
                     adopts,
                     interfaces,
                     places,
@@ -261,17 +259,18 @@ impl Charge {
             let wanted = wanted.as_ref();
             let choice = Choice { templates: &templates, wanted, resort: Resort::Shape };
             let prepared = scene.prepare(&self.home, &self.record, &image, choice)?;
-            Ok((prepared, image, templates, wanted.map(|wanted| wanted.key.clone())))
+            Ok((prepared, image, templates))
         });
-        let (prepared, image, templates, key) = match made {
+        let (prepared, image, templates) = match made {
             Ok(made) => made,
             Err(error) => return (self, End::of(failure(&error))),
         };
+        let origin = prepared.origin.clone();
         let (charge, end) = self.live(prepared, circumstances, Attachment::None);
         if !end.is_by_template() {
             return (charge, end);
         }
-        key.iter().for_each(|key| templates.set_aside(key));
+        origin.iter().for_each(|wanted| templates.set_aside(&wanted.key));
         let choice = Choice { templates: &templates, wanted: None, resort: Resort::Boot };
         match scene.prepare(&charge.home, &charge.record, &image, choice) {
             Ok(prepared) => charge.live(prepared, circumstances, Attachment::None),

@@ -68,8 +68,8 @@ enum Wake {
 
 /// What a supervisor knows from the start.
 pub(super) struct Parts {
-    /// The machine goes on from a template.
-    pub(super) is_copy: bool,
+    /// The machine goes on from a template, or boots the kernel of one.
+    pub(super) by_template: bool,
     /// The container is in it already, and takes the place of this one.
     pub(super) adopts: bool,
     /// The container's interfaces.
@@ -182,12 +182,12 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Serves until the container has ended. What fails before a copy's agent has answered is the
-    /// template's fault.
+    /// Serves until the container has ended. What fails before the agent of a machine that a template has part in has
+    /// answered is the template's fault.
     pub(super) fn serve(mut self) -> Served {
         let ending = match self.serve_all() {
             Err(Error::Abandoned) => Err(Error::Abandoned),
-            Err(error) if self.parts.is_copy && !self.agent_has_spoken && !self.parts.adopts => {
+            Err(error) if self.parts.by_template && !self.agent_has_spoken => {
                 Err(Error::Template(Box::new(error)))
             }
             ending => ending,

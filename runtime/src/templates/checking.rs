@@ -8,7 +8,7 @@ use vmm::config::SnapshotFiles;
 use vmm::error::chain;
 
 use super::description::Description;
-use super::{MEMORY, SCRATCH, STATE, Templates};
+use super::{KERNEL, MEMORY, SCRATCH, STATE, Templates};
 use crate::error::Error;
 
 /// What a [`Templates::check`] has found.
@@ -51,7 +51,9 @@ fn check(folder: &Path, description: Option<&Description>) -> Result<(), String>
     let known = known.ok_or("the checksum of its memory is lost")?;
     compare(&files.memory, known, "memory")?;
     let scratch = description.and_then(|known| known.scratch_sum);
-    scratch.map_or(Ok(()), |known| compare(&open(SCRATCH)?, known, "writable disk"))
+    scratch.map_or(Ok(()), |known| compare(&open(SCRATCH)?, known, "writable disk"))?;
+    let kernel = description.and_then(|known| known.kernel_sum);
+    kernel.map_or(Ok(()), |known| compare(&open(KERNEL)?, known, "kernel"))
 }
 
 /// Reads all that is in a file; `name` is what it is called.

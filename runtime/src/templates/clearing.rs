@@ -324,7 +324,7 @@ mod tests {
         for key in ["old", "fresh"] {
             let mut other = wanted(key);
             other.basis = "another".to_owned();
-            Description::new(&other, Sums { memory: 0, scratch: None })
+            Description::new(&other, Sums { memory: 0, scratch: None, kernel: None })
                 .write(&templates.folder.join(key))
                 .unwrap();
         }

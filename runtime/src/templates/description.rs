@@ -42,6 +42,9 @@ pub struct Description {
     /// The checksum of the writable disk of an image's template.
     #[serde(default)]
     pub(super) scratch_sum: Option<u32>,
+    /// The checksum of the prepared kernel, if there is one.
+    #[serde(default)]
+    pub(super) kernel_sum: Option<u32>,
 }
 
 /// The checksums of a template's files.
@@ -51,6 +54,8 @@ pub(super) struct Sums {
     pub(super) memory: u32,
     /// Of its writable disk, if it has one.
     pub(super) scratch: Option<u32>,
+    /// Of the prepared kernel, if it has one.
+    pub(super) kernel: Option<u32>,
 }
 
 impl Description {
@@ -67,6 +72,7 @@ impl Description {
             memory_sum: Some(sums.memory),
             image: wanted.image,
             scratch_sum: sums.scratch,
+            kernel_sum: sums.kernel,
         }
     }
 
@@ -107,15 +113,21 @@ mod tests {
             kernel: "/vmlinux".into(),
             image: Some(Digest::of(b"image")),
         };
-        let description = Description::new(&wanted, Sums { memory: 7, scratch: Some(9) });
+        let sums = Sums { memory: 7, scratch: Some(9), kernel: Some(11) };
+        let description = Description::new(&wanted, sums);
         description.write(folder.path()).unwrap();
         assert_eq!(Description::read(folder.path()), Some(description.clone()));
         let text = serde_json::to_string(&description).unwrap();
         let (older, _) = text.split_once(",\"memory_sum\"").unwrap();
         let older = format!("{older}}}");
         fs::write(folder.path().join(FILE), &older).unwrap();
-        let without =
-            Description { memory_sum: None, image: None, scratch_sum: None, ..description };
+        let without = Description {
+            memory_sum: None,
+            image: None,
+            scratch_sum: None,
+            kernel_sum: None,
+            ..description
+        };
         assert!(Description::read(folder.path()) == Some(without));
         for wrong in ["", "{}", &text.replace(":1,", ":2,"), &text.replace("{", "{\"x\":1,")] {
             fs::write(folder.path().join(FILE), wrong).unwrap();

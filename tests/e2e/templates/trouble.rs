@@ -14,11 +14,11 @@ use rustix::time::{ClockId, clock_gettime, clock_settime};
 use super::Home;
 
 /// Does something to a file, which is given with its length.
-type Spoil = dyn Fn(&File, u64);
+pub(super) type Spoil = dyn Fn(&File, u64);
 
 /// Copies a folder with its files' holes and dates.
 #[track_caller]
-fn copy_folder(from: &Path, to: &Path) {
+pub(super) fn copy_folder(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
     assert!(status.success(), "{} to {}", from.display(), to.display());
 }

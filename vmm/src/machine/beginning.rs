@@ -1,24 +1,38 @@
 //! How a machine comes to its first instruction: a kernel in its memory, or the state of one that was saved.
 
+use std::fs::File;
 use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
 
 use vm_memory::GuestMemoryMmap;
 
+use super::live::Belongings;
 use crate::arch::x86_64::{boot_params, mptable, regs};
-use crate::config::{BootFiles, NetConfig, Save, SnapshotFiles, Start, WorkingSet};
+use crate::config::{
+    BootFiles, FileRange, KernelFile, NetConfig, Save, SnapshotFiles, Start, WorkingSet,
+};
 use crate::error::Error;
 use crate::layers::Pieces;
-use crate::loader;
+use crate::loader::{self, LoadError};
 use crate::memory;
+use crate::prepared::Prepared;
 use crate::snapshot::{self, MachineState, Pagemap, SnapshotError};
 use crate::virtio::mmio::{MmioTransport, TransportState};
 use crate::virtio::worker::STACK_BYTES;
 
 /// Where a machine's first instruction comes from.
 pub(super) enum Origin {
-    Boot(BootFiles),
+    Boot(Boot, Option<JoinHandle<Pieces>>),
     Saved(Box<MachineState>, JoinHandle<Pieces>),
+}
+
+/// What is to be put into the memory of a machine that boots.
+pub(super) struct Boot {
+    kernel: File,
+    /// What of the kernel is in it already.
+    prepared: Option<Prepared>,
+    initramfs: Option<File>,
+    pub(super) command_line: String,
 }
 
 /// What leads somewhere from the first device, and from those that are plugged in later. All of a machine
@@ -43,28 +57,58 @@ pub(super) fn with_pagemap(save: Save) -> Result<(Save, Pagemap), Error> {
     Ok((save, pagemap))
 }
 
-/// The memory of a machine that boots.
-pub(super) fn allocate(memory_mib: u32) -> Result<GuestMemoryMmap, Error> {
+/// The memory of a machine that boots, and what is to be put into it. One that is to be saved has all of it for
+/// itself.
+pub(super) fn begin(
+    files: BootFiles,
+    memory_mib: u32,
+    is_saved: bool,
+    belongings: &mut Belongings,
+) -> Result<(GuestMemoryMmap, Origin), Error> {
+    let BootFiles { kernel, initramfs, command_line } = files;
     let failed = |source| Error::Memory { mib: memory_mib, source };
-    memory::allocate(u64::from(memory_mib) << 20).map_err(failed)
+    let bytes = u64::from(memory_mib) << 20;
+    let kernel = match kernel {
+        KernelFile::Prepared(kernel) if !is_saved => kernel,
+        KernelFile::Plain(kernel) | KernelFile::Prepared(kernel) => {
+            let boot = Boot { kernel, prepared: None, initramfs, command_line };
+            return Ok((memory::allocate(bytes).map_err(failed)?, Origin::Boot(boot, None)));
+        }
+    };
+    let failed = |source| Error::Load(LoadError::Prepared(source));
+    let prepared = Prepared::look(&kernel).map_err(failed)?;
+    let code = std::slice::from_ref(&prepared.code);
+    let memory = memory::restore(bytes, [&kernel], code).map_err(failed)?;
+    let range = |&(offset, length): &(u64, u64)| FileRange { offset, length };
+    let read = prepared.code.iter().map(range).collect();
+    let ahead = prefault(&memory, bytes, WorkingSet { written: Vec::new(), read })?;
+    let file = kernel.try_clone().map_err(failed)?;
+    belongings.lie_over(bytes, vec![file], code).map_err(Error::Restore)?;
+    let boot = Boot { kernel, prepared: Some(prepared), initramfs, command_line };
+    Ok((memory, Origin::Boot(boot, Some(ahead))))
 }
 
 /// The memory of one that goes on where another of this shape was saved, and the rest of its state.
 pub(super) fn remember(
-    files: &mut SnapshotFiles,
-    memory_mib: u32,
-    vcpus: u8,
-) -> Result<(GuestMemoryMmap, MachineState), Error> {
+    mut files: SnapshotFiles,
+    working_set: WorkingSet,
+    shape: (u32, u8),
+    belongings: &mut Belongings,
+) -> Result<(GuestMemoryMmap, Origin), Error> {
+    let (memory_mib, vcpus) = shape;
     let state = snapshot::read(&mut files.state).map_err(Error::Restore)?;
     check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
     let bytes = u64::from(memory_mib) << 20;
     let memory = memory::restore(bytes, files.memories(), &state.memory);
     let memory = memory.map_err(|source| Error::Memory { mib: memory_mib, source })?;
-    Ok((memory, state))
+    memory::keep_small(&memory, &state.memory);
+    let ahead = prefault(&memory, bytes, working_set)?;
+    belongings.lie_over(bytes, files.into_memories(), &state.memory).map_err(Error::Restore)?;
+    Ok((memory, Origin::Saved(Box::new(state), ahead)))
 }
 
-/// Starts the thread that touches a restored machine's memory ahead of the guest.
-pub(super) fn prefault(
+/// Starts the thread that touches a machine's memory ahead of the guest, where a file lies behind it.
+fn prefault(
     memory: &GuestMemoryMmap,
     memory_bytes: u64,
     working_set: WorkingSet,
@@ -83,11 +127,14 @@ pub(super) fn load(
     memory: &GuestMemoryMmap,
     memory_bytes: u64,
     vcpus: u8,
-    files: BootFiles,
+    boot: Boot,
     command_line: &str,
 ) -> Result<u64, Error> {
-    let BootFiles { mut kernel, initramfs, .. } = files;
-    let kernel = loader::load_kernel(memory, &mut kernel, command_line)?;
+    let Boot { mut kernel, prepared, initramfs, .. } = boot;
+    let kernel = match prepared {
+        Some(known) => loader::load_prepared(memory, &mut kernel, &known, command_line)?,
+        None => loader::load_kernel(memory, &mut kernel, command_line)?,
+    };
     let load = |mut file| loader::load_initramfs(memory, memory_bytes, &mut file);
     let initramfs = initramfs.map(load).transpose()?;
     boot_params::write(memory, memory_bytes, &kernel, initramfs).map_err(Error::BootTables)?;

@@ -31,8 +31,8 @@ pub(crate) use memory::{
 };
 pub(crate) use pagemap::{Pagemap, Survey, Watch};
 pub(crate) use vm::VmState;
-pub(crate) use whole::check_memory;
 pub use whole::{Contents, check_saved, contents, flatten, memory_sum};
+pub(crate) use whole::{check_memory, seal};
 
 /// Everything about a machine but its memory.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

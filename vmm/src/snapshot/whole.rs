@@ -21,7 +21,7 @@ const BUFFER: usize = 64 * PAGE;
 
 /// Marks a memory file that is written: whoever writes to it later dates it anew, and is found out at
 /// the price of a look.
-pub(super) fn seal(file: &File) -> io::Result<()> {
+pub(crate) fn seal(file: &File) -> io::Result<()> {
     file.set_modified(SystemTime::UNIX_EPOCH)
 }
 
