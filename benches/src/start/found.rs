@@ -166,7 +166,7 @@ pub(crate) mod tests {
     pub(crate) fn example() -> Found {
         let sample = |n: u64| Sample::new(vec![Duration::from_millis(10 * (n + 1)); 7]);
         let shown = |(n, subject): (u64, Subject)| {
-            let machine = matches!(subject.way, Way::Cold | Way::Template);
+            let machine = subject.way.is_hyperrun();
             let machine = machine.then(|| (sample(0), sample(n / 2)));
             (subject, Shown { app: sample(n), machine })
         };

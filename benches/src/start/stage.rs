@@ -105,9 +105,12 @@ impl Stage {
                 add_image(command, subject)
             }
             Way::Qemu => self.qemu(subject.memory_mib),
-            Way::Cold => {
+            Way::First | Way::Cold => {
                 let mut command = self.run(subject);
                 command.arg("--no-template");
+                if subject.way == Way::First {
+                    command.env("HYPERRUN_PREPARED_KERNEL", "never");
+                }
                 add_image(command, subject)
             }
             Way::Template => add_image(self.run(subject), subject),

@@ -23,6 +23,8 @@ pub(crate) enum Way {
     Podman,
     /// As the init of a QEMU microvm.
     Qemu,
+    /// By `hyperrun run --no-template`, as long as no machine has prepared the kernel.
+    First,
     /// By `hyperrun run --no-template`.
     Cold,
     /// By `hyperrun run`.
@@ -32,7 +34,7 @@ pub(crate) enum Way {
 impl Way {
     /// Whether it is what is measured, and no peer.
     pub(crate) fn is_hyperrun(self) -> bool {
-        matches!(self, Way::Cold | Way::Template)
+        matches!(self, Way::First | Way::Cold | Way::Template)
     }
 }
 
@@ -92,6 +94,7 @@ impl Subject {
             Way::Crun => format!("crun run, {program}"),
             Way::Podman => format!("podman run, {program}"),
             Way::Qemu => "QEMU microvm, to init".to_owned(),
+            Way::First => format!("hyperrun, booted as the first, {program}"),
             Way::Cold => format!("hyperrun, booted, {program}"),
             Way::Template => format!("hyperrun run, {program}"),
         };
@@ -112,6 +115,7 @@ impl Subject {
             Way::Crun => "crun_run",
             Way::Podman => "podman_run",
             Way::Qemu => "qemu_init",
+            Way::First => "first_cold",
             Way::Cold => "cold",
             Way::Template => "template",
         };
@@ -124,12 +128,13 @@ impl Subject {
 
 /// All that take turns for these parts, in the table's order.
 pub(crate) fn subjects(wants: impl Fn(Part) -> bool) -> Vec<Subject> {
-    use Way::{Bare, Cold, Crun, Podman, Qemu, Template, True};
+    use Way::{Bare, Cold, Crun, First, Podman, Qemu, Template, True};
     let mut subjects = Vec::new();
     if wants(Part::Starts) {
         subjects.extend([Subject::new(True), Subject::first_line(Bare)]);
         subjects.extend([Subject::first_line(Crun), Subject::new(Crun), Subject::new(Podman)]);
-        subjects.extend([Subject::new(Qemu), Subject::first_line(Cold), Subject::new(Cold)]);
+        subjects.extend([Subject::new(Qemu), Subject::new(First)]);
+        subjects.extend([Subject::first_line(Cold), Subject::new(Cold)]);
         subjects.extend([Subject::first_line(Template), Subject::new(Template)]);
     }
     if wants(Part::GuestMemory) {
@@ -156,7 +161,7 @@ mod tests {
     #[test]
     fn nothing_takes_two_turns_in_a_round() {
         let all = subjects(|_| true);
-        assert_eq!(all.len(), 10 + 3 * 3 + 3);
+        assert_eq!(all.len(), 11 + 3 * 3 + 3);
         let labels: std::collections::BTreeSet<_> = all.iter().map(|it| it.label()).collect();
         assert_eq!(labels.len(), all.len());
         assert_eq!(subjects(|part| part == Part::Layers).len(), LAYERS.len());

@@ -172,7 +172,7 @@ pub(crate) fn start(stage: &Stage, subject: Subject) -> Result<Times, Box<dyn Er
     let (app, words) = within_patience(&mut child, |child| watch(child, begin, subject.way))
         .map_err(|error| format!("{name} failed: {error}"))?;
     let machine = match subject.way {
-        Way::Cold | Way::Template => {
+        way if way.is_hyperrun() => {
             if words.contains("warning:") {
                 return Err(format!("{name} did something else: {words}").into());
             }
