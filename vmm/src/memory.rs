@@ -39,14 +39,27 @@ pub(crate) fn allocate(bytes: u64) -> io::Result<GuestMemoryMmap> {
     Ok(GuestMemoryMmap::from_regions(regions).expect("the layout's ranges are apart"))
 }
 
-/// Maps `bytes` of memory with what was saved of a machine's in it, or prepared for one: of each of these files these pieces, as
-/// addresses and lengths; what the guest writes stays its own. No file may change or become shorter as long
-/// as the machine lives.
+/// Maps `bytes` of memory with what was saved of a machine's in it, as [`lay_over`] does.
+///
+/// # Errors
+/// As [`lay_over`].
+pub(crate) fn restore<'a>(
+    bytes: u64,
+    files: impl IntoIterator<Item = &'a File>,
+    pieces: &[Pieces],
+) -> io::Result<GuestMemoryMmap> {
+    let memory = lay_over(bytes, files, pieces)?;
+    keep_small(&memory, pieces);
+    Ok(memory)
+}
+
+/// Maps `bytes` of memory with something in it: of each of these files these pieces, as addresses and lengths; what
+/// the guest writes stays its own. No file may change or become shorter as long as the machine lives.
 ///
 /// # Errors
 /// When there is another number of files, one has another length or was changed, a piece lies elsewhere, or the
 /// host has not the address space.
-pub(crate) fn restore<'a>(
+pub(crate) fn lay_over<'a>(
     bytes: u64,
     files: impl IntoIterator<Item = &'a File>,
     pieces: &[Pieces],
@@ -147,7 +160,7 @@ pub(crate) fn prefault(memory: &GuestMemoryMmap, bytes: u64, working_set: &Worki
 
 /// Has the host give small pages where a guest will touch little of what is fresh: a huge page that the first touch
 /// brought would be the copy's own for good.
-pub(crate) fn keep_small(memory: &GuestMemoryMmap, pieces: &[Pieces]) {
+fn keep_small(memory: &GuestMemoryMmap, pieces: &[Pieces]) {
     const BLOCK: u64 = HUGE_PAGE as u64;
     let starts = memory.iter().flat_map(|region| {
         let start = region.start_addr().0;

@@ -190,8 +190,8 @@ mod tests {
     fn everything_measured_is_drawn() {
         let svg = plot(&example());
         let count = |element: &str| svg.matches(element).count();
-        // The ground, six peers, four times three shades, and the legend's three.
-        assert_eq!(count("<rect"), 1 + 6 + 12 + 3);
+        // The ground, six peers, five times three shades, and the legend's three.
+        assert_eq!(count("<rect"), 1 + 6 + 15 + 3);
         // Memory three times, layers, neighbours.
         assert_eq!(count("<circle"), 3 * 4 + 4 + 2);
         for label in ["podman run", "QEMU microvm", "layers of the image", "running containers"] {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![allow(clippy::print_stdout, reason = "a failed test shows how far it came")]
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
@@ -27,8 +27,9 @@ fn a_boot_shares_the_kernel_that_a_template_has_prepared() {
         let line = templates.lines().find_map(|line| line.strip_prefix(cpus)?.strip_prefix(' '));
         let kernel = home.templates().join(line.unwrap()).join("kernel");
         let boot = |when: &str| {
-            let words = ["run", "-i", "--rm", "--no-template", "--cpus", cpus, "busybox"];
-            let mut command = home.sandbox.command(words.into_iter().chain(["sh", "-c", LOOK]));
+            let words = ["run", "-i", "--rm", "--network", "none", "--no-template", "--cpus", cpus];
+            let program = ["busybox", "sh", "-c", LOOK];
+            let mut command = home.sandbox.command(words.into_iter().chain(program));
             command.env("HYPERRUN_PREPARED_KERNEL", when);
             let mut running = Running::start_listening(command);
             running.wait_for("ready\n");
@@ -41,13 +42,17 @@ fn a_boot_shares_the_kernel_that_a_template_has_prepared() {
     }
 }
 
+/// Makes a change one that a look does not see.
+fn hide(file: &File) {
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+}
+
 #[test]
 fn a_spoilt_kernel_is_set_aside_with_its_template() {
     let home = Home::with_template();
     let (template, kept) = (home.template(), home.folder.path().join("kept"));
     copy_folder(&template, &kept);
     let boot = || home.sandbox.hyperrun(["run", "--rm", "--no-template", "busybox", "echo", "hi"]);
-    let unseen = |file: &File| file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     let spoilt: [&Spoil; 5] = [
         &|file, bytes| file.set_len(bytes / 2).unwrap(),
         &|file, _| file.set_len(0).unwrap(),
@@ -55,11 +60,11 @@ fn a_spoilt_kernel_is_set_aside_with_its_template() {
         // What a look does not see through: it has no headers, or its code leads nowhere.
         &|file, _| {
             file.write_all_at(&[0xff; 4096], 0).unwrap();
-            unseen(file);
+            hide(file);
         },
         &|file, _| {
             file.write_all_at(&TRAPS, TEXT).unwrap();
-            unseen(file);
+            hide(file);
         },
     ];
     for (number, spoil) in spoilt.into_iter().enumerate() {
@@ -84,10 +89,9 @@ fn a_spoilt_kernel_is_set_aside_with_its_template() {
 fn a_check_finds_a_kernel_that_was_changed() {
     let home = Home::with_template();
     let kernel = home.template().join("kernel");
-    let date = fs::metadata(&kernel).unwrap().modified().unwrap();
     let file = File::options().write(true).open(&kernel).unwrap();
     file.write_all_at(b"x", TEXT).unwrap();
-    file.set_modified(date).unwrap();
+    hide(&file);
     let check = home.sandbox.hyperrun(["template", "check"]);
     check.code_is(1).stdout_has(": its kernel has a wrong checksum\n1 template: damaged\n");
 }

@@ -78,7 +78,7 @@ pub(super) fn begin(
     let failed = |source| Error::Load(LoadError::Prepared(source));
     let prepared = Prepared::look(&kernel).map_err(failed)?;
     let code = std::slice::from_ref(&prepared.code);
-    let memory = memory::restore(bytes, [&kernel], code).map_err(failed)?;
+    let memory = memory::lay_over(bytes, [&kernel], code).map_err(failed)?;
     let range = |&(offset, length): &(u64, u64)| FileRange { offset, length };
     let read = prepared.code.iter().map(range).collect();
     let ahead = prefault(&memory, bytes, WorkingSet { written: Vec::new(), read })?;
@@ -101,7 +101,6 @@ pub(super) fn remember(
     let bytes = u64::from(memory_mib) << 20;
     let memory = memory::restore(bytes, files.memories(), &state.memory);
     let memory = memory.map_err(|source| Error::Memory { mib: memory_mib, source })?;
-    memory::keep_small(&memory, &state.memory);
     let ahead = prefault(&memory, bytes, working_set)?;
     belongings.lie_over(bytes, files.into_memories(), &state.memory).map_err(Error::Restore)?;
     Ok((memory, Origin::Saved(Box::new(state), ahead)))

@@ -48,11 +48,15 @@ fn section(name: u64, flags: u64, linked: u64, at: usize, bytes: usize) -> Vec<u
     words([1 << 32 | name, flags, linked, at as u64, bytes as u64, 0, 4, 0])
 }
 
-/// An instruction of five bytes that goes to `target`, at a place in the text.
-fn branch(opcode: u8, at: usize, target: u64) -> [u8; 5] {
-    let distance = target.wrapping_sub(TEXT.1 + at as u64 + 5) as i32;
-    let [a, b, c, d] = distance.to_le_bytes();
-    [opcode, a, b, c, d]
+/// How far it is, in four bytes.
+fn distance(from: u64, to: u64) -> [u8; 4] {
+    i32::try_from(to.wrapping_sub(from).cast_signed()).unwrap().to_le_bytes()
+}
+
+/// A jump from a place in the text, of five bytes.
+fn jump(at: usize, target: u64) -> [u8; 5] {
+    let [a, b, c, d] = distance(TEXT.1 + at as u64 + 5, target);
+    [JUMP, a, b, c, d]
 }
 
 const JUMP: u8 = 0xe9;
@@ -62,7 +66,7 @@ const OTHER_THUNK: u64 = TEXT.1 + 0x1100;
 fn text() -> Vec<u8> {
     let mut text = vec![0x90; TEXT.3];
     for at in RETURNS.into_iter().chain([TRAMPOLINE]) {
-        put(&mut text, at, &branch(JUMP, at, THUNK));
+        put(&mut text, at, &jump(at, THUNK));
     }
     put(&mut text, TRAMPOLINE + 5, &[0x0f, 0xb9, 0xcc]);
     put(&mut text, CALL, &[0xff, 0x15, 0, 0, 0, 0]);
@@ -73,7 +77,7 @@ fn text() -> Vec<u8> {
 fn booted(returns: impl Fn(usize) -> [u8; 5]) -> Vec<u8> {
     let mut text = text();
     RETURNS.into_iter().for_each(|at| put(&mut text, at, &returns(at)));
-    put(&mut text, TRAMPOLINE, &branch(JUMP, TRAMPOLINE, TEXT.1));
+    put(&mut text, TRAMPOLINE, &jump(TRAMPOLINE, TEXT.1));
     put(&mut text, CALL, &[0xe8, 7, 7, 7, 7, 0x90]);
     put(&mut text, COUNT, &[0xf3, 0x48, 0x0f, 0xb8, 0xc7, 0x90]);
     put(&mut text, OTHER, &[0x0f, 0x01, 0xcb, 0x90, 0x90, 0x90]);
@@ -97,12 +101,10 @@ fn kernel() -> Vec<u8> {
     put(&mut image, DATA.2, &[3; DATA.3]);
     put(&mut image, INIT.2, &[0x90; PAGE]);
     let early = INIT.1 + EARLY_RETURN as u64;
-    let distance = THUNK.wrapping_sub(early + 5) as i32;
     put(&mut image, INIT.2 + EARLY_RETURN, &[JUMP]);
-    put(&mut image, INIT.2 + EARLY_RETURN + 1, &distance.to_le_bytes());
+    put(&mut image, INIT.2 + EARLY_RETURN + 1, &distance(early + 5, THUNK));
     let mut enter = |entry: usize, site: u64| {
-        let distance = site.wrapping_sub(INIT.1 + entry as u64) as i32;
-        put(&mut image, INIT.2 + entry, &distance.to_le_bytes());
+        put(&mut image, INIT.2 + entry, &distance(INIT.1 + entry as u64, site));
     };
     let in_text = |at: usize| TEXT.1 + at as u64;
     let returns = [in_text(RETURNS[0]), early, in_text(TRAMPOLINE), DATA.1, in_text(RETURNS[1])];
@@ -160,7 +162,7 @@ fn prepared(text: &[u8]) -> File {
 
 #[test]
 fn what_a_boot_may_find_is_as_another_left_it_and_all_else_as_it_was_linked() {
-    let jumps = |at| branch(JUMP, at, OTHER_THUNK);
+    let jumps = |at| jump(at, OTHER_THUNK);
     let (kernel, booted) = (kernel(), booted(jumps));
     let to = prepared(&booted);
     let mut expected = kernel[TEXT.2..TEXT.2 + TEXT.3].to_vec();
@@ -171,8 +173,8 @@ fn what_a_boot_may_find_is_as_another_left_it_and_all_else_as_it_was_linked() {
     assert!(read(&to, DATA.0, DATA.3) == kernel[DATA.2..DATA.2 + DATA.3]);
     // Memory has something else there by now.
     let mut expected = kernel[INIT.2..INIT.2 + INIT.3].to_vec();
-    let early = (INIT.1 - TEXT.1) as usize + EARLY_RETURN;
-    put(&mut expected, EARLY_RETURN, &branch(JUMP, early, OTHER_THUNK));
+    let early = usize::try_from(INIT.1 - TEXT.1).unwrap() + EARLY_RETURN;
+    put(&mut expected, EARLY_RETURN, &jump(early, OTHER_THUNK));
     assert!(read(&to, INIT.0, INIT.3) == expected);
     snapshot::check_memory(&to, BYTES).unwrap();
     let prepared = Prepared::look(&to).unwrap();
@@ -188,14 +190,14 @@ fn returns_of_the_beginning_are_as_all_others_or_as_they_were() {
     const PLAIN: [u8; 5] = [0xc3, 0xcc, 0xcc, 0xcc, 0xcc];
     let early = |text: &[u8]| read(&prepared(text), INIT.0 + EARLY_RETURN as u64, 5);
     assert_eq!(early(&booted(|_| PLAIN)), PLAIN);
-    let mixed = |at| if at == RETURNS[0] { PLAIN } else { branch(JUMP, at, THUNK) };
+    let mixed = |at| if at == RETURNS[0] { PLAIN } else { jump(at, THUNK) };
     let linked = INIT.2 + EARLY_RETURN;
     assert_eq!(early(&booted(mixed)), kernel()[linked..linked + 5]);
 }
 
 #[test]
 fn a_prepared_kernel_is_one_for_everybody_else() {
-    let text = booted(|at| branch(JUMP, at, THUNK));
+    let text = booted(|at| jump(at, THUNK));
     let guest = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
     let loaded = Elf::load(&guest, None, &mut prepared(&text), None).unwrap();
     assert_eq!(loaded.kernel_load, GuestAddress(TEXT.0 + 0x123));
