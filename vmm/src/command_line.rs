@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::arch::x86_64::layout;
 
 /// What every machine has.
-const DEFAULT: [&str; 11] = [
+const DEFAULT: [&str; 12] = [
     "console=ttyS0",            // a panic is heard
     "panic=-1",                 // a kernel without our option for it does not wait after one
     "reboot=k",                 // a restart through the keyboard controller's port, which is ours
@@ -16,6 +16,7 @@ const DEFAULT: [&str; 11] = [
     "cryptomgr.notests",        // no self-tests of algorithms
     "rcupdate.rcu_expedited=1", // mounts do not wait for grace periods
     "dummy.numdummies=0",       // no dummy0 that nobody asked for
+    "swiotlb=noforce",          // 64 MiB for devices that do not reach all memory; ours do
     "hyperrun.power=0xcf0",     // where our patch tells the VMM the machine's end
 ];
 

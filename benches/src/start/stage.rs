@@ -210,7 +210,8 @@ impl Drop for Stage {
 /// hyperrun's own words, as far as they are not about its devices, so that the kernel does the same.
 const QEMU_COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=2 panic=-1 reboot=k \
                                  tsc=reliable no_timer_check noreplace-smp random.trust_cpu=on \
-                                 cryptomgr.notests rcupdate.rcu_expedited=1 dummy.numdummies=0";
+                                 cryptomgr.notests rcupdate.rcu_expedited=1 dummy.numdummies=0 \
+                                 swiotlb=noforce";
 
 fn add_image(mut command: Command, subject: Subject) -> Command {
     command.arg(image(subject));
