@@ -24,7 +24,7 @@ use crate::templates::{Template, Templates, Unfinished, Wanted};
 use crate::voice::say;
 use crate::working_set::Unexplored;
 
-/// The environment variable that keeps boots from sharing a kernel's text.
+/// The environment variable that keeps boots from sharing a kernel's code.
 const PREPARED_VARIABLE: &str = "HYPERRUN_PREPARED_KERNEL";
 
 /// What every start of a container depends on beside the container.

@@ -119,7 +119,7 @@ pub(crate) struct Unfinished {
     state: File,
     memory: File,
     scratch: Option<File>,
-    /// The kernel that its machine boots.
+    /// The kernel that its machine boots, of one that serves all images.
     kernel: Option<File>,
     /// Never read: it is locked.
     #[expect(dead_code, reason = "holds the lock until the last process closes it")]
@@ -177,7 +177,7 @@ impl Templates {
         };
         let (state, memory) = (create(STATE)?, create(MEMORY)?);
         let scratch = wanted.image.map(|_| create(SCRATCH)).transpose()?;
-        let kernel = File::open(&wanted.kernel).ok();
+        let kernel = wanted.image.is_none().then(|| File::open(&wanted.kernel).ok()).flatten();
         let (templates, wanted) = (Self { folder: self.folder.clone() }, wanted.clone());
         Ok(Some(Unfinished { templates, wanted, state, memory, scratch, kernel, lock }))
     }
@@ -258,7 +258,7 @@ impl Unfinished {
     /// Writes the kernel as its machine has left it, for those that will boot; its checksum. Without that they
     /// boot slower, and the template serves all the same.
     fn prepare_kernel(&self, folder: &Path) -> Option<u32> {
-        let kernel = self.kernel.as_ref().filter(|_| self.wanted.image.is_none())?;
+        let kernel = self.kernel.as_ref()?;
         let path = folder.join(KERNEL);
         let prepared = || -> io::Result<Option<u32>> {
             let file = File::options().read(true).write(true).create_new(true).open(&path)?;

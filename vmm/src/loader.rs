@@ -59,7 +59,7 @@ pub(crate) fn load_kernel(
     Ok(Kernel { entry, setup_header, command_line_bytes })
 }
 
-/// Loads what a prepared kernel has beside its text, which is mapped already, and the command line.
+/// Loads what a prepared kernel has beside its code, which is mapped already, and the command line.
 ///
 /// # Errors
 /// When the file is damaged.
@@ -161,7 +161,7 @@ pub enum LoadError {
     /// A prepared kernel is damaged.
     #[error("cannot use the prepared kernel")]
     Prepared(#[source] io::Error),
-    /// What it has beside its text does not fit, or is cut off.
+    /// What it has beside its code does not fit, or is cut off.
     #[error("cannot copy the prepared kernel into the guest")]
     CopyKernel(#[source] GuestMemoryError),
     /// The kernel is a 32-bit one.

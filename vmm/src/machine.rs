@@ -110,7 +110,7 @@ impl Machine {
         let (memory, origin) = match start {
             Start::Boot(files) => begin(files, memory_mib, save.is_some(), &mut belongings)?,
             Start::Restore { files, working_set } => {
-                remember(files, working_set, (memory_mib, vcpus), &mut belongings)?
+                remember(files, working_set, memory_mib, vcpus, &mut belongings)?
             }
         };
         let (wake_sender, wakes) = mpsc::sync_channel(WAKES);

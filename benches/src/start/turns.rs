@@ -171,20 +171,17 @@ pub(crate) fn start(stage: &Stage, subject: Subject) -> Result<Times, Box<dyn Er
     let mut child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
     let (app, words) = within_patience(&mut child, |child| watch(child, begin, subject.way))
         .map_err(|error| format!("{name} failed: {error}"))?;
-    let machine = match subject.way {
-        way if way.is_hyperrun() => {
-            if words.contains("warning:") {
-                return Err(format!("{name} did something else: {words}").into());
-            }
-            let clocks = (clock(&words, "machine running"), clock(&words, "agent ready"));
-            let (Some(running), Some(ready)) = clocks else {
-                return Err(format!("{name} did not tell its clocks: {words}").into());
-            };
-            Some((running, ready))
-        }
-        _ => None,
+    if !subject.way.is_hyperrun() {
+        return Ok(Times { app, machine: None });
+    }
+    if words.contains("warning:") {
+        return Err(format!("{name} did something else: {words}").into());
+    }
+    let clocks = (clock(&words, "machine running"), clock(&words, "agent ready"));
+    let (Some(running), Some(ready)) = clocks else {
+        return Err(format!("{name} did not tell its clocks: {words}").into());
     };
-    Ok(Times { app, machine })
+    Ok(Times { app, machine: Some((running, ready)) })
 }
 
 /// The time until the first byte, and all that was said on standard error.

@@ -68,19 +68,14 @@ fn a_spoilt_kernel_is_set_aside_with_its_template() {
         },
     ];
     for (number, spoil) in spoilt.into_iter().enumerate() {
-        home.sandbox.hyperrun(["template", "prune"]).code_is(0);
-        copy_folder(&kept, &template);
-        let kernel = template.join("kernel");
-        let file = File::options().read(true).write(true).open(&kernel).unwrap();
-        spoil(&file, file.metadata().unwrap().len());
+        home.spoil(&kept, &template, "kernel", spoil);
         println!("number {number}");
         boot()
             .code_is(0)
             .stdout_is("hi\n")
             .stderr_has("warning: the template is broken: ")
             .stderr_has("; booting instead\n");
-        let aside = home.names();
-        assert!(matches!(&aside[..], [name] if name.ends_with(".broken")), "{aside:?}");
+        home.has_set_aside();
         boot().code_is(0).stdout_is("hi\n").stderr_is("");
     }
 }
@@ -117,6 +112,9 @@ fn a_boot_that_shares_a_kernel_goes_on_from_a_snapshot_without_it() {
     let script = "echo here >/dev/shm/mark; echo ready; while :; do sleep 1; done";
     let words = ["run", "-d", "--no-template", "--name", "web", "busybox", "sh", "-c", script];
     home.sandbox.hyperrun(words).code_is(0);
+    let mut follower = Running::start(home.sandbox.command(["logs", "-f", "web"]));
+    follower.wait_for("ready\n");
+    follower.kill();
     home.sandbox.does("exec web cat /dev/shm/mark").stdout_is("here\n");
     for name in ["first", "second"] {
         home.sandbox.does(&format!("snapshot create web {name}"));

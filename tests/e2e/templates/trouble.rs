@@ -16,6 +16,23 @@ use super::Home;
 /// Does something to a file, which is given with its length.
 pub(super) type Spoil = dyn Fn(&File, u64);
 
+impl Home {
+    /// Puts back a template that was kept, as the only one, and spoils one of its files.
+    pub(super) fn spoil(&self, kept: &Path, template: &Path, file: &str, spoil: &Spoil) {
+        self.sandbox.hyperrun(["template", "prune"]).code_is(0);
+        copy_folder(kept, template);
+        let file = File::options().read(true).write(true).open(template.join(file)).unwrap();
+        spoil(&file, file.metadata().unwrap().len());
+    }
+
+    /// The only template was set aside.
+    #[track_caller]
+    pub(super) fn has_set_aside(&self) {
+        let aside = self.names();
+        assert!(matches!(&aside[..], [name] if name.ends_with(".broken")), "{aside:?}");
+    }
+}
+
 /// Copies a folder with its files' holes and dates.
 #[track_caller]
 pub(super) fn copy_folder(from: &Path, to: &Path) {
@@ -48,18 +65,14 @@ fn a_spoilt_template_is_set_aside() {
     home.succeeds();
     assert!(home.was_used());
     for (number, (file, spoil)) in spoilt.into_iter().enumerate() {
-        home.sandbox.hyperrun(["template", "prune"]).code_is(0);
-        copy_folder(&kept, &template);
-        let file = File::options().read(true).write(true).open(template.join(file)).unwrap();
-        spoil(&file, file.metadata().unwrap().len());
+        home.spoil(&kept, &template, file, spoil);
         println!("number {number}");
         home.run("echo hi; exit 7")
             .code_is(7)
             .stdout_is("hi\n")
             .stderr_has("warning: the template is broken: ")
             .stderr_has("; booting instead\n");
-        let aside = home.names();
-        assert!(matches!(&aside[..], [name] if name.ends_with(".broken")), "{aside:?}");
+        home.has_set_aside();
     }
     home.succeeds();
     home.sandbox.hyperrun(["template", "prune"]).code_is(0);

@@ -92,10 +92,10 @@ pub(super) fn begin(
 pub(super) fn remember(
     mut files: SnapshotFiles,
     working_set: WorkingSet,
-    shape: (u32, u8),
+    memory_mib: u32,
+    vcpus: u8,
     belongings: &mut Belongings,
 ) -> Result<(GuestMemoryMmap, Origin), Error> {
-    let (memory_mib, vcpus) = shape;
     let state = snapshot::read(&mut files.state).map_err(Error::Restore)?;
     check_fit(&state, memory_mib, vcpus).map_err(Error::Restore)?;
     let bytes = u64::from(memory_mib) << 20;

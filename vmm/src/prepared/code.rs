@@ -1,6 +1,7 @@
 //! What a boot writes to a kernel's code, and what of that is known before it (arch/x86/kernel/alternative.c).
 
 use std::io;
+use std::ops::Range;
 
 use object::LittleEndian as LE;
 use object::elf::FileHeader64;
@@ -57,16 +58,19 @@ enum Return {
 }
 
 impl Code {
-    fn get(&self, address: u64, length: usize) -> Option<&[u8]> {
+    fn range(&self, address: u64, length: usize) -> Option<Range<usize>> {
         let start = usize::try_from(address.checked_sub(self.address)?).ok()?;
-        self.bytes.get(start..start.checked_add(length)?)
+        Some(start..start.checked_add(length)?)
+    }
+
+    fn get(&self, address: u64, length: usize) -> Option<&[u8]> {
+        self.bytes.get(self.range(address, length)?)
     }
 
     /// Writes what has its place in it.
     fn put(&mut self, address: u64, bytes: &[u8]) {
-        let start = address.checked_sub(self.address).and_then(|at| usize::try_from(at).ok());
-        let there = start.and_then(|start| self.bytes.get_mut(start..start + bytes.len()));
-        if let Some(there) = there {
+        let range = self.range(address, bytes.len());
+        if let Some(there) = range.and_then(|range| self.bytes.get_mut(range)) {
             there.copy_from_slice(bytes);
         }
     }
@@ -149,24 +153,22 @@ pub(super) fn prepare(
     found: &Code,
     sites: &Sites,
 ) -> io::Result<()> {
-    let mut returns = Vec::new();
-    for &site in sites.returns.iter().filter(|site| text.has_return(**site)) {
-        let bytes = found.get(site, RETURN_BYTES).unwrap_or_default();
-        let other = || invalid("the machine had another kernel");
-        returns.push((site, Return::read(site, bytes).ok_or_else(other)?));
-    }
-    // Where a return needs a thunk in some places alone, which ones is the kernel's to know.
-    let first = returns.first().map(|(_, first)| *first);
-    let usual = first.filter(|first| returns.iter().all(|(_, other)| other == first));
+    let mut kinds = Vec::new();
     for &site in &sites.returns {
-        let usual = usual.filter(|_| beginning.has_return(site));
-        if let Some(bytes) = usual.and_then(|usual| usual.write(site)) {
-            beginning.put(site, &bytes);
+        if text.has_return(site) {
+            let bytes = found.get(site, RETURN_BYTES).unwrap_or_default();
+            let other = || invalid("the machine had another kernel");
+            kinds.push(Return::read(site, bytes).ok_or_else(other)?);
+            text.put(site, bytes);
         }
     }
-    for (site, kind) in returns {
-        if let Some(bytes) = kind.write(site) {
-            text.put(site, &bytes);
+    // Where a return needs a thunk in some places alone, which ones is the kernel's to know.
+    let usual = kinds.first().filter(|first| kinds.iter().all(|other| other == *first));
+    for &site in &sites.returns {
+        if beginning.has_return(site)
+            && let Some(bytes) = usual.and_then(|usual| usual.write(site))
+        {
+            beginning.put(site, &bytes);
         }
     }
     for Alternative { address, length, is_call } in &sites.alternatives {

@@ -6,7 +6,6 @@ use linux_loader::loader::{KernelLoader, elf::Elf};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const BYTES: u64 = 64 << 20;
-const FIRST_PAGE: u64 = PAGE as u64;
 
 /// A segment: where it lies in memory, where it was linked to, where the kernel's file has it, and its length.
 struct Place(u64, u64, usize, usize);
@@ -103,20 +102,19 @@ fn kernel() -> Vec<u8> {
     let early = INIT.1 + EARLY_RETURN as u64;
     put(&mut image, INIT.2 + EARLY_RETURN, &[JUMP]);
     put(&mut image, INIT.2 + EARLY_RETURN + 1, &distance(early + 5, THUNK));
-    let mut enter = |entry: usize, site: u64| {
-        put(&mut image, INIT.2 + entry, &distance(INIT.1 + entry as u64, site));
+    let enter = |image: &mut [u8], entry: usize, site: u64| {
+        put(image, INIT.2 + entry, &distance(INIT.1 + entry as u64, site));
     };
     let in_text = |at: usize| TEXT.1 + at as u64;
     let returns = [in_text(RETURNS[0]), early, in_text(TRAMPOLINE), DATA.1, in_text(RETURNS[1])];
     for (index, site) in returns.into_iter().enumerate() {
-        enter(RETURN_TABLE + 4 * index, site);
+        enter(&mut image, RETURN_TABLE + 4 * index, site);
     }
     let alternatives = [(in_text(CALL), 2), (in_text(COUNT), 0), (in_text(OTHER), 0), (early, 2)];
-    for (index, (site, _)) in alternatives.into_iter().enumerate() {
-        enter(ALTERNATIVE_TABLE + 14 * index, site);
-    }
-    for (index, (_, flags)) in alternatives.into_iter().enumerate() {
-        put(&mut image, INIT.2 + ALTERNATIVE_TABLE + 14 * index + 8, &[0, 0, flags, 0, 6, 5]);
+    for (index, (site, flags)) in alternatives.into_iter().enumerate() {
+        let entry = ALTERNATIVE_TABLE + 14 * index;
+        enter(&mut image, entry, site);
+        put(&mut image, INIT.2 + entry + 8, &[0, 0, flags, 0, 6, 5]);
     }
     let names = b"\0.text\0.return_sites\0.altinstructions\0";
     put(&mut image, SECTIONS_AT + 7 * 64, names);
@@ -180,7 +178,7 @@ fn what_a_boot_may_find_is_as_another_left_it_and_all_else_as_it_was_linked() {
     let prepared = Prepared::look(&to).unwrap();
     assert_eq!(prepared.entry, TEXT.0 + 0x123);
     assert_eq!(prepared.code, [(TEXT.0, 0x2000), (INIT.0, 0x1000)], "whole pages");
-    let tables = INIT.0 + FIRST_PAGE;
+    let tables = INIT.0 + PAGE as u64;
     let rest = [(DATA.0, DATA.0, DATA.3), (tables, tables, INIT.3 - PAGE)];
     assert_eq!(prepared.rest, rest);
 }
