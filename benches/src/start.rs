@@ -27,7 +27,7 @@ use crate::bound;
 #[derive(clap::Args)]
 pub(crate) struct StartArguments {
     /// How many starts of each kind.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
     /// Measure only these parts.
     #[arg(long, value_name = "PART", num_args = 1..)]

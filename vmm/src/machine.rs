@@ -27,6 +27,7 @@ use crate::exit::Exit;
 use crate::kick;
 use crate::kvm::Vm;
 use crate::layers::Pieces;
+use crate::memory;
 use crate::order::{AfterSave, Listener, Order, OrderReceiver};
 use crate::residence;
 use crate::slots::Slots;
@@ -71,6 +72,8 @@ pub struct Machine {
     listener: Option<Listener>,
     /// Touches memory ahead of the guest, where a file lies behind it.
     prefaulting: Option<JoinHandle<Pieces>>,
+    /// The memory of one that boots.
+    empty: Option<GuestMemoryMmap>,
     /// What it is made of that is saved with it.
     belongings: live::Belongings,
     /// What was begun to save it while it lives.
@@ -119,6 +122,7 @@ impl Machine {
         let spare = usize::from(config.spare_interfaces);
         let device_count = devices.len() + spare;
         let make = || wire(&memory, &console, devices, spare);
+        let empty = matches!(origin, Origin::Boot(..)).then(|| memory.clone());
         let (uart, wired, vcpus, news, plugged, prefaulting) = match origin {
             Origin::Boot(boot, prefaulting) => {
                 let line = command_line::build(trace, device_count, &boot.command_line);
@@ -164,6 +168,7 @@ impl Machine {
             orders: config.orders,
             listener: None,
             prefaulting,
+            empty,
             belongings,
             begun: None,
             postponed: VecDeque::new(),
@@ -177,7 +182,11 @@ impl Machine {
     /// When the host refuses a thread, or nobody reads the events.
     pub fn run(mut self) -> Result<Exit, Error> {
         kick::install().map_err(Error::host("install the signal handler for vCPUs"))?;
-        let outcome = self.live();
+        let bytes = u64::from(self.memory_mib) << 20;
+        let outcome = match self.empty.take() {
+            Some(memory) => beside(|| self.live(), || memory::touch_tables(&memory, bytes))?.0,
+            None => self.live(),
+        };
         self.bus.stop();
         if let Some(listener) = self.listener.take() {
             // It may be waiting for room, and nobody makes any.

@@ -5,11 +5,13 @@
 use std::fs::File;
 use std::io;
 use std::ptr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    VolatileMemory,
 };
 
 use crate::arch::x86_64::layout;
@@ -158,6 +160,25 @@ pub(crate) fn prefault(memory: &GuestMemoryMmap, bytes: u64, working_set: &Worki
     touched
 }
 
+/// Has the host clear what a Linux that boots fills in its first milliseconds: a `struct page` for each page, at the end
+/// of the memory (`sparse_buffer_init` in mm/sparse.c), below what it took before that, and the hash tables of dentries
+/// and inodes, below them. To be called on a thread beside the boot, which would leave for each huge page of it and
+/// wait.
+pub(crate) fn touch_tables(memory: &GuestMemoryMmap, bytes: u64) {
+    const TAKEN_BEFORE: u64 = HUGE_PAGE as u64;
+    let tables = bytes / PAGE * 64 + bytes / 512;
+    let length = tables.next_multiple_of(HUGE_PAGE as u64) + TAKEN_BEFORE;
+    for offset in (bytes.saturating_sub(length)..bytes).step_by(HUGE_PAGE) {
+        let address = layout::memory_address(bytes, offset).map(GuestAddress);
+        let Some(slice) = address.and_then(|it| memory.get_slice(it, 1).ok()) else { continue };
+        // A write that changes nothing, whatever the guest writes there. `madvise` would keep those waiting who map
+        // memory, and those who touch some behind them.
+        if let Ok(byte) = slice.get_atomic_ref::<AtomicU8>(0) {
+            let _ = byte.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Has the host give small pages where a guest will touch little of what is fresh: a huge page that the first touch
 /// brought would be the copy's own for good.
 fn keep_small(memory: &GuestMemoryMmap, pieces: &[Pieces]) {
@@ -232,6 +253,7 @@ fn map(length: usize) -> io::Result<MmapRegion> {
 mod tests {
     use super::*;
     use crate::config::FileRange;
+    use std::os::unix::fs::FileExt;
     use vm_memory::{Bytes, MemoryRegionAddress};
 
     #[test]
@@ -255,6 +277,35 @@ mod tests {
             [(3 * GIB - 4096, 4096), (4 * GIB, 4096), (5 * GIB - 4096, 4096)],
             "below the hole, above it, and at the end"
         );
+    }
+
+    /// Which huge pages of a memory the process has of its own, by their numbers; no page of zeros is.
+    fn owned(memory: &GuestMemoryMmap) -> Vec<u64> {
+        const OWN: u64 = 1 << 63 | 1 << 56;
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let end = memory.last_addr().0;
+        let starts = (0..=end).step_by(HUGE_PAGE).map(GuestAddress);
+        let is_own = |start: &GuestAddress| {
+            let Ok(host) = memory.get_host_address(*start) else { return false };
+            let mut entry = [0; 8];
+            pagemap.read_exact_at(&mut entry, host.addr() as u64 / PAGE * 8).unwrap();
+            u64::from_ne_bytes(entry) & OWN == OWN
+        };
+        starts.filter(is_own).map(|start| start.0 / HUGE_PAGE as u64).collect()
+    }
+
+    #[test]
+    fn what_a_boot_fills_first_lies_at_the_end() {
+        const MIB: u64 = 1 << 20;
+        for (mib, first, end) in [(4096, 2560 - 37, 2560), (64, 30, 32), (2, 0, 1)] {
+            let memory = allocate(mib * MIB).expect("untouched memory costs nothing");
+            let last = memory.last_addr();
+            let byte = GuestAddress(last.0 + 1 - HUGE_PAGE as u64);
+            memory.write_obj(7u8, byte).expect("it is memory");
+            touch_tables(&memory, mib * MIB);
+            assert_eq!(owned(&memory), Vec::from_iter(first..end), "{mib} MiB");
+            assert_eq!(memory.read_obj::<u8>(byte).expect("it is memory"), 7);
+        }
     }
 
     #[test]

@@ -3,11 +3,14 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hint::black_box;
 use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::stage::Stage;
 use super::subject::{Subject, Way};
@@ -21,8 +24,9 @@ const CLEARING: Duration = Duration::from_secs(5);
 
 /// How many starts of each do not count.
 const UNCOUNTED: usize = 2;
-/// What a guest has written by its end, and more.
-const MOST_LEFT_MIB: u64 = 256;
+/// What a guest has written by its end, and more, for each processor: in small pages, and in huge ones.
+const MOST_SMALL_MIB: usize = 64;
+const MOST_HUGE_MIB: usize = 128;
 
 /// When things happened after the command was given.
 #[derive(Clone, Copy, Debug)]
@@ -137,16 +141,32 @@ pub(crate) fn start_alone(stage: &Stage, subject: Subject) -> Result<Times, Box<
     Ok(times)
 }
 
-/// Writes to as much of the memory that is free as a guest has left, in small pages.
+/// Writes to as much of the memory that is free as a guest has left. Each processor keeps some of what was given
+/// back on it for itself, small pages and huge ones apart: so each writes to both kinds.
 ///
 /// # Errors
-/// When there is no room.
+/// When there is no room, or no processor may be used.
 fn overwrite_what_is_left() -> io::Result<()> {
-    const FILE: &str = "/dev/shm/hyperrun-bench";
-    const MIB: u64 = 1 << 20;
-    let mut file = File::create(FILE)?;
-    fs::remove_file(FILE)?;
-    io::copy(&mut io::repeat(0).take(MOST_LEFT_MIB * MIB), &mut file)?;
+    let allowed = sched_getaffinity(None)?;
+    let processors = (0..CpuSet::MAX_CPU).filter(|number| allowed.is_set(*number));
+    thread::scope(|scope| {
+        let threads: Vec<_> = processors.map(|it| scope.spawn(move || overwrite_on(it))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
+    })
+}
+
+/// Does one processor's part of it.
+fn overwrite_on(processor: usize) -> io::Result<()> {
+    const MIB: usize = 1 << 20;
+    let mut alone = CpuSet::new();
+    alone.set(processor);
+    sched_setaffinity(None, &alone)?;
+    let path = format!("/dev/shm/hyperrun-bench-{processor}");
+    let mut file = File::create(&path)?;
+    fs::remove_file(&path)?;
+    io::copy(&mut io::repeat(0).take((MOST_SMALL_MIB * MIB) as u64), &mut file)?;
+    drop(file);
+    black_box(vec![1u8; MOST_HUGE_MIB * MIB]);
     Ok(())
 }
 

@@ -148,7 +148,7 @@ pub(super) fn beside<A, B: Send>(
     there: impl FnOnce() -> B + Send,
 ) -> Result<(A, B), Error> {
     thread::scope(|scope| {
-        let builder = thread::Builder::new().name("loader".to_owned()).stack_size(STACK_BYTES);
+        let builder = thread::Builder::new().name("beside".to_owned()).stack_size(STACK_BYTES);
         let thread = builder.spawn_scoped(scope, there).map_err(Error::host("start a thread"))?;
         let here = here();
         Ok((here, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
