@@ -27,11 +27,13 @@ pub fn busybox_archive() -> String {
     std::env::var("HYPERRUN_TEST_IMAGES").expect("scripts/test sets it") + "/busybox.tar"
 }
 
-/// Lets a command that makes a container boot its machine.
+/// Lets a command that makes a container boot its machine, unless it says so itself.
 fn boot(arguments: &mut Vec<OsString>) {
+    const WORD: &str = "--no-template";
     let verb = usize::from(arguments.first().is_some_and(|word| word == "container"));
-    if arguments.get(verb).is_some_and(|word| word == "run" || word == "create") {
-        arguments.insert(verb + 1, "--no-template".into());
+    let makes_one = arguments.get(verb).is_some_and(|word| word == "run" || word == "create");
+    if makes_one && !arguments.iter().any(|word| word == WORD) {
+        arguments.insert(verb + 1, WORD.into());
     }
 }
 
